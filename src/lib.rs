@@ -1,1 +1,24 @@
-//! x
+//! AWS IAM roles from Kubernetes.
+//!
+//! An [`api::IamRole`] says what an IAM role should be, an [`api::IamRoleClass`] under which rules and in
+//! which account. The operator makes AWS match:
+//!
+//! ```text
+//! watch ──▶ desired (spec + class) ──▶ observed (AWS) ──▶ plan ──▶ intent in status ──▶ execute ──▶ status
+//! ```
+//!
+//! - [`api`]: the two kinds and every name that users see; data only.
+//! - [`policy`]: IAM documents: parse, check, compare by meaning, print. Pure.
+//! - [`role`]: what should be, what is, what is to be done. Pure.
+//! - [`aws`]: the only place that knows the AWS SDK.
+//! - [`controller`]: watches, the steps of a reconciliation, status, events, backoff.
+//! - [`cli`], [`server`], [`telemetry`]: the process around it.
+
+pub mod api;
+pub mod aws;
+pub mod cli;
+//pub mod controller;
+pub mod policy;
+pub mod role;
+pub mod server;
+pub mod telemetry;

@@ -1,0 +1,200 @@
+//! `IamRoleClass`: what an admin lays down for the roles of some namespaces.
+
+use super::iamrole::{DeletionPolicy, Mode, WhenUnlisted, tag_rules};
+use super::schema::{self, Selector};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// What applies to the roles of the selected namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, JsonSchema)]
+#[kube(
+    group = "iamrole.dev",
+    version = "v1alpha1",
+    kind = "IamRoleClass",
+    plural = "iamroleclasses",
+    status = "IamRoleClassStatus",
+    doc = "IamRoleClass says in which AWS account and under which rules the IamRoles of the selected namespaces live, as a StorageClass does for volumes.",
+    category = "iamrole",
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status","description":"Whether roles of this class can be served."}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason","description":"Why."}"#,
+    printcolumn = r#"{"name":"Account","type":"string","jsonPath":".status.accountId","description":"AWS account of the class."}"#,
+    printcolumn = r#"{"name":"Default","type":"string","jsonPath":".metadata.annotations.iamrole\\.dev/is-default-class","description":"Whether it is the default of its namespaces."}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp","description":"Age of the object."}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1,"description":"What happened and what to do."}"#
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = spec_rules()))]
+pub struct IamRoleClassSpec {
+    /// The namespaces whose roles may use this class; {} selects all.
+    pub namespace_selector: Selector,
+
+    /// The AWS account. Absent: that of the operator's own identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<Account>,
+
+    /// Names of roles without roleName; must hold $(namespace) and $(name). Absent:
+    /// $(cluster).$(namespace).$(name). Cut at 64 characters with a hash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[A-Za-z0-9_+=,.@$()-]+$"))]
+    pub role_name_template: Option<String>,
+
+    /// Path of roles without path; tokens are replaced. Absent: "/".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^(/|/[!-~]+/)$"))]
+    pub path: Option<String>,
+
+    /// ARN of the permissions boundary that is forced on every role; tokens are replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 20, max = 2048),
+        regex(pattern = r"^arn:([a-z0-9-]+|\$\(partition\)):iam::([0-9]{12}|aws|\$\(account\)):policy/[!-~]+$")
+    )]
+    pub permissions_boundary: Option<String>,
+
+    /// True: roles may have no boundary. Exactly one of permissionsBoundary and unbounded is needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unbounded: Option<bool>,
+
+    /// Tags that every role gets, at most 11; tokens are replaced. A role that sets one of these keys is
+    /// refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "tags")]
+    pub tags: Option<BTreeMap<String, String>>,
+
+    /// Managed policies that every role gets: ARNs or names of AWS-managed ones with their path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "managed_policies")]
+    pub managed_policies: Option<Vec<String>>,
+
+    /// Unlisted policies that are never removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unlisted_exceptions: Option<UnlistedExceptions>,
+
+    /// What to do with unlisted policies of roles that don't say. Absent: Remove.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when_unlisted: Option<WhenUnlisted>,
+
+    /// What becomes of roles that don't say when their object is deleted. Absent: Delete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
+
+    /// Observe holds all roles of the class at Observe, whatever they say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+
+    /// True: no call to AWS for any role of the class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+
+    /// How drift is looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift_check: Option<DriftCheck>,
+
+    /// Which installation of the operator serves the class. Absent: iamrole.dev/operator. Can't be changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub controller: Option<String>,
+}
+
+/// The AWS account of a class.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct Account {
+    /// Account id, 12 digits in quotes. The operator checks it before it believes any answer. Can't be changed
+    /// once set. Absent: the first account seen is kept in status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 12), regex(pattern = r"^[0-9]{12}$"))]
+    pub id: Option<String>,
+}
+
+/// Unlisted policies that are never removed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub struct UnlistedExceptions {
+    /// Names of inline policies; `*` and `?` match. `AWSRevokeOlderSessions` always counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "inline_exceptions")]
+    pub inline_policies: Vec<String>,
+    /// ARNs of managed policies; `*` and `?` match.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "managed_exceptions")]
+    pub managed_policies: Vec<String>,
+}
+
+/// How drift is looked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct DriftCheck {
+    /// Seconds between two checks, with some jitter. Absent: 900.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 5, max = 86400))]
+    pub interval_seconds: Option<i32>,
+}
+
+/// How the class stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub struct IamRoleClassStatus {
+    /// The generation that status speaks of; -1 before the operator has seen the object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The AWS account; once seen it is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 12))]
+    pub account_id: Option<String>,
+    /// The AWS partition, such as aws or aws-cn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub partition: Option<String>,
+    /// Ready always; Reconciling and Stalled while True.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+fn tags(_: &mut SchemaGenerator) -> Schema {
+    schema::tags(11)
+}
+
+fn managed_policies(_: &mut SchemaGenerator) -> Schema {
+    schema::string_set(20, 2048, "ARN, or name of an AWS-managed policy with its path.")
+}
+
+fn inline_exceptions(_: &mut SchemaGenerator) -> Schema {
+    schema::string_set(20, 128, "Name of an inline policy, or a pattern.")
+}
+
+fn managed_exceptions(_: &mut SchemaGenerator) -> Schema {
+    schema::string_set(20, 2048, "ARN of a managed policy, or a pattern.")
+}
+
+fn spec_rules() -> Vec<serde_json::Value> {
+    let mut rules = vec![
+        json!({
+            "rule": "has(self.permissionsBoundary) != (has(self.unbounded) && self.unbounded)",
+            "message": "exactly one of permissionsBoundary and unbounded: true is needed",
+            "fieldPath": ".permissionsBoundary",
+        }),
+        json!({
+            "rule": "!has(self.roleNameTemplate) || (self.roleNameTemplate.contains('$(namespace)') && self.roleNameTemplate.contains('$(name)'))",
+            "message": "roleNameTemplate must hold $(namespace) and $(name), else two roles would share a name",
+            "fieldPath": ".roleNameTemplate",
+        }),
+        json!({
+            "rule": "!has(oldSelf.account) || !has(oldSelf.account.id) || (has(self.account) && has(self.account.id) && self.account.id == oldSelf.account.id)",
+            "message": "account.id can't be changed once set; make a new class",
+            "reason": "FieldValueForbidden", "fieldPath": ".account",
+        }),
+        super::iamrole::fixed("controller"),
+    ];
+    rules.extend(tag_rules("self"));
+    rules
+}

@@ -1,0 +1,107 @@
+//! The AWS identity and the clients that go with it.
+
+use super::error::AwsError;
+use crate::policy::AccountRef;
+use crate::telemetry::Metrics;
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_sdk_iam::config::http::HttpResponse;
+use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_http_client::Builder as HttpClientBuilder;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use std::error::Error as StdError;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// IAM has one endpoint per partition; the region only chooses the partition.
+const DEFAULT_REGION: &str = "us-east-1";
+/// The SDK has no time limits of its own on reading an answer.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(50);
+/// Attempts per call, the first included.
+const ATTEMPTS: u32 = 3;
+
+/// The operator's own AWS configuration; makes [`Account`]s.
+#[derive(Clone, Debug)]
+pub struct Aws {
+    config: SdkConfig,
+    metrics: Metrics,
+}
+
+/// An AWS account that was identified by `GetCallerIdentity`.
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub(super) iam: aws_sdk_iam::Client,
+    pub(super) metrics: Metrics,
+    /// Partition and account id.
+    pub account: AccountRef,
+    /// ARN of the identity.
+    pub identity: String,
+}
+
+impl Aws {
+    /// Reads AWS's own environment: keys, web identity, container credentials, endpoint, region, profile.
+    pub async fn from_environment(metrics: Metrics) -> Self {
+        let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+            .or_else(ProfileFileRegionProvider::new())
+            .or_else(Region::new(DEFAULT_REGION));
+        let http = HttpClientBuilder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let timeouts = TimeoutConfig::builder()
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            .operation_timeout(OPERATION_TIMEOUT)
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http)
+            .region(region)
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
+        if let Ok(name) = AppName::new(concat!("iamrole-operator-", env!("CARGO_PKG_VERSION"))) {
+            loader = loader.app_name(name);
+        }
+        Self { config: loader.load().await, metrics }
+    }
+
+    /// Asks AWS who we are. Nothing that AWS says is believed before.
+    pub async fn identify(&self) -> Result<Arc<Account>, AwsError> {
+        let sts = aws_sdk_sts::Client::new(&self.config);
+        let call = sts.get_caller_identity().send();
+        let answer = observe_call(&self.metrics, "sts:GetCallerIdentity", "the operator's identity", call).await?;
+        let identity = answer.arn().unwrap_or_default().to_owned();
+        let partition = identity.split(':').nth(1).unwrap_or("aws").to_owned();
+        let id = answer.account().unwrap_or_default().to_owned();
+        Ok(Arc::new(Account {
+            iam: aws_sdk_iam::Client::new(&self.config),
+            metrics: self.metrics.clone(),
+            account: AccountRef { partition, id },
+            identity,
+        }))
+    }
+}
+
+impl Account {
+    pub(super) async fn call<T, E, F>(&self, call: &'static str, target: &str, future: F) -> Result<T, AwsError>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        observe_call(&self.metrics, call, target, future).await
+    }
+}
+
+async fn observe_call<T, E, F>(metrics: &Metrics, call: &'static str, target: &str, future: F) -> Result<T, AwsError>
+where
+    F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+{
+    let start = Instant::now();
+    let result = future.await.map_err(|error| AwsError::new(call, target, &error));
+    let outcome = result.as_ref().map_or_else(|error| error.kind.outcome(), |_| "Success");
+    metrics.aws_call(call, outcome, start.elapsed());
+    tracing::debug!(call, target, outcome, "AWS call");
+    result
+}

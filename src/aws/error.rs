@@ -1,0 +1,262 @@
+//! SDK errors, classified once by their wire code.
+//!
+//! Never by SDK enum variant: half of the codes that matter (AccessDenied, Throttling, ValidationError) are
+//! in no model. A credentials failure has no code at all and is found in the chain of sources.
+
+use crate::api::Reason;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_iam::config::http::HttpResponse;
+use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
+use std::error::Error as StdError;
+
+/// What an error means for the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `NoSuchEntity`.
+    NotFound,
+    /// `EntityAlreadyExists`.
+    AlreadyExists,
+    /// `DeleteConflict`: something still hangs on it.
+    DeleteConflict,
+    /// AWS does not take the input as it is written.
+    Invalid,
+    /// AWS denied the call.
+    Denied,
+    /// No usable credentials.
+    NoCredentials,
+    /// The trust policy names a principal that does not exist (yet).
+    PrincipalNotFound,
+    /// A policy to attach or the boundary does not exist (yet).
+    PolicyNotFound,
+    /// A quota is used up.
+    Quota,
+    /// A policy or an attachment is refused.
+    PolicyRejected,
+    /// Any other refusal with a code.
+    Rejected,
+    /// The account is throttled, or the entity is being changed by somebody else.
+    Busy,
+    /// No usable answer; nothing is known about the effect.
+    Transient,
+}
+
+impl Kind {
+    /// The reason as users see it.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::NotFound | Self::AlreadyExists | Self::Rejected => Reason::Rejected,
+            Self::DeleteConflict => Reason::DeleteBlocked,
+            Self::Invalid => Reason::InvalidSpec,
+            Self::Denied => Reason::AccessDenied,
+            Self::NoCredentials => Reason::NoCredentials,
+            Self::PrincipalNotFound => Reason::PrincipalNotFound,
+            Self::PolicyNotFound => Reason::PolicyNotFound,
+            Self::Quota => Reason::QuotaExceeded,
+            Self::PolicyRejected => Reason::PolicyRejected,
+            Self::Busy => Reason::Busy,
+            Self::Transient => Reason::Unavailable,
+        }
+    }
+
+    /// Label of the metric of AWS calls.
+    #[must_use]
+    pub const fn outcome(self) -> &'static str {
+        match self {
+            Self::NotFound => "NotFound",
+            Self::AlreadyExists => "AlreadyExists",
+            other => other.reason().as_str(),
+        }
+    }
+
+    const fn remedy(self) -> &'static str {
+        match self {
+            Self::Invalid => "Correct the spec as the message says.",
+            Self::Denied => "Grant the action to the operator's AWS identity; it is retried by itself.",
+            Self::NoCredentials => {
+                "Give the operator an AWS identity (IRSA, EKS Pod Identity or environment) or renew it."
+            }
+            Self::PrincipalNotFound => "Create the principal, or correct its ARN; it is retried by itself.",
+            Self::PolicyNotFound => {
+                "Create the policy or correct its name (AWS-managed ones may need their path, such as service-role/…)."
+            }
+            Self::Quota => "Remove something, or ask AWS for a higher quota.",
+            Self::PolicyRejected => "Use another policy, or correct the document.",
+            Self::DeleteConflict => "Remove what still uses it; it is retried by itself.",
+            Self::NotFound | Self::AlreadyExists | Self::Rejected => "See the message; it is retried slowly.",
+            Self::Busy | Self::Transient => "It is retried by itself.",
+        }
+    }
+}
+
+/// A call to AWS that failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.text())]
+pub struct AwsError {
+    /// What it means.
+    pub kind: Kind,
+    /// The call, such as `iam:CreateRole`.
+    pub call: &'static str,
+    /// What it was done to.
+    pub target: String,
+    /// AWS's code; absent where there was no answer.
+    pub code: Option<String>,
+    /// AWS's message. Stable for a stable cause: no request ids, no times.
+    pub message: String,
+}
+
+impl AwsError {
+    fn text(&self) -> String {
+        let Self { kind, call, target, code, message } = self;
+        let code = code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
+        let verb = match kind {
+            Kind::Denied => "AWS denied",
+            Kind::Busy | Kind::Transient => "AWS did not complete",
+            Kind::NoCredentials => "No usable AWS credentials for",
+            _ => "AWS refused",
+        };
+        let message = message.trim_end_matches('.');
+        let said = if message.is_empty() { String::new() } else { format!(": {message}") };
+        format!("{verb} {call} on {target}{code}{said}. {}", kind.remedy())
+    }
+
+    /// Classifies an SDK error of `call` on `target`.
+    pub fn new<E>(call: &'static str, target: &str, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + StdError + 'static,
+    {
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        let code = error.code().map(str::to_owned);
+        let said = error.message().unwrap_or_default();
+        let kind = match (&code, status) {
+            _ if has_credentials_error(error) => Kind::NoCredentials,
+            (Some(code), _) => by_code(code, said, call, target).unwrap_or(match status {
+                Some(status) if status >= 500 => Kind::Transient,
+                _ => Kind::Rejected,
+            }),
+            (None, _) => Kind::Transient,
+        };
+        let message = match kind {
+            // These carry times, ports or the like, which would make each message new.
+            Kind::NoCredentials | Kind::Busy => String::new(),
+            Kind::Transient => transient(error, status).to_owned(),
+            _ => one_line(said),
+        };
+        Self { kind, call, target: target.to_owned(), code, message }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.len() > 600 {
+        let cut = (0..=600).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
+        line.truncate(cut);
+        line.push('…');
+    }
+    line
+}
+
+fn transient<E>(error: &SdkError<E, HttpResponse>, status: Option<u16>) -> &'static str {
+    match error {
+        SdkError::TimeoutError(_) => "no answer in time",
+        SdkError::DispatchFailure(_) => "the endpoint can't be reached",
+        SdkError::ResponseError(_) => "the answer was cut or garbled",
+        _ if status.is_some_and(|status| status >= 500) => "AWS answered with a server error",
+        _ => "the call could not be made",
+    }
+}
+
+fn has_credentials_error(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<CredentialsError>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+fn by_code(code: &str, message: &str, call: &str, target: &str) -> Option<Kind> {
+    Some(match code {
+        "NoSuchEntity" => missing(message, call, target),
+        "EntityAlreadyExists" => Kind::AlreadyExists,
+        "DeleteConflict" => Kind::DeleteConflict,
+        "ValidationError" | "InvalidInput" | "InvalidParameterValue" | "InvalidParameter" => Kind::Invalid,
+        "MalformedPolicyDocument" if message.contains("Invalid principal") => Kind::PrincipalNotFound,
+        "MalformedPolicyDocument" => Kind::Invalid,
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => Kind::Denied,
+        "InvalidClientTokenId" | "SignatureDoesNotMatch" | "ExpiredToken" | "ExpiredTokenException"
+        | "InvalidIdentityToken" | "IncompleteSignature" | "MissingAuthenticationToken" | "InvalidAccessKeyId"
+        | "AuthFailure" | "RequestExpired" | "UnrecognizedClientException" => Kind::NoCredentials,
+        "LimitExceeded" => Kind::Quota,
+        "PolicyNotAttachable" => Kind::PolicyRejected,
+        "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequestsException" | "SlowDown"
+        | "ConcurrentModification" | "EntityTemporarilyUnmodifiable" => Kind::Busy,
+        "ServiceFailure" | "InternalFailure" | "InternalError" | "ServiceUnavailable" | "RequestTimeout" => {
+            Kind::Transient
+        }
+        _ => return None,
+    })
+}
+
+/// `NoSuchEntity` of a call on a role may be about the role or about the policy that it names.
+fn missing(message: &str, call: &str, target: &str) -> Kind {
+    let lower = message.to_lowercase();
+    let names_policy = match call {
+        "iam:CreateRole" => true,
+        "iam:AttachRolePolicy" | "iam:PutRolePermissionsBoundary" => message.contains(target) || lower.contains("policy"),
+        _ => false,
+    };
+    if names_policy { Kind::PolicyNotFound } else { Kind::NotFound }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AwsError, Kind, by_code};
+    use crate::api::Reason;
+
+    #[test]
+    fn codes_lead_to_what_is_done_next() {
+        let ask = |code, message, call| by_code(code, message, call, "arn:aws:iam::1:policy/p");
+        for (code, message, call, kind) in [
+            ("NoSuchEntity", "The role with name x cannot be found.", "iam:GetRole", Kind::NotFound),
+            ("NoSuchEntity", "The role with name x cannot be found.", "iam:AttachRolePolicy", Kind::NotFound),
+            (
+                "NoSuchEntity",
+                "Policy arn:aws:iam::1:policy/p does not exist or is not attachable.",
+                "iam:AttachRolePolicy",
+                Kind::PolicyNotFound,
+            ),
+            ("NoSuchEntity", "Scope ARN: arn:… does not exist", "iam:CreateRole", Kind::PolicyNotFound),
+            ("MalformedPolicyDocument", "Invalid principal in policy: …", "iam:CreateRole", Kind::PrincipalNotFound),
+            ("MalformedPolicyDocument", "Syntax errors in policy.", "iam:CreateRole", Kind::Invalid),
+            ("AccessDenied", "", "iam:CreateRole", Kind::Denied),
+            ("ExpiredToken", "", "iam:CreateRole", Kind::NoCredentials),
+            ("LimitExceeded", "Cannot exceed quota", "iam:CreateRole", Kind::Quota),
+            ("Throttling", "Rate exceeded", "iam:CreateRole", Kind::Busy),
+            ("ConcurrentModification", "", "iam:CreateRole", Kind::Busy),
+            ("PolicyNotAttachable", "", "iam:AttachRolePolicy", Kind::PolicyRejected),
+        ] {
+            assert_eq!(ask(code, message, call), Some(kind), "{code} {call}");
+        }
+        assert_eq!(ask("UnmodifiableEntity", "", "iam:UpdateRole"), None, "left to the status: Rejected, with its code");
+    }
+
+    #[test]
+    fn a_message_names_call_target_and_remedy() {
+        let error = AwsError {
+            kind: Kind::Denied,
+            call: "iam:CreateRole",
+            target: "role prod.shop.api".into(),
+            code: Some("AccessDenied".into()),
+            message: "User: x is not authorized.".into(),
+        };
+        assert_eq!(
+            error.to_string(),
+            "AWS denied iam:CreateRole on role prod.shop.api (AccessDenied): User: x is not authorized. Grant the \
+             action to the operator's AWS identity; it is retried by itself."
+        );
+        assert_eq!(error.kind.reason(), Reason::AccessDenied);
+    }
+}

@@ -1,0 +1,12 @@
+//! The only place that knows the AWS SDK: reads a role, executes one action, says whose account it is,
+//! and turns every SDK error once into what the operator does next.
+
+pub mod account;
+pub mod error;
+mod execute;
+mod observe;
+
+pub use account::{Account, Aws};
+pub use error::{AwsError, Kind};
+pub use execute::Done;
+pub use observe::RoleState;

@@ -1,0 +1,162 @@
+//! Reads a role with all that belongs to it.
+
+use super::account::Account;
+use super::error::{AwsError, Kind};
+use crate::policy::{Canonical, Grammar};
+use crate::role::{Observed, ObservedPolicy};
+use aws_sdk_iam::types::{Role, Tag};
+use futures::future::{try_join3, try_join_all};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A role and those of the asked-for policies that exist.
+#[derive(Clone, Debug)]
+pub struct RoleState {
+    /// The role; `None` if there is none.
+    pub role: Option<Observed>,
+    /// The asked-for policies that exist, by ARN.
+    pub own: BTreeMap<String, ObservedPolicy>,
+}
+
+impl Account {
+    /// Reads the role `name` and the customer-managed policies `own`.
+    pub async fn observe(&self, name: &str, own: &BTreeSet<String>) -> Result<RoleState, AwsError> {
+        let role = async {
+            match self.get_role(name).await? {
+                Some(role) => self.read_role(role).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let policies = try_join_all(own.iter().map(|arn| self.read_policy(arn)));
+        let (mut role, own) = futures::future::try_join(role, policies).await?;
+        let own: BTreeMap<String, ObservedPolicy> = own.into_iter().flatten().collect();
+        if let Some(role) = &mut role {
+            role.own.clone_from(&own);
+        }
+        Ok(RoleState { role, own })
+    }
+
+    async fn get_role(&self, name: &str) -> Result<Option<Role>, AwsError> {
+        let call = self.iam.get_role().role_name(name).send();
+        let role = absent_is_none(self.call("iam:GetRole", &format!("role {name}"), call).await)?;
+        Ok(role.and_then(|answer| answer.role))
+    }
+
+    async fn read_role(&self, role: Role) -> Result<Observed, AwsError> {
+        // Names are compared without case in IAM; what follows is asked for by the name as AWS has it.
+        let name = role.role_name().to_owned();
+        let (managed, inline, ()) =
+            try_join3(self.attached(&name), self.inline(&name), async { Ok::<_, AwsError>(()) }).await?;
+        let trust = role.assume_role_policy_document().unwrap_or_default();
+        Ok(Observed {
+            path: role.path().to_owned(),
+            arn: role.arn().to_owned(),
+            id: role.role_id().to_owned(),
+            create_date: role.create_date().to_string(),
+            description: role.description().unwrap_or_default().to_owned(),
+            max_session: role.max_session_duration().unwrap_or(crate::role::plan::DEFAULT_SESSION),
+            boundary: role
+                .permissions_boundary()
+                .and_then(|boundary| boundary.permissions_boundary_arn())
+                .map(str::to_owned),
+            tags: tag_map(role.tags()),
+            trust: Canonical::read(Grammar::Trust, trust, &self.account),
+            managed,
+            inline,
+            own: BTreeMap::new(),
+            name,
+        })
+    }
+
+    async fn attached(&self, role: &str) -> Result<BTreeSet<String>, AwsError> {
+        let target = format!("role {role}");
+        let mut pages = self.iam.list_attached_role_policies().role_name(role).into_paginator().send();
+        let mut arns = BTreeSet::new();
+        while let Some(page) = pages.next().await {
+            let page = self.call("iam:ListAttachedRolePolicies", &target, async { page }).await?;
+            arns.extend(page.attached_policies().iter().filter_map(|policy| policy.policy_arn()).map(str::to_owned));
+        }
+        Ok(arns)
+    }
+
+    async fn inline(&self, role: &str) -> Result<BTreeMap<String, Canonical>, AwsError> {
+        let target = format!("role {role}");
+        let mut pages = self.iam.list_role_policies().role_name(role).into_paginator().send();
+        let mut names = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = self.call("iam:ListRolePolicies", &target, async { page }).await?;
+            names.extend(page.policy_names().to_vec());
+        }
+        let read = try_join_all(names.into_iter().map(|name| self.read_inline(role, name))).await?;
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    async fn read_inline(&self, role: &str, name: String) -> Result<Option<(String, Canonical)>, AwsError> {
+        let target = format!("inline policy {name} of role {role}");
+        let call = self.iam.get_role_policy().role_name(role).policy_name(&name).send();
+        let answer = absent_is_none(self.call("iam:GetRolePolicy", &target, call).await)?;
+        Ok(answer.map(|answer| {
+            let document = Canonical::read(Grammar::Permission, answer.policy_document(), &self.account);
+            (name, document)
+        }))
+    }
+
+    async fn read_policy(&self, arn: &str) -> Result<Option<(String, ObservedPolicy)>, AwsError> {
+        let target = format!("policy {arn}");
+        let call = self.iam.get_policy().policy_arn(arn).send();
+        let answer = absent_is_none(self.call("iam:GetPolicy", &target, call).await)?;
+        let Some(policy) = answer.and_then(|answer| answer.policy) else { return Ok(None) };
+        let version = policy.default_version_id().unwrap_or_default().to_owned();
+        let call = self.iam.get_policy_version().policy_arn(arn).version_id(&version).send();
+        let answer = absent_is_none(self.call("iam:GetPolicyVersion", &target, call).await)?;
+        let found = answer.and_then(|answer| answer.policy_version);
+        let text = found.as_ref().and_then(|version| version.document()).unwrap_or_default();
+        let observed = ObservedPolicy {
+            id: policy.policy_id().unwrap_or_default().to_owned(),
+            version,
+            tags: tag_map(policy.tags()),
+            document: Canonical::read(Grammar::Permission, text, &self.account),
+        };
+        Ok(Some((arn.to_owned(), observed)))
+    }
+
+    /// Names of the instance profiles that hold the role.
+    pub async fn profiles_of(&self, role: &str) -> Result<Vec<String>, AwsError> {
+        let target = format!("role {role}");
+        let mut pages = self.iam.list_instance_profiles_for_role().role_name(role).into_paginator().send();
+        let mut names = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = self.call("iam:ListInstanceProfilesForRole", &target, async { page }).await;
+            let Some(page) = absent_is_none(page)? else { break };
+            names.extend(page.instance_profiles().iter().map(|profile| profile.instance_profile_name().to_owned()));
+        }
+        Ok(names)
+    }
+
+    /// Who uses the policy, in words: roles, users and groups to which it is attached.
+    pub async fn users_of(&self, arn: &str) -> Result<Vec<String>, AwsError> {
+        let target = format!("policy {arn}");
+        let mut pages = self.iam.list_entities_for_policy().policy_arn(arn).into_paginator().send();
+        let mut users = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = self.call("iam:ListEntitiesForPolicy", &target, async { page }).await;
+            let Some(page) = absent_is_none(page)? else { break };
+            users.extend(page.policy_roles().iter().filter_map(|role| role.role_name()).map(|name| format!("role {name}")));
+            users.extend(page.policy_users().iter().filter_map(|user| user.user_name()).map(|name| format!("user {name}")));
+            let groups = page.policy_groups().iter().filter_map(|group| group.group_name());
+            users.extend(groups.map(|name| format!("group {name}")));
+        }
+        Ok(users)
+    }
+}
+
+fn absent_is_none<T>(result: Result<T, AwsError>) -> Result<Option<T>, AwsError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn tag_map(tags: &[Tag]) -> BTreeMap<String, String> {
+    tags.iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect()
+}

@@ -1,0 +1,21 @@
+//! The command line: one file per subcommand.
+
+pub mod crds;
+
+use clap::{Parser, Subcommand};
+
+/// AWS IAM roles from Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "iamrole", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the CustomResourceDefinitions, or write them into folders.
+    Crds(crds::Args),
+}

@@ -1,0 +1,91 @@
+//! Which object may use which role name, within this process: the younger of two is refused.
+//!
+//! Owner tags decide in AWS; this keeps two objects from racing to create the same role, which IAM would
+//! report to the loser as "already exists".
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Who claims: ordered by age, then by name, so that the elder of two is the lesser.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Claimant {
+    /// Creation time, RFC 3339.
+    pub created: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+}
+
+type Key = (String, String);
+
+/// All claims, by account and lower-case role name.
+#[derive(Debug, Default)]
+pub struct Claims(Mutex<BTreeMap<Key, BTreeSet<Claimant>>>);
+
+impl Claims {
+    /// Claims the role for `me`. The elder claimant, if there is one that still exists, is the error.
+    pub fn claim(
+        &self,
+        account: &str,
+        role: &str,
+        me: &Claimant,
+        exists: impl Fn(&Claimant) -> bool,
+    ) -> Result<(), Claimant> {
+        let mut claims = self.lock();
+        let claimants = claims.entry((account.to_owned(), role.to_lowercase())).or_default();
+        claimants.retain(|other| other.uid == me.uid || exists(other));
+        claimants.insert(me.clone());
+        match claimants.first() {
+            Some(first) if first.uid != me.uid => Err(first.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives up every claim of `uid`; returns those who waited for one.
+    pub fn release(&self, uid: &str) -> Vec<Claimant> {
+        let mut waiting = Vec::new();
+        self.lock().retain(|_, claimants| {
+            let before = claimants.len();
+            claimants.retain(|claimant| claimant.uid != uid);
+            if claimants.len() < before {
+                waiting.extend(claimants.first().cloned());
+            }
+            !claimants.is_empty()
+        });
+        waiting
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, BTreeSet<Claimant>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Claimant, Claims};
+
+    fn claimant(created: &str, name: &str) -> Claimant {
+        Claimant { created: created.into(), namespace: "shop".into(), name: name.into(), uid: format!("uid-{name}") }
+    }
+
+    #[test]
+    fn the_elder_wins_whoever_comes_first_and_case_is_ignored() {
+        let (claims, elder, younger) = (Claims::default(), claimant("2026-01", "a"), claimant("2026-02", "b"));
+        assert_eq!(claims.claim("1", "App", &younger, |_| true), Ok(()));
+        assert_eq!(claims.claim("1", "app", &elder, |_| true), Ok(()));
+        assert_eq!(claims.claim("1", "APP", &younger, |_| true), Err(elder.clone()));
+        assert_eq!(claims.claim("2", "app", &younger, |_| true), Ok(()), "another account");
+        assert_eq!(claims.release(&elder.uid), vec![younger.clone()], "the one who waited");
+        assert_eq!(claims.claim("1", "app", &younger, |_| true), Ok(()));
+    }
+
+    #[test]
+    fn a_claimant_that_is_gone_does_not_count() {
+        let (claims, elder, younger) = (Claims::default(), claimant("2026-01", "a"), claimant("2026-02", "b"));
+        assert_eq!(claims.claim("1", "app", &elder, |_| true), Ok(()));
+        assert_eq!(claims.claim("1", "app", &younger, |_| false), Ok(()));
+    }
+}

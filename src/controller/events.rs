@@ -1,0 +1,88 @@
+//! Events on the objects: one per change made in AWS, one per new failure.
+//!
+//! Not kube's `Recorder`: it folds events that differ only in their note into one, and keeps the first
+//! note; two policies attached within six minutes would be reported as one.
+
+use crate::api::Reason;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, PostParams};
+
+/// Bounds of the API server.
+const NOTE: usize = 1024;
+
+/// Writes events; a failure to do so is logged and never fails a reconciliation.
+#[derive(Clone)]
+pub struct Events {
+    client: kube::Client,
+    instance: String,
+}
+
+/// How an event is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// All is well.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+impl Events {
+    /// `instance` tells this process from others.
+    #[must_use]
+    pub fn new(client: kube::Client, instance: &str) -> Self {
+        Self { client, instance: instance.chars().take(128).collect() }
+    }
+
+    /// Writes one event about `object`.
+    pub async fn publish(&self, object: &ObjectReference, tone: Tone, reason: Reason, action: &str, note: &str) {
+        // The API server wants events of cluster-scoped objects in `default`.
+        let namespace = object.namespace.as_deref().unwrap_or("default");
+        let event = Event {
+            metadata: ObjectMeta {
+                generate_name: Some(format!("{}.", object.name.as_deref().unwrap_or("iamrole"))),
+                namespace: Some(namespace.to_owned()),
+                ..ObjectMeta::default()
+            },
+            action: Some(action.to_owned()),
+            event_time: Some(MicroTime(Timestamp::now())),
+            note: Some(cut(note, NOTE)),
+            reason: Some(reason.as_str().to_owned()),
+            regarding: Some(object.clone()),
+            reporting_controller: Some("iamrole.dev/operator".to_owned()),
+            reporting_instance: Some(self.instance.clone()),
+            type_: Some(match tone {
+                Tone::Normal => "Normal".to_owned(),
+                Tone::Warning => "Warning".to_owned(),
+            }),
+            ..Event::default()
+        };
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        if let Err(error) = api.create(&PostParams::default(), &event).await {
+            // In a namespace that is being deleted this is refused; the change itself stands.
+            tracing::info!(%error, reason = reason.as_str(), "event not written");
+        }
+    }
+}
+
+fn cut(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let end = (0..=limit - '…'.len_utf8()).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}…", text.get(..end).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NOTE, cut};
+
+    #[test]
+    fn notes_fit_the_api_and_stay_whole_characters() {
+        assert_eq!(cut("short", NOTE), "short");
+        let long = cut(&"ü".repeat(NOTE), NOTE);
+        assert!(long.len() <= NOTE && long.ends_with('…'));
+    }
+}

@@ -1,0 +1,110 @@
+//! Why a reconciliation did not get through, and what follows from it: when to try again, when to call it
+//! stalled.
+
+use crate::api::Reason;
+use crate::aws::{AwsError, Kind};
+use crate::role::Problem;
+use std::time::Duration;
+
+/// How a failure is retried and reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Only a change of the object or class helps: stalled at once, looked at again slowly.
+    OnChange,
+    /// Somebody must act in AWS or on the class, and may do so any time: backoff up to the given bound,
+    /// stalled after two minutes.
+    Backoff(Duration),
+    /// It passes by itself: jittered backoff, never stalled.
+    Passing,
+    /// A wait of known length, not a failure: never stalled and not counted.
+    Wait(Duration),
+}
+
+/// A reconciliation that did not get through.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct Failure {
+    /// Reason of the condition, event and metric.
+    pub reason: Reason,
+    /// What happened and what to do.
+    pub message: String,
+    /// What follows.
+    pub retry: Retry,
+}
+
+/// Longest delay of what waits for AWS rights, quotas and the like.
+const SLOW: Duration = Duration::from_mins(5);
+/// Longest delay of what waits for something that is probably on its way.
+const SOON: Duration = Duration::from_mins(1);
+
+impl Failure {
+    /// A failure that only a change of the object or class cures.
+    pub fn on_change(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), retry: Retry::OnChange }
+    }
+
+    /// A failure that may be cured from outside at any time.
+    pub fn slow(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), retry: Retry::Backoff(SLOW) }
+    }
+
+    /// A failure whose cure is probably on its way.
+    pub fn soon(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), retry: Retry::Backoff(SOON) }
+    }
+
+    /// A wait of known length.
+    pub fn wait(delay: Duration, message: impl Into<String>) -> Self {
+        Self { reason: Reason::Reconciling, message: message.into(), retry: Retry::Wait(delay) }
+    }
+
+    /// All problems of a spec in one message.
+    #[must_use]
+    pub fn problems(problems: &[Problem]) -> Self {
+        let reason = problems.first().map_or(Reason::InvalidSpec, |problem| problem.reason);
+        let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        Self::on_change(reason, join(&messages))
+    }
+
+    /// Several failures in one: the first one that needs somebody names the reason.
+    #[must_use]
+    pub fn merged(failures: &[Self]) -> Option<Self> {
+        let passing = |failure: &&Self| failure.retry == Retry::Passing;
+        let first = failures.iter().find(|failure| !passing(failure)).or_else(|| failures.first())?;
+        let messages: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
+        Some(Self { message: join(&messages), ..first.clone() })
+    }
+}
+
+/// Conditions may hold 32768 characters; nobody reads more than a few findings.
+fn join(messages: &[&str]) -> String {
+    const SHOWN: usize = 10;
+    let mut text = messages.iter().take(SHOWN).copied().collect::<Vec<_>>().join("; ");
+    if messages.len() > SHOWN {
+        text.push_str(&format!("; and {} more", messages.len() - SHOWN));
+    }
+    text
+}
+
+impl From<AwsError> for Failure {
+    fn from(error: AwsError) -> Self {
+        let retry = match error.kind {
+            Kind::Invalid => Retry::OnChange,
+            Kind::PrincipalNotFound | Kind::PolicyNotFound | Kind::NoCredentials => Retry::Backoff(SOON),
+            Kind::Busy | Kind::Transient => Retry::Passing,
+            _ => Retry::Backoff(SLOW),
+        };
+        Self { reason: error.kind.reason(), message: error.to_string(), retry }
+    }
+}
+
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Self {
+        let message = match &error {
+            kube::Error::Api(status) => format!("the Kubernetes API answered {}: {}", status.code, status.message),
+            _ => "the Kubernetes API gave no usable answer".to_owned(),
+        };
+        tracing::debug!(%error, "Kubernetes API");
+        Self { reason: Reason::KubernetesError, message, retry: Retry::Passing }
+    }
+}

@@ -1,0 +1,172 @@
+//! What the process remembers of each object: backoff, own recent writes, misses. Lost on restart, and
+//! nothing depends on it but timing.
+
+use super::failure::{Failure, Retry};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A failure that lasts as long is reported as stalled.
+const STALLED_AFTER: Duration = Duration::from_mins(2);
+/// What only a change can cure is still looked at now and then.
+const ON_CHANGE: Duration = Duration::from_mins(10);
+const PASSING_CAP: Duration = Duration::from_mins(1);
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+
+/// What is remembered of one object.
+#[derive(Clone, Debug, Default)]
+pub struct Entry {
+    failures: u32,
+    failing_since: Option<Instant>,
+    failing_generation: Option<i64>,
+    /// Our last write to AWS for it.
+    pub last_write: Option<Instant>,
+    /// Our last attempt to create the role.
+    pub create_attempt: Option<Instant>,
+    /// When the role was first found missing.
+    pub first_miss: Option<Instant>,
+    /// The resource version of our last write to the object.
+    pub written_version: u64,
+}
+
+/// When to look again, and whether the failure counts as stalled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sentence {
+    /// Delay.
+    pub delay: Duration,
+    /// Report as stalled.
+    pub stalled: bool,
+}
+
+impl Entry {
+    /// Counts a failure of `generation` at `now`. `already_stalled`: status says so from before a restart.
+    pub fn fail(&mut self, failure: &Failure, generation: i64, already_stalled: bool, now: Instant) -> Sentence {
+        if let Retry::Wait(delay) = failure.retry {
+            return Sentence { delay, stalled: false };
+        }
+        if self.failing_generation != Some(generation) {
+            self.succeed();
+            self.failing_generation = Some(generation);
+        }
+        let since = *self.failing_since.get_or_insert(now);
+        self.failures = self.failures.saturating_add(1);
+        let lasting = already_stalled || now.saturating_duration_since(since) >= STALLED_AFTER;
+        match failure.retry {
+            Retry::OnChange => Sentence { delay: jitter(ON_CHANGE), stalled: true },
+            Retry::Passing => Sentence { delay: self.delay(PASSING_CAP), stalled: false },
+            Retry::Wait(delay) => Sentence { delay, stalled: false },
+            Retry::Backoff(cap) => {
+                let mut delay = self.delay(cap);
+                if !lasting {
+                    // Wake in time to report it as stalled.
+                    delay = delay.min((since + STALLED_AFTER).saturating_duration_since(now) + FIRST_DELAY);
+                }
+                Sentence { delay, stalled: lasting }
+            }
+        }
+    }
+
+    /// Forgets the failures.
+    pub fn succeed(&mut self) {
+        self.failures = 0;
+        self.failing_since = None;
+        self.failing_generation = None;
+    }
+
+    fn delay(&self, cap: Duration) -> Duration {
+        let doubled = FIRST_DELAY.saturating_mul(1 << self.failures.saturating_sub(1).min(12));
+        jitter(doubled.min(cap))
+    }
+
+    /// Whether we wrote to AWS less than `window` ago.
+    #[must_use]
+    pub fn wrote_within(&self, window: Duration, now: Instant) -> bool {
+        self.last_write.is_some_and(|at| now.saturating_duration_since(at) < window)
+    }
+}
+
+/// Between 75 and 100 percent of `delay`, so that many objects spread.
+#[must_use]
+pub fn jitter(delay: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0u8) % 1000;
+    delay.mul_f64(0.75 + 0.25 * f64::from(u32::try_from(random).unwrap_or(0)) / 1000.0)
+}
+
+/// The entries of all objects, by UID.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<HashMap<String, Entry>>);
+
+impl Memory {
+    /// Runs `change` on the entry of `uid`, made if absent. Never held across an await.
+    pub fn with<T>(&self, uid: &str, change: impl FnOnce(&mut Entry) -> T) -> T {
+        change(self.lock().entry(uid.to_owned()).or_default())
+    }
+
+    /// Forgets an object.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    /// Forgets all objects for which `exists` is false, once there are clearly more entries than objects.
+    pub fn prune(&self, objects: usize, exists: impl Fn(&str) -> bool) {
+        let mut entries = self.lock();
+        if entries.len() > objects.saturating_mul(2) + 100 {
+            entries.retain(|uid, _| exists(uid));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        // A panic elsewhere leaves whole entries behind.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Entry, STALLED_AFTER};
+    use crate::api::Reason;
+    use crate::controller::failure::{Failure, Retry};
+    use std::time::{Duration, Instant};
+
+    fn failure(retry: Retry) -> Failure {
+        Failure { reason: Reason::AccessDenied, message: String::new(), retry }
+    }
+
+    #[test]
+    fn delays_grow_to_the_cap_and_are_forgotten_on_success() {
+        let (mut entry, now, cap) = (Entry::default(), Instant::now(), Duration::from_mins(5));
+        let failure = failure(Retry::Backoff(cap));
+        let delays: Vec<Duration> = (0..12).map(|_| entry.fail(&failure, 1, true, now).delay).collect();
+        assert!(delays[0] <= Duration::from_secs(1) && delays[11] <= cap && delays[11] >= cap.mul_f64(0.75));
+        entry.succeed();
+        assert!(entry.fail(&failure, 1, false, now).delay <= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_lasting_failure_is_stalled_after_two_minutes_and_a_new_generation_starts_afresh() {
+        let (mut entry, start) = (Entry::default(), Instant::now());
+        let slow = failure(Retry::Backoff(Duration::from_mins(5)));
+        let first = entry.fail(&slow, 1, false, start);
+        assert!(!first.stalled);
+        for _ in 0..10 {
+            let sentence = entry.fail(&slow, 1, false, start + Duration::from_secs(60));
+            assert!(!sentence.stalled && sentence.delay <= Duration::from_secs(61), "wakes when it gets stalled");
+        }
+        let later = start + STALLED_AFTER;
+        assert!(entry.fail(&slow, 1, false, later).stalled);
+        assert!(!entry.fail(&slow, 2, false, later).stalled, "a new generation gets its own two minutes");
+        assert!(entry.fail(&slow, 2, true, later).stalled, "it was before the restart");
+    }
+
+    #[test]
+    fn what_passes_is_never_stalled_and_what_needs_a_change_is_at_once() {
+        let (mut entry, start) = (Entry::default(), Instant::now());
+        entry.fail(&failure(Retry::Passing), 1, false, start);
+        let hours_later = start + Duration::from_secs(7200);
+        assert!(!entry.fail(&failure(Retry::Passing), 1, true, hours_later).stalled);
+        assert!(entry.fail(&failure(Retry::OnChange), 1, false, start).stalled);
+        let wait = failure(Retry::Wait(Duration::from_secs(7)));
+        assert_eq!(entry.fail(&wait, 1, true, start).delay, Duration::from_secs(7));
+    }
+}

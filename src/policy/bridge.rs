@@ -1,0 +1,261 @@
+//! The trust policy between two that neither narrow nor widen each other.
+
+use super::canonical::{self, AccountRef, Canonical, Conditions, Meaning, What, Who};
+use super::document::{Condition, Document, Effect, PrincipalType, Principals, Statement, Terms};
+use super::leaf;
+use super::principal::is_unique_id;
+use super::relation::{Rules, implies, what_within, who_within};
+
+/// Comparisons that finding the common statements takes at most.
+const BUDGET: usize = 200_000;
+
+/// Actions by which a role is assumed.
+const ASSUME: [&str; 3] = [
+    "sts:AssumeRole",
+    "sts:AssumeRoleWithSAML",
+    "sts:AssumeRoleWithWebIdentity",
+];
+
+/// A trust policy that allows only what both `old` and `new` allow, and denies what either denies.
+///
+/// It stands between the two while the permissions of a role are exchanged: no principal that only one of them lets in
+/// can then use permissions that were meant for the other. Names of statements are left out.
+///
+/// Where nothing is common, where `old` is not understood in full, or where the result would be larger than both
+/// documents (and so perhaps larger than the quota), it is one statement that denies everybody to assume the role.
+#[must_use]
+pub fn bridge(old: &Canonical, new: &Document, account: &AccountRef) -> Document {
+    build(old, new, account).unwrap_or_else(|| {
+        let everybody = Principals {
+            negated: false,
+            entries: vec![(PrincipalType::Aws, vec!["*".to_owned()])],
+        };
+        let assume = Terms {
+            negated: false,
+            values: ASSUME.map(str::to_owned).to_vec(),
+        };
+        with_statements(
+            new,
+            vec![statement(Effect::Deny, everybody, assume, Vec::new())],
+        )
+    })
+}
+
+fn build(old: &Canonical, new: &Document, account: &AccountRef) -> Option<Document> {
+    let target = new.canonical(account);
+    let (old, target) = (Rules::of(old)?, Rules::of(&target)?);
+    let mut statements = Vec::new();
+    let mut budget = BUDGET;
+    for statement in new
+        .statements
+        .iter()
+        .filter(|statement| statement.effect == Effect::Allow)
+    {
+        let meaning = canonical::meaning(statement, account)?;
+        if old.cover(&meaning, &target, &mut budget) {
+            statements.push(unnamed(statement.clone()));
+            continue;
+        }
+        for other in old.of_effect(Effect::Allow) {
+            budget = budget.checked_sub(1)?;
+            if old.speaks_alike(&target, &meaning) && old.speaks_alike(&target, other) {
+                statements.extend(common(statement, &meaning, other, account));
+            }
+        }
+    }
+    if statements.is_empty() {
+        return None;
+    }
+    let denied = new
+        .statements
+        .iter()
+        .filter(|statement| statement.effect == Effect::Deny);
+    statements.extend(denied.cloned().map(unnamed));
+    for meaning in old
+        .of_effect(Effect::Deny)
+        .filter(|meaning| !target.contains(meaning))
+    {
+        if !old.speaks_alike(&target, meaning) {
+            return None;
+        }
+        statements.extend(revive(meaning)?);
+    }
+    let document = with_statements(new, statements);
+    let before = old
+        .of_effect(Effect::Allow)
+        .chain(old.of_effect(Effect::Deny));
+    let before: Vec<Statement> = before.filter_map(revive).flatten().collect();
+    let limit = new.size().max(with_statements(new, before).size());
+    (document.size() <= limit).then_some(document)
+}
+
+fn with_statements(new: &Document, statements: Vec<Statement>) -> Document {
+    Document {
+        statements,
+        ..new.clone()
+    }
+}
+
+fn statement(
+    effect: Effect,
+    who: Principals,
+    action: Terms,
+    condition: Vec<Condition>,
+) -> Statement {
+    Statement {
+        path: String::new(),
+        sid: None,
+        effect,
+        principal: Some(who),
+        action,
+        resource: None,
+        condition,
+    }
+}
+
+fn unnamed(statement: Statement) -> Statement {
+    Statement {
+        sid: None,
+        ..statement
+    }
+}
+
+/// What a new `Allow` statement and an old one both allow, where that can be said in one statement.
+fn common(
+    new: &Statement,
+    meaning: &Meaning,
+    old: &Meaning,
+    account: &AccountRef,
+) -> Option<Statement> {
+    let (who, action) = (
+        common_who(new, meaning, old, account)?,
+        common_action(new, meaning, old)?,
+    );
+    let condition = if implies(&meaning.condition, &old.condition) {
+        new.condition.clone()
+    } else if implies(&old.condition, &meaning.condition) {
+        revive_conditions(&old.condition)
+    } else {
+        return None;
+    };
+    Some(statement(Effect::Allow, who, action, condition))
+}
+
+fn common_who(
+    new: &Statement,
+    meaning: &Meaning,
+    old: &Meaning,
+    account: &AccountRef,
+) -> Option<Principals> {
+    let (new, meaning, old) = (
+        new.principal.as_ref()?,
+        meaning.principal.as_ref()?,
+        old.principal.as_ref()?,
+    );
+    if new.negated || old.negated {
+        return who_within(meaning, old).then(|| new.clone());
+    }
+    let mut entries = Vec::new();
+    for (kind, values) in &new.entries {
+        let Some(listed) = old.entries.get(kind.as_str()) else {
+            continue;
+        };
+        let is_listed = |value: &&String| match kind {
+            PrincipalType::Aws => listed.contains(&leaf::aws_principal(value, account)),
+            _ => listed.contains(value.as_str()),
+        };
+        let values: Vec<String> = values.iter().filter(is_listed).cloned().collect();
+        if !values.is_empty() {
+            entries.push((*kind, values));
+        }
+    }
+    (!entries.is_empty()).then_some(Principals {
+        negated: false,
+        entries,
+    })
+}
+
+fn common_action(new: &Statement, meaning: &Meaning, old: &Meaning) -> Option<Terms> {
+    if new.action.negated || old.action.negated {
+        return what_within(&meaning.action, &old.action).then(|| new.action.clone());
+    }
+    let listed = |action: &&String| old.action.values.contains(&action.to_ascii_lowercase());
+    let values: Vec<String> = new.action.values.iter().filter(listed).cloned().collect();
+    (!values.is_empty()).then_some(Terms {
+        negated: false,
+        values,
+    })
+}
+
+/// An old statement, to be sent again; without the principals that were deleted, since IAM refuses their ids. The
+/// outer `None`: it can't be sent. The inner one: nobody is left in it.
+#[allow(clippy::option_option)]
+fn revive(meaning: &Meaning) -> Option<Option<Statement>> {
+    let who = meaning.principal.as_ref()?;
+    if meaning.resource.is_some() {
+        return None;
+    }
+    let who = revive_who(who)?;
+    if who.entries.is_empty() && !who.negated {
+        return Some(None);
+    }
+    let who = if who.entries.is_empty() {
+        // Everybody but nobody.
+        let entries = vec![(PrincipalType::Aws, vec!["*".to_owned()])];
+        Principals {
+            negated: false,
+            entries,
+        }
+    } else {
+        who
+    };
+    let (action, condition) = (
+        revive_actions(&meaning.action),
+        revive_conditions(&meaning.condition),
+    );
+    Some(Some(statement(meaning.effect, who, action, condition)))
+}
+
+fn revive_who(who: &Who) -> Option<Principals> {
+    let mut entries = Vec::new();
+    for (kind, values) in &who.entries {
+        let kind = PrincipalType::parse(kind)?;
+        let values: Vec<String> = values
+            .iter()
+            .filter(|value| !is_unique_id(value))
+            .cloned()
+            .collect();
+        if !values.is_empty() {
+            entries.push((kind, values));
+        }
+    }
+    Some(Principals {
+        negated: who.negated,
+        entries,
+    })
+}
+
+fn revive_actions(action: &What) -> Terms {
+    let spelled = |action: &String| {
+        let usual = ASSUME
+            .iter()
+            .find(|usual| usual.eq_ignore_ascii_case(action));
+        usual.map_or_else(|| action.clone(), |usual| (*usual).to_owned())
+    };
+    Terms {
+        negated: action.negated,
+        values: action.values.iter().map(spelled).collect(),
+    }
+}
+
+fn revive_conditions(conditions: &Conditions) -> Vec<Condition> {
+    let one =
+        |((operator, key), values): (&(String, String), &std::collections::BTreeSet<String>)| {
+            Condition {
+                operator: operator.clone(),
+                key: key.clone(),
+                values: values.iter().cloned().collect(),
+            }
+        };
+    conditions.iter().map(one).collect()
+}

@@ -1,0 +1,348 @@
+//! The canonical form: equal exactly for documents of equal meaning.
+//!
+//! One reader serves both our own documents and what AWS returned. It is lenient: whatever it doesn't understand is
+//! kept word for word and stays in the comparison, so an unknown difference is a difference and is never lost.
+//!
+//! What is equal follows IAM's rules, not JSON's: lists are sets, statements have no order, one value equals a list of
+//! it, actions and condition keys ignore case, `"*"` is `{"AWS":"*"}`, an account id is the ARN of its root user (in
+//! the account's own partition), `true` is `"true"`, an absent `Version` is `2008-10-17`, an empty `Sid` or
+//! `Condition` is none.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::document::{Effect, Grammar, Statement};
+use super::json::{self, Member, Node, Value};
+use super::leaf;
+use super::principal::is_unique_id;
+
+/// The account a document belongs to. In its partition an account id and the ARN of the account's root user are the
+/// same principal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccountRef {
+    /// `aws`, `aws-cn`, `aws-us-gov`, …
+    pub partition: String,
+    /// 12 digits.
+    pub id: String,
+}
+
+/// A document reduced to its meaning: two are equal exactly when IAM treats the documents alike.
+///
+/// The `Debug` form tells the number of statements, never the text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Canonical {
+    pub(super) body: Body,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Body {
+    Policy(Policy),
+    /// No policy at all; equal only to the same text.
+    Opaque(String),
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Policy {
+    pub version: String,
+    pub id: Option<String>,
+    pub statements: BTreeSet<Entry>,
+    /// Members that no grammar knows, as text.
+    pub rest: BTreeSet<(String, String)>,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Entry {
+    Known(Meaning, Sid),
+    /// A statement that is not understood, as text.
+    Unknown(String),
+}
+
+/// A statement's name; empty where there is none.
+pub(super) type Sid = String;
+
+/// What a statement says, its name aside.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Meaning {
+    pub effect: Effect,
+    pub principal: Option<Who>,
+    pub action: What,
+    pub resource: Option<What>,
+    pub condition: Conditions,
+}
+
+/// Principals by type.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Who {
+    pub negated: bool,
+    pub entries: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Actions or resources.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct What {
+    pub negated: bool,
+    pub values: BTreeSet<String>,
+}
+
+/// Values by operator and lower-case key.
+pub(super) type Conditions = BTreeMap<(String, String), BTreeSet<String>>;
+
+impl Canonical {
+    /// Reads what AWS returned: percent-encoded (RFC 3986) JSON. A `+` is a plus sign, as in every part of a URL but
+    /// a form.
+    ///
+    /// This never fails: what is not understood stays in the comparison, and a text that is no JSON equals only
+    /// itself. A text that begins with `{` can't be percent-encoded and is read as it is.
+    #[must_use]
+    pub fn read(grammar: Grammar, percent_encoded: &str, account: &AccountRef) -> Self {
+        // Both grammars read alike: what only one of them knows is unknown to the other and compared all the same.
+        let _ = grammar;
+        let decoded = if percent_encoded.trim_start().starts_with('{') {
+            percent_encoded.into()
+        } else {
+            match percent_encoding::percent_decode_str(percent_encoded).decode_utf8() {
+                Ok(text) => text,
+                Err(_) => return Self::opaque(percent_encoded),
+            }
+        };
+        match json::parse(&decoded) {
+            Ok(node) => of_node(&node, account),
+            Err(_) => Self::opaque(&decoded),
+        }
+    }
+
+    fn opaque(text: &str) -> Self {
+        Self {
+            body: Body::Opaque(text.to_owned()),
+        }
+    }
+
+    /// Unique ids of deleted roles and users (`AROA…`, `AIDA…`) that stand where their ARNs were, sorted.
+    ///
+    /// IAM stores a principal by its id and shows the ARN only while the principal exists. The id stays even if
+    /// another one of that name is made, until the ARN is written again (IAM user guide, "IAM JSON policy elements:
+    /// Principal").
+    #[must_use]
+    pub fn dead_principals(&self) -> Vec<String> {
+        let Body::Policy(policy) = &self.body else {
+            return Vec::new();
+        };
+        let mut dead = BTreeSet::new();
+        for entry in &policy.statements {
+            if let Entry::Known(
+                Meaning {
+                    principal: Some(who),
+                    ..
+                },
+                _,
+            ) = entry
+            {
+                dead.extend(
+                    who.entries
+                        .values()
+                        .flatten()
+                        .filter(|id| is_unique_id(id))
+                        .cloned(),
+                );
+            }
+        }
+        dead.into_iter().collect()
+    }
+}
+
+impl fmt::Debug for Canonical {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.body {
+            Body::Policy(policy) => write!(f, "Canonical({} statements)", policy.statements.len()),
+            Body::Opaque(text) => write!(f, "Canonical(no policy, {} bytes)", text.len()),
+        }
+    }
+}
+
+/// The canonical form of a document.
+pub(super) fn of_node(node: &Node, account: &AccountRef) -> Canonical {
+    match policy(node, account) {
+        Some(policy) => Canonical {
+            body: Body::Policy(policy),
+        },
+        None => Canonical::opaque(&verbatim(node)),
+    }
+}
+
+/// A policy, or `None` where a document is so strange that only its text can be compared.
+fn policy(node: &Node, account: &AccountRef) -> Option<Policy> {
+    let members = distinct(node)?;
+    let mut policy = Policy {
+        version: "2008-10-17".to_owned(),
+        id: None,
+        statements: BTreeSet::new(),
+        rest: BTreeSet::new(),
+    };
+    for (key, node) in members {
+        match (key, &node.value) {
+            ("Version", Value::Text(text)) => policy.version.clone_from(text),
+            ("Id", Value::Text(text)) => policy.id = Some(text.clone()),
+            ("Statement", Value::List(items)) => {
+                policy.statements = items.iter().map(|item| entry(item, account)).collect();
+            }
+            ("Statement", Value::Object(_)) => {
+                policy.statements = BTreeSet::from([entry(node, account)])
+            }
+            _ => {
+                policy.rest.insert((key.to_owned(), verbatim(node)));
+            }
+        }
+    }
+    Some(policy)
+}
+
+/// What a statement of a checked document means.
+pub(super) fn meaning(statement: &Statement, account: &AccountRef) -> Option<Meaning> {
+    match entry(&statement.to_node(), account) {
+        Entry::Known(meaning, _) => Some(meaning),
+        Entry::Unknown(_) => None,
+    }
+}
+
+fn entry(node: &Node, account: &AccountRef) -> Entry {
+    known(node, account).unwrap_or_else(|| Entry::Unknown(verbatim(node)))
+}
+
+/// A statement, or `None` where a part of it is not understood.
+fn known(node: &Node, account: &AccountRef) -> Option<Entry> {
+    let (mut sid, mut effect, mut principal, mut action, mut resource) =
+        (String::new(), None, None, None, None);
+    let mut condition = Conditions::new();
+    let members = distinct(node)?;
+    let both = |one: &str, other: &str| members.contains_key(one) && members.contains_key(other);
+    if both("Principal", "NotPrincipal")
+        || both("Action", "NotAction")
+        || both("Resource", "NotResource")
+    {
+        return None;
+    }
+    for (key, node) in members {
+        let negated = key.starts_with("Not");
+        match key {
+            "Sid" => text(node)?.clone_into(&mut sid),
+            "Effect" => effect = Some(Effect::parse(text(node)?)?),
+            "Principal" | "NotPrincipal" => principal = Some(who(node, negated, account)?),
+            "Action" | "NotAction" => {
+                let values = set(node, str::to_ascii_lowercase)?;
+                action = Some(What { negated, values });
+            }
+            "Resource" | "NotResource" => {
+                let values = set(node, str::to_owned)?;
+                resource = Some(What { negated, values });
+            }
+            "Condition" => condition = conditions(node)?,
+            _ => return None,
+        }
+    }
+    let meaning = Meaning {
+        effect: effect?,
+        principal,
+        action: action?,
+        resource,
+        condition,
+    };
+    Some(Entry::Known(meaning, sid))
+}
+
+fn who(node: &Node, negated: bool, account: &AccountRef) -> Option<Who> {
+    if text(node) == Some("*") {
+        let entries = BTreeMap::from([("AWS".to_owned(), BTreeSet::from(["*".to_owned()]))]);
+        return Some(Who { negated, entries });
+    }
+    let mut entries = BTreeMap::new();
+    for (kind, node) in distinct(node)? {
+        let values = set(node, |value| match kind {
+            "AWS" => leaf::aws_principal(value, account),
+            _ => value.to_owned(),
+        })?;
+        entries.insert(kind.to_owned(), values);
+    }
+    Some(Who { negated, entries })
+}
+
+/// Conditions. An operator without keys and a key without values have no effect.
+fn conditions(node: &Node) -> Option<Conditions> {
+    let mut conditions = Conditions::new();
+    for (operator, node) in distinct(node)? {
+        for (key, node) in distinct(node)? {
+            let values = condition_values(operator, node)?;
+            let place = (operator.to_owned(), key.to_ascii_lowercase());
+            if !values.is_empty() && conditions.insert(place, values).is_some() {
+                // The same key in two spellings: which one counts is not known.
+                return None;
+            }
+        }
+    }
+    Some(conditions)
+}
+
+fn condition_values(operator: &str, node: &Node) -> Option<BTreeSet<String>> {
+    let items = match &node.value {
+        Value::List(items) => items.as_slice(),
+        Value::Null => &[],
+        _ => std::slice::from_ref(node),
+    };
+    let values = items.iter().map(|item| match &item.value {
+        Value::Text(text) | Value::Number(text) => Some(leaf::condition_value(operator, text)),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Null | Value::List(_) | Value::Object(_) => None,
+    });
+    values.collect()
+}
+
+fn text(node: &Node) -> Option<&str> {
+    match &node.value {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// A text or a list of texts, as a set.
+fn set(node: &Node, normal: impl Fn(&str) -> String) -> Option<BTreeSet<String>> {
+    match &node.value {
+        Value::List(items) => items.iter().map(|item| text(item).map(&normal)).collect(),
+        _ => text(node).map(|text| BTreeSet::from([normal(text)])),
+    }
+}
+
+/// The members of an object; `None` for another value, and where a key is there twice.
+fn distinct(node: &Node) -> Option<BTreeMap<&str, &Node>> {
+    let Value::Object(members) = &node.value else {
+        return None;
+    };
+    let map: BTreeMap<&str, &Node> = members
+        .iter()
+        .map(|member| (member.key.as_str(), &member.node))
+        .collect();
+    (map.len() == members.len()).then_some(map)
+}
+
+/// The text of a value, the keys of objects sorted.
+fn verbatim(node: &Node) -> String {
+    let mut out = String::new();
+    json::write(&sorted(node), &mut out);
+    out
+}
+
+fn sorted(node: &Node) -> Node {
+    Node::new(match &node.value {
+        Value::List(items) => Value::List(items.iter().map(sorted).collect()),
+        Value::Object(members) => {
+            let member = |member: &Member| Member {
+                key: member.key.clone(),
+                at: None,
+                node: sorted(&member.node),
+            };
+            let mut members: Vec<Member> = members.iter().map(member).collect();
+            // Stable: of a key that is there twice both stay, in their order.
+            members.sort_by(|a, b| a.key.cmp(&b.key));
+            Value::Object(members)
+        }
+        leaf => leaf.clone(),
+    })
+}

@@ -1,0 +1,240 @@
+//! What is wrong with a document, and where.
+
+use std::fmt;
+
+/// Findings of one document that are listed; of the rest only the number is told.
+const LISTED: usize = 20;
+/// Characters of a document's text that a message repeats at most.
+const QUOTED: usize = 64;
+
+/// One thing that is wrong (or, from a lint, questionable): where it is, what it is, and what to write instead.
+///
+/// Values of conditions are never repeated in a message: they can hold external ids.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Finding {
+    /// The place, from the path that the caller gave: `spec.inlinePolicies[2].document.Statement[0].Action[1]`.
+    /// Keys that are no plain words are written in brackets: `Condition.StringLike["aws:SourceArn"]`.
+    pub path: String,
+    /// One sentence or two, without a full stop, on one line.
+    pub message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// A place in a document: a list of steps on the stack, made text only when something is found there.
+#[derive(Clone, Copy)]
+pub(super) enum Path<'a> {
+    Root(&'a str),
+    Key(&'a Path<'a>, &'a str),
+    Index(&'a Path<'a>, usize),
+}
+
+impl Path<'_> {
+    pub(super) fn key<'b>(&'b self, key: &'b str) -> Path<'b> {
+        Path::Key(self, key)
+    }
+
+    pub(super) fn index(&self, index: usize) -> Path<'_> {
+        Path::Index(self, index)
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Root(text) => f.write_str(text),
+            Path::Key(parent, key) => {
+                let plain = key.len() <= QUOTED && key.bytes().all(|b| b.is_ascii_alphanumeric());
+                if plain && !key.is_empty() {
+                    write!(f, "{parent}.{key}")
+                } else {
+                    write!(f, "{parent}[\"{}\"]", clip(key))
+                }
+            }
+            Path::Index(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+/// The text on one line and at most [`QUOTED`] characters of it.
+fn clip(text: &str) -> String {
+    let mut out: String = text
+        .chars()
+        .take(QUOTED)
+        .flat_map(char::escape_debug)
+        .collect();
+    if text.chars().nth(QUOTED).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// The text in backticks, for a message; shortened, on one line.
+pub(super) fn quote(text: &str) -> String {
+    format!("`{}`", clip(text))
+}
+
+/// Collects findings in the order they are met.
+pub(super) struct Findings<'t> {
+    list: Vec<Finding>,
+    more: usize,
+    /// The JSON text, where there is one: findings then tell line and column.
+    source: Option<&'t str>,
+    root: String,
+}
+
+impl<'t> Findings<'t> {
+    pub(super) fn new(root: &str, source: Option<&'t str>) -> Self {
+        Self {
+            list: Vec::new(),
+            more: 0,
+            source,
+            root: root.to_owned(),
+        }
+    }
+
+    /// Adds a finding; `at` is the byte offset in the source.
+    pub(super) fn add(&mut self, path: &Path<'_>, at: Option<usize>, message: impl fmt::Display) {
+        if self.list.len() >= LISTED {
+            self.more += 1;
+            return;
+        }
+        let message = match (self.source, at) {
+            (Some(source), Some(at)) => {
+                let (line, column) = line_and_column(source, at);
+                format!("{message} (line {line}, column {column})")
+            }
+            _ => message.to_string(),
+        };
+        self.list.push(Finding {
+            path: path.to_string(),
+            message,
+        });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// All findings; a last one tells how many there were beyond the listed ones.
+    pub(super) fn into_vec(mut self) -> Vec<Finding> {
+        if self.more > 0 {
+            self.list.push(Finding {
+                path: self.root,
+                message: format!("{} more findings", self.more),
+            });
+        }
+        self.list
+    }
+}
+
+/// Line and column, both from 1; the column counts characters.
+fn line_and_column(source: &str, at: usize) -> (usize, usize) {
+    let before = source.get(..at).unwrap_or(source);
+    let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let column = before.get(start..).unwrap_or_default().chars().count() + 1;
+    (line, column)
+}
+
+/// The known word that was probably meant: same but for case, a plural, or a typing mistake.
+pub(super) fn did_you_mean<'k>(
+    word: &str,
+    known: impl IntoIterator<Item = &'k str>,
+) -> Option<&'k str> {
+    // Nobody mistypes a word into something much longer, and the distance costs length².
+    if word.len() > QUOTED {
+        return None;
+    }
+    known
+        .into_iter()
+        .map(|candidate| (distance(word, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(4).min(3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Edit distance, ignoring case.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<u8> = b.bytes().map(|c| c.to_ascii_lowercase()).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().map(|c| c.to_ascii_lowercase()).enumerate() {
+        let mut next = Vec::with_capacity(row.len());
+        next.push(i + 1);
+        for ((pair, y), left) in row.windows(2).zip(&b).zip(1..) {
+            let (above_left, above) = match pair {
+                [p, q] => (*p, *q),
+                _ => continue,
+            };
+            let before = next.get(left - 1).copied().unwrap_or(usize::MAX - 1);
+            next.push(
+                (above_left + usize::from(x != *y))
+                    .min(above + 1)
+                    .min(before + 1),
+            );
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let root = Path::Root("spec.trustPolicy");
+        let statement = root.key("Statement");
+        let first = statement.index(0);
+        let condition = first.key("Condition");
+        let operator = condition.key("StringLike");
+        assert_eq!(
+            operator.key("aws:SourceArn").to_string(),
+            "spec.trustPolicy.Statement[0].Condition.StringLike[\"aws:SourceArn\"]"
+        );
+        assert_eq!(
+            first.key("a\nb").to_string(),
+            "spec.trustPolicy.Statement[0][\"a\\nb\"]"
+        );
+        assert_eq!(
+            first.key("").to_string(),
+            "spec.trustPolicy.Statement[0][\"\"]"
+        );
+    }
+
+    #[test]
+    fn lines_and_columns() {
+        assert_eq!(line_and_column("ä\nbc\n", 0), (1, 1));
+        assert_eq!(line_and_column("ä\nbc\n", 2), (1, 2));
+        assert_eq!(line_and_column("ä\nbc\n", 4), (2, 2));
+        assert_eq!(line_and_column("ä\nbc\n", 99), (3, 1));
+    }
+
+    #[test]
+    fn meant_words() {
+        let known = ["Action", "NotAction", "Condition", "Sid"];
+        assert_eq!(did_you_mean("action", known), Some("Action"));
+        assert_eq!(did_you_mean("Actions", known), Some("Action"));
+        assert_eq!(did_you_mean("Conditons", known), Some("Condition"));
+        assert_eq!(did_you_mean("SID", known), Some("Sid"));
+        assert_eq!(did_you_mean("Comment", known), None);
+        assert_eq!(did_you_mean("", known), None);
+        assert_eq!(did_you_mean(&"x".repeat(100_000), known), None);
+    }
+
+    #[test]
+    fn many_findings_are_counted() {
+        let mut findings = Findings::new("doc", None);
+        for _ in 0..25 {
+            findings.add(&Path::Root("doc"), None, "wrong");
+        }
+        let list = findings.into_vec();
+        assert_eq!(list.len(), 21);
+        assert_eq!(list[20].to_string(), "doc: 5 more findings");
+    }
+}

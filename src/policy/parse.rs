@@ -1,0 +1,259 @@
+//! From a value or a text to a checked [`Document`].
+
+use std::collections::HashSet;
+
+use super::document::{Document, Grammar, Version};
+use super::finding::{Findings, Path, did_you_mean, quote};
+use super::json::{self, Member, Node, Value};
+use super::{Finding, Tokens, statement};
+
+const KEYS: [&str; 3] = ["Version", "Id", "Statement"];
+const WRITE_VERSION: &str = "write \"Version\": \"2012-10-17\"";
+
+pub(super) fn from_value(
+    grammar: Grammar,
+    path: &str,
+    value: &serde_json::Value,
+    tokens: &Tokens,
+) -> Result<Document, Vec<Finding>> {
+    let mut reader = Reader::new(grammar, path, None, tokens);
+    let root = Path::Root(path);
+    let document = if let Ok(node) = json::from_value(value) {
+        reader.document(path, &node)
+    } else {
+        let limit = json::MAX_DEPTH;
+        reader
+            .findings
+            .add(&root, None, format!("nested deeper than {limit} levels"));
+        None
+    };
+    reader.finish(document)
+}
+
+pub(super) fn from_json(
+    grammar: Grammar,
+    path: &str,
+    text: &str,
+    tokens: &Tokens,
+) -> Result<Document, Vec<Finding>> {
+    let mut reader = Reader::new(grammar, path, Some(text), tokens);
+    let root = Path::Root(path);
+    let document = match json::parse(text) {
+        Ok(node) => reader.document(path, &node),
+        Err(error) => {
+            let encoded =
+                text.trim_start().starts_with("%7B") || text.trim_start().starts_with("%7b");
+            let hint = if encoded {
+                "; the text is percent-encoded, write it as plain JSON"
+            } else {
+                ""
+            };
+            let message = format!("no JSON: {}{hint}", error.message);
+            reader.findings.add(&root, Some(error.at), message);
+            None
+        }
+    };
+    reader.finish(document)
+}
+
+/// What reading a document needs everywhere: the grammar, the tokens, and where findings go.
+///
+/// Every function returns what could be read and adds what is wrong, so that one pass finds everything.
+pub(super) struct Reader<'a> {
+    pub grammar: Grammar,
+    pub findings: Findings<'a>,
+    tokens: &'a Tokens,
+}
+
+impl<'a> Reader<'a> {
+    fn new(grammar: Grammar, path: &str, source: Option<&'a str>, tokens: &'a Tokens) -> Self {
+        Self {
+            grammar,
+            findings: Findings::new(path, source),
+            tokens,
+        }
+    }
+
+    fn finish(self, document: Option<Document>) -> Result<Document, Vec<Finding>> {
+        match document {
+            Some(document) if self.findings.is_empty() => Ok(document),
+            _ => Err(self.findings.into_vec()),
+        }
+    }
+
+    fn document(&mut self, path: &str, node: &Node) -> Option<Document> {
+        let root = Path::Root(path);
+        if matches!(node.value, Value::List(_)) {
+            let message =
+                "a list; a policy document is one object, with the list under `Statement`";
+            self.findings.add(&root, node.at, message);
+            return None;
+        }
+        let members = self.object(&root, node)?;
+        let present = self.known_keys(&root, members, &KEYS);
+        let (mut version, mut id, mut statements) = (None, None, Vec::new());
+        for member in members {
+            let place = root.key(&member.key);
+            match member.key.as_str() {
+                "Version" => version = self.version(&place, &member.node),
+                "Id" => id = self.id(&place, &member.node),
+                "Statement" => statements = statement::read_all(self, &place, &member.node),
+                _ => {}
+            }
+        }
+        if !present.contains("Version") {
+            let message = format!("`Version` is missing; {WRITE_VERSION}");
+            self.findings.add(&root, node.at, message);
+        }
+        if !present.contains("Statement") {
+            let message = "`Statement` is missing; a document needs at least one statement";
+            self.findings.add(&root, node.at, message);
+        }
+        Some(Document {
+            grammar: self.grammar,
+            version: version?,
+            id,
+            statements,
+        })
+    }
+
+    fn version(&mut self, path: &Path<'_>, node: &Node) -> Option<Version> {
+        let text = self.text(path, node)?;
+        let version = Version::parse(&text);
+        if version.is_none() {
+            let message = format!(
+                "{} is no version of the policy language; {WRITE_VERSION}",
+                quote(&text)
+            );
+            self.findings.add(path, node.at, message);
+        }
+        version
+    }
+
+    fn id(&mut self, path: &Path<'_>, node: &Node) -> Option<String> {
+        if self.grammar == Grammar::Permission {
+            let message = "a permission policy has no `Id`; leave it out";
+            self.findings.add(path, node.at, message);
+            return None;
+        }
+        self.text(path, node)
+    }
+
+    /// The members of an object.
+    pub(super) fn object<'n>(&mut self, path: &Path<'_>, node: &'n Node) -> Option<&'n [Member]> {
+        if let Value::Object(members) = &node.value {
+            return Some(members);
+        }
+        let message = format!("{}, where an object is expected", node.kind());
+        self.findings.add(path, node.at, message);
+        None
+    }
+
+    /// Adds a finding for every unknown key and every key that is there twice. Tells the known keys that are there or
+    /// were meant by an unknown one, so that a mistyped key is not reported as missing too.
+    pub(super) fn known_keys(
+        &mut self,
+        path: &Path<'_>,
+        members: &[Member],
+        known: &[&'static str],
+    ) -> HashSet<&'static str> {
+        self.unique_keys(path, members);
+        let mut present = HashSet::new();
+        for member in members {
+            if let Some(key) = known.iter().find(|key| **key == member.key) {
+                present.insert(*key);
+                continue;
+            }
+            let message = if let Some(meant) = did_you_mean(&member.key, known.iter().copied()) {
+                present.insert(meant);
+                format!("unknown key; did you mean `{meant}`?")
+            } else {
+                let known: Vec<String> = known.iter().map(|key| format!("`{key}`")).collect();
+                format!("unknown key; known here are {}", known.join(", "))
+            };
+            self.findings
+                .add(&path.key(&member.key), member.at, message);
+        }
+        present
+    }
+
+    /// Adds a finding for every key that is there twice. JSON readers silently keep one of them, and the lost one may
+    /// be the condition.
+    pub(super) fn unique_keys(&mut self, path: &Path<'_>, members: &[Member]) {
+        let mut seen = HashSet::with_capacity(members.len());
+        for member in members {
+            if !seen.insert(member.key.as_str()) {
+                let message = "the key is there twice; keep one of them";
+                self.findings
+                    .add(&path.key(&member.key), member.at, message);
+            }
+        }
+    }
+
+    /// A text, its tokens replaced.
+    pub(super) fn text(&mut self, path: &Path<'_>, node: &Node) -> Option<String> {
+        match &node.value {
+            Value::Text(text) => self.expand(path, node.at, text),
+            Value::Null => {
+                let message = "null, where text is expected; leave the key out or give it a value";
+                self.findings.add(path, node.at, message);
+                None
+            }
+            _ => {
+                let message = format!("{}, where text is expected", node.kind());
+                self.findings.add(path, node.at, message);
+                None
+            }
+        }
+    }
+
+    /// Replaces the tokens of a text and checks its characters.
+    pub(super) fn expand(
+        &mut self,
+        path: &Path<'_>,
+        at: Option<usize>,
+        text: &str,
+    ) -> Option<String> {
+        let text = match self.tokens.expand(text) {
+            Ok(text) => text,
+            Err(error) => {
+                self.findings.add(path, at, error);
+                return None;
+            }
+        };
+        if let Some(refused) = text.chars().find(|c| !allowed(*c)) {
+            let message = format!(
+                "IAM refuses the character U+{:04X}; allowed are tab, line feed, carriage return and U+0020 to U+00FF",
+                u32::from(refused)
+            );
+            self.findings.add(path, at, message);
+            return None;
+        }
+        Some(text)
+    }
+
+    /// One value or a list of them, each read by `read`. An empty list is a finding.
+    pub(super) fn one_or_more<T>(
+        &mut self,
+        path: &Path<'_>,
+        node: &Node,
+        mut read: impl FnMut(&mut Self, &Path<'_>, &Node) -> Option<T>,
+    ) -> Vec<T> {
+        let Value::List(items) = &node.value else {
+            return read(self, path, node).into_iter().collect();
+        };
+        if items.is_empty() {
+            let message = "an empty list; give it a value or leave the key out";
+            self.findings.add(path, node.at, message);
+        }
+        let items = items.iter().enumerate();
+        items
+            .filter_map(|(index, item)| read(self, &path.index(index), item))
+            .collect()
+    }
+}
+
+/// Characters of a policy document (IAM API reference, pattern of `PolicyDocument`).
+fn allowed(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{FF}')
+}

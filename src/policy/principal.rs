@@ -1,0 +1,223 @@
+//! Reading principals (IAM user guide, "IAM JSON policy elements: Principal").
+
+use super::arn::Arn;
+use super::document::{PrincipalType, Principals};
+use super::finding::{Path, quote};
+use super::json::{Node, Value};
+use super::parse::Reader;
+
+/// Reads `Principal` or `NotPrincipal`.
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    path: &Path<'_>,
+    node: &Node,
+    negated: bool,
+) -> Option<Principals> {
+    if let Value::Text(text) = &node.value {
+        if text == "*" {
+            let entries = vec![(PrincipalType::Aws, vec!["*".to_owned()])];
+            return Some(Principals { negated, entries });
+        }
+        let message = format!(
+            "{} is no principal; write `*` or an object such as {}",
+            quote(text),
+            example(text)
+        );
+        reader.findings.add(path, node.at, message);
+        return None;
+    }
+    if matches!(node.value, Value::Number(_)) {
+        reader.findings.add(path, node.at, number(node));
+        return None;
+    }
+    let members = reader.object(path, node)?;
+    reader.known_keys(
+        path,
+        members,
+        &PrincipalType::ALL.map(PrincipalType::as_str),
+    );
+    if members.is_empty() {
+        let message = "an empty principal; name one, such as {\"Service\": \"ec2.amazonaws.com\"}";
+        reader.findings.add(path, node.at, message);
+    }
+    let mut entries = Vec::new();
+    for member in members {
+        if let Some(kind) = PrincipalType::parse(&member.key) {
+            let place = path.key(&member.key);
+            let values = reader.one_or_more(&place, &member.node, |reader, path, node| {
+                value(reader, path, node, kind)
+            });
+            entries.push((kind, values));
+        }
+    }
+    Some(Principals { negated, entries })
+}
+
+/// The object that was probably meant by a bare text.
+fn example(text: &str) -> String {
+    let kind = match text {
+        text if text.contains(":saml-provider/") || text.contains(":oidc-provider/") => {
+            PrincipalType::Federated
+        }
+        text if text.ends_with(".amazonaws.com") => PrincipalType::Service,
+        _ => PrincipalType::Aws,
+    };
+    format!("{{\"{}\": \"…\"}}", kind.as_str())
+}
+
+/// What to say about a number: the account id in quotes, where the number still is one.
+fn number(node: &Node) -> String {
+    let id = match &node.value {
+        Value::Number(text) if Arn::is_account_id(text) => text,
+        _ => "012345670123",
+    };
+    format!(
+        "a number; write the account id in quotes: \"{id}\" (YAML turns an unquoted number with a leading zero into \
+         another number)"
+    )
+}
+
+fn value(
+    reader: &mut Reader<'_>,
+    path: &Path<'_>,
+    node: &Node,
+    kind: PrincipalType,
+) -> Option<String> {
+    if matches!(node.value, Value::Number(_)) {
+        reader.findings.add(path, node.at, number(node));
+        return None;
+    }
+    let text = reader.text(path, node)?;
+    if let Some(message) = check(kind, &text) {
+        reader.findings.add(path, node.at, message);
+    }
+    Some(text)
+}
+
+/// What is wrong with a principal.
+fn check(kind: PrincipalType, text: &str) -> Option<String> {
+    if text == "*" {
+        return None;
+    }
+    let quoted = quote(text);
+    if text.contains("${") {
+        return Some(format!(
+            "{quoted}: IAM replaces no variables in principals; write the principal in full"
+        ));
+    }
+    if text.contains(['*', '?']) {
+        return Some(format!(
+            "{quoted}: a principal is `*` or has no wildcard; list the principals in full, or allow the account and \
+             narrow it by a condition on `aws:PrincipalArn`"
+        ));
+    }
+    match kind {
+        PrincipalType::Aws => check_aws(text, &quoted),
+        PrincipalType::Service => check_service(text, &quoted),
+        PrincipalType::Federated => check_federated(text, &quoted),
+        PrincipalType::CanonicalUser => {
+            let known = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric());
+            (!known).then(|| format!("{quoted} is no canonical user id"))
+        }
+    }
+}
+
+fn check_aws(text: &str, quoted: &str) -> Option<String> {
+    if text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() {
+        let digits = text.len();
+        let message =
+            format!("{quoted}: an account id has 12 digits, this has {digits}; keep leading zeros");
+        return (digits != 12).then_some(message);
+    }
+    if is_unique_id(text) {
+        return None;
+    }
+    if !text.starts_with("arn:") {
+        let hint = if text.ends_with(".amazonaws.com") {
+            "; a service goes under `Service`"
+        } else {
+            ""
+        };
+        return Some(format!(
+            "{quoted} is no principal; write an account id of 12 digits, an ARN of a role or user, or `*`{hint}"
+        ));
+    }
+    let arn: Arn = match text.parse() {
+        Ok(arn) => arn,
+        Err(error) => return Some(format!("{quoted}: {error}")),
+    };
+    if matches!(arn.kind(), "saml-provider" | "oidc-provider") {
+        return Some(format!(
+            "{quoted}: an identity provider goes under `Federated`"
+        ));
+    }
+    let named = arn.resource.contains('/') && !arn.name().is_empty();
+    let known = match (arn.service.as_str(), arn.kind()) {
+        ("iam", "root") => arn.resource == "root",
+        ("iam", "role" | "user") | ("sts", "federated-user") => named,
+        ("sts", "assumed-role") => {
+            arn.resource
+                .split('/')
+                .filter(|part| !part.is_empty())
+                .count()
+                == 3
+        }
+        _ => false,
+    };
+    let known = known && arn.region.is_empty() && Arn::is_account_id(&arn.account);
+    (!known).then(|| {
+        format!(
+            "{quoted} is no principal; write the ARN of an account (`…:root`), a role, a user, or a session \
+             (`arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION`)"
+        )
+    })
+}
+
+/// Whether a text is the unique id of a role (`AROA…`) or a user (`AIDA…`): what AWS shows in place of the ARN once the
+/// principal is deleted (IAM user guide, "IAM identifiers").
+pub(super) fn is_unique_id(text: &str) -> bool {
+    let tail = text
+        .strip_prefix("AROA")
+        .or_else(|| text.strip_prefix("AIDA"));
+    tail.is_some_and(|tail| {
+        tail.len() >= 12
+            && tail
+                .bytes()
+                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+    })
+}
+
+fn host_name(text: &str) -> bool {
+    text.contains('.')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+}
+
+fn check_service(text: &str, quoted: &str) -> Option<String> {
+    let hint = if text.starts_with("arn:") || Arn::is_account_id(text) {
+        "; accounts, roles and users go under `AWS`"
+    } else {
+        ""
+    };
+    (!host_name(text)).then(|| {
+        format!("{quoted} is no service principal; write one such as `ec2.amazonaws.com`{hint}")
+    })
+}
+
+fn check_federated(text: &str, quoted: &str) -> Option<String> {
+    if !text.starts_with("arn:") {
+        return (!host_name(text)).then(|| {
+            format!(
+                "{quoted} is no identity provider; write its ARN (`…:oidc-provider/HOST/PATH` without `https://`, or \
+                 `…:saml-provider/NAME`), or a web identity provider such as `accounts.google.com`"
+            )
+        });
+    }
+    let arn: Arn = match text.parse() {
+        Ok(arn) => arn,
+        Err(error) => return Some(format!("{quoted}: {error}")),
+    };
+    let known = arn.service == "iam" && matches!(arn.kind(), "saml-provider" | "oidc-provider");
+    (!known).then(|| format!("{quoted} is no identity provider; roles and users go under `AWS`"))
+}

@@ -1,0 +1,253 @@
+//! Reading statements.
+
+use std::collections::HashSet;
+
+use super::condition;
+use super::document::{Effect, Grammar, Statement, Terms};
+use super::finding::{Path, quote};
+use super::json::{Member, Node, Value};
+use super::parse::Reader;
+use super::principal;
+
+const KEYS: [&str; 9] = [
+    "Sid",
+    "Effect",
+    "Principal",
+    "NotPrincipal",
+    "Action",
+    "NotAction",
+    "Resource",
+    "NotResource",
+    "Condition",
+];
+
+/// Reads `Statement`: a list of statements, or one.
+pub(super) fn read_all(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node) -> Vec<Statement> {
+    let mut sids = HashSet::new();
+    reader.one_or_more(path, node, |reader, path, node| {
+        read(reader, path, node, &mut sids)
+    })
+}
+
+fn read(
+    reader: &mut Reader<'_>,
+    path: &Path<'_>,
+    node: &Node,
+    sids: &mut HashSet<String>,
+) -> Option<Statement> {
+    let members = reader.object(path, node)?;
+    let present = reader.known_keys(path, members, &KEYS);
+    let (mut sid, mut effect, mut who, mut action, mut resource) = (None, None, None, None, None);
+    let mut condition = Vec::new();
+    for member in members {
+        let place = path.key(&member.key);
+        let node = &member.node;
+        let negated = member.key.starts_with("Not");
+        match member.key.as_str() {
+            "Sid" => sid = read_sid(reader, &place, node, sids),
+            "Effect" => effect = read_effect(reader, &place, node),
+            "Principal" | "NotPrincipal" if allows_principal(reader, &place, member) => {
+                who = principal::read(reader, &place, node, negated);
+            }
+            "Action" | "NotAction" => {
+                action = Some(terms(reader, &place, node, negated, check_action))
+            }
+            "Resource" | "NotResource" if allows_resource(reader, &place, member) => {
+                resource = Some(terms(reader, &place, node, negated, check_resource));
+            }
+            "Condition" => condition = condition::read(reader, &place, node),
+            _ => {}
+        }
+    }
+    check_presence(reader, path, node, &present);
+    if effect == Some(Effect::Allow) && who.as_ref().is_some_and(|who| who.negated) {
+        let message = "`NotPrincipal` with `Allow` lets in everybody who is not listed, and IAM supports it with \
+                       `Deny` only; write `Principal`";
+        reader.findings.add(path, node.at, message);
+    }
+    Some(Statement {
+        path: path.to_string(),
+        sid,
+        effect: effect?,
+        principal: who,
+        action: action?,
+        resource,
+        condition,
+    })
+}
+
+fn allows_principal(reader: &mut Reader<'_>, path: &Path<'_>, member: &Member) -> bool {
+    let allowed = reader.grammar == Grammar::Trust;
+    if !allowed {
+        let message = "a permission policy names no principal, it is for the role it belongs to; leave it out";
+        reader.findings.add(path, member.at, message);
+    }
+    allowed
+}
+
+fn allows_resource(reader: &mut Reader<'_>, path: &Path<'_>, member: &Member) -> bool {
+    let allowed = reader.grammar == Grammar::Permission;
+    if !allowed {
+        let message =
+            "a trust policy names no resource, it is about the role it belongs to; leave it out";
+        reader.findings.add(path, member.at, message);
+    }
+    allowed
+}
+
+/// Adds findings for what a statement lacks, and for both of a pair of which one may be there.
+fn check_presence(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, present: &HashSet<&str>) {
+    if !present.contains("Effect") {
+        let message = "`Effect` is missing; write `Allow` or `Deny`";
+        reader.findings.add(path, node.at, message);
+    }
+    let pairs = match reader.grammar {
+        Grammar::Trust => [("Principal", "NotPrincipal"), ("Action", "NotAction")],
+        Grammar::Permission => [("Action", "NotAction"), ("Resource", "NotResource")],
+    };
+    for (positive, negative) in pairs {
+        match (present.contains(positive), present.contains(negative)) {
+            (true, true) => {
+                let message =
+                    format!("both `{positive}` and `{negative}`; a statement has one of them");
+                reader.findings.add(path, node.at, message);
+            }
+            (false, false) => {
+                let message = format!(
+                    "`{positive}` is missing; a statement has `{positive}` or `{negative}`"
+                );
+                reader.findings.add(path, node.at, message);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn read_sid(
+    reader: &mut Reader<'_>,
+    path: &Path<'_>,
+    node: &Node,
+    sids: &mut HashSet<String>,
+) -> Option<String> {
+    let sid = reader.text(path, node)?;
+    if !sid.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        let message = format!(
+            "{} is no Sid; a Sid has only letters A-Z, a-z and digits",
+            quote(&sid)
+        );
+        reader.findings.add(path, node.at, message);
+    }
+    if !sid.is_empty() && !sids.insert(sid.clone()) {
+        let message = format!(
+            "the Sid {} is there twice; a Sid is unique in its document",
+            quote(&sid)
+        );
+        reader.findings.add(path, node.at, message);
+    }
+    Some(sid)
+}
+
+fn read_effect(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node) -> Option<Effect> {
+    let text = reader.text(path, node)?;
+    let effect = Effect::parse(&text);
+    if effect.is_none() {
+        let message = match ["Allow", "Deny"]
+            .into_iter()
+            .find(|known| known.eq_ignore_ascii_case(&text))
+        {
+            Some(meant) => format!(
+                "{} is no effect; write `{meant}`, case matters here",
+                quote(&text)
+            ),
+            None => format!("{} is no effect; write `Allow` or `Deny`", quote(&text)),
+        };
+        reader.findings.add(path, node.at, message);
+    }
+    effect
+}
+
+/// Reads a text or a list of texts, each checked.
+fn terms(
+    reader: &mut Reader<'_>,
+    path: &Path<'_>,
+    node: &Node,
+    negated: bool,
+    check: fn(Grammar, &str) -> Option<String>,
+) -> Terms {
+    let values = reader.one_or_more(path, node, |reader, path, node| {
+        if matches!(node.value, Value::List(_)) {
+            reader
+                .findings
+                .add(path, node.at, "a list inside a list; write one list");
+            return None;
+        }
+        let text = reader.text(path, node)?;
+        if let Some(message) = check(reader.grammar, &text) {
+            reader.findings.add(path, node.at, message);
+        }
+        Some(text)
+    });
+    Terms { negated, values }
+}
+
+/// What is wrong with an action.
+fn check_action(grammar: Grammar, action: &str) -> Option<String> {
+    let quoted = quote(action);
+    let form = || format!("{quoted} is no action; write `SERVICE:ACTION`, such as `s3:GetObject`");
+    if grammar == Grammar::Trust {
+        let sts = action
+            .get(..4)
+            .is_some_and(|service| service.eq_ignore_ascii_case("sts:"));
+        if !sts {
+            return Some(format!(
+                "{quoted} in a trust policy, which takes actions of sts only, such as `sts:AssumeRole`"
+            ));
+        }
+    }
+    if action == "*" {
+        return None;
+    }
+    let (service, name) = match action.split_once(':') {
+        Some(parts) => parts,
+        None => return Some(form()),
+    };
+    if service.is_empty() || name.is_empty() {
+        return Some(form());
+    }
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+    if service != "*" && !service.bytes().all(word) {
+        return Some(format!(
+            "{quoted}: the service before the colon has only letters, digits, `-` and `.`, and no wildcards"
+        ));
+    }
+    let name_ok = name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'*' | b'?'));
+    if !name_ok {
+        return Some(format!(
+            "{quoted}: after the colon an action has only letters, digits, `*` and `?`"
+        ));
+    }
+    None
+}
+
+/// What is wrong with a resource.
+fn check_resource(_: Grammar, resource: &str) -> Option<String> {
+    if resource == "*" {
+        return None;
+    }
+    let quoted = quote(resource);
+    if !resource.starts_with("arn:") {
+        return Some(format!(
+            "{quoted} is no resource; write an ARN, or `*` for all"
+        ));
+    }
+    // A wildcard may stand for several parts: `arn:aws:organizations::*:` is in use.
+    let parts = resource.split(':').count();
+    if parts < 6 && !resource.contains(['*', '?']) {
+        return Some(format!(
+            "{quoted} is no ARN; an ARN has six parts, `arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE`, this has {parts}"
+        ));
+    }
+    None
+}

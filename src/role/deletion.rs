@@ -1,0 +1,92 @@
+//! The plan that removes a role. Needs no valid spec: the record and what AWS shows are enough.
+
+use super::desired::Exceptions;
+use super::observed::Observed;
+use super::owner::Owner;
+use super::plan::{Action, Phase, Plan, Step};
+use super::record::Record;
+use crate::api::iamrole::{DeletionPolicy, WhenUnlisted};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a deletion does and what keeps it from starting.
+#[derive(Clone, Debug, Default)]
+pub struct Deletion {
+    /// The steps; none while something blocks.
+    pub plan: Plan,
+    /// Things that are not ours and that nobody permitted to remove, in words.
+    pub blockers: Vec<String>,
+}
+
+/// How far a deletion may go.
+#[derive(Clone, Debug)]
+pub struct Terms<'a> {
+    /// Whose role it is.
+    pub owner: &'a Owner,
+    /// `Delete` or `ForceDelete`; `Retain` never gets here.
+    pub policy: DeletionPolicy,
+    /// Where unlisted policies are removed anyway, deletion removes them too.
+    pub when_unlisted: WhenUnlisted,
+    /// What is never taken for unlisted; it then blocks a plain `Delete`.
+    pub exceptions: &'a Exceptions,
+}
+
+/// Plans the deletion of a role of ours (`observed`), or of what is left of it.
+///
+/// `own` are the policies that were found among the recorded ones, with their tags: only those that carry
+/// our owner tags are deleted. `profiles` are the instance profiles that hold the role, if they were read.
+#[must_use]
+pub fn plan(
+    terms: &Terms<'_>,
+    record: &Record,
+    observed: Option<&Observed>,
+    own: &BTreeMap<String, BTreeMap<String, String>>,
+    profiles: &[String],
+) -> Deletion {
+    let mut deletion = Deletion::default();
+    let mut steps = Vec::new();
+    let mut step = |phase, action| steps.push(Step::new(phase, action));
+    if let Some(observed) = observed {
+        let recorded: BTreeSet<&String> =
+            record.managed.iter().chain(record.own.iter().map(|policy| &policy.arn)).collect();
+        for arn in &observed.managed {
+            let ours = recorded.contains(arn) || own.contains_key(arn);
+            if ours || terms.may_remove(terms.exceptions.keep_managed(arn)) {
+                step(Phase::Remove, Action::Detach(arn.clone()));
+            } else {
+                deletion.blockers.push(format!("attached policy {arn}"));
+            }
+        }
+        for name in observed.inline.keys() {
+            // It only denies, and dies with the role.
+            let revocation = name == super::desired::REVOKE_SESSIONS;
+            if record.inline.contains(name) || revocation || terms.may_remove(terms.exceptions.keep_inline(name)) {
+                step(Phase::Remove, Action::DeleteInline(name.clone()));
+            } else {
+                deletion.blockers.push(format!("inline policy {name}"));
+            }
+        }
+        for profile in profiles {
+            if terms.policy == DeletionPolicy::ForceDelete {
+                step(Phase::Remove, Action::LeaveProfile(profile.clone()));
+            } else {
+                deletion.blockers.push(format!("instance profile {profile}"));
+            }
+        }
+        step(Phase::Delete, Action::DeleteRole);
+    }
+    for (arn, tags) in own {
+        if terms.owner.judge(tags).is_ours() {
+            step(Phase::DeletePolicies, Action::DeletePolicy(arn.clone()));
+        }
+    }
+    if deletion.blockers.is_empty() {
+        deletion.plan.steps = steps;
+    }
+    deletion
+}
+
+impl Terms<'_> {
+    fn may_remove(&self, exception: bool) -> bool {
+        self.policy == DeletionPolicy::ForceDelete || (self.when_unlisted == WhenUnlisted::Remove && !exception)
+    }
+}

@@ -1,0 +1,25 @@
+//! What a role should be, is, and what is to be done: pure functions and data.
+//!
+//! ```text
+//! spec + class ──desired──▶ Desired ┐
+//! status ─────────record──▶ Record  ├──plan──▶ Plan (ordered steps) ──▶ executed by the controller
+//! AWS ───────────observed─▶ Observed┘
+//! ```
+//! No I/O, no clock, no SDK, no Kubernetes client. Whoever wants to know what the operator would do in a
+//! situation calls [`plan::plan`] or [`deletion::plan`] with it.
+
+pub mod deletion;
+pub mod desired;
+pub mod names;
+pub mod observed;
+pub mod owner;
+pub mod plan;
+pub mod record;
+pub mod settings;
+
+pub use desired::{Desired, OwnPolicy, Problem};
+pub use observed::{Observed, ObservedPolicy};
+pub use owner::{Cluster, Owner, Ownership};
+pub use plan::{Action, Phase, Plan, Step};
+pub use record::Record;
+pub use settings::Settings;

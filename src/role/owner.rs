@@ -1,0 +1,128 @@
+//! Whose a role or policy is: owner tags, set in the very call that creates it.
+//!
+//! Only what carries our tags is changed or deleted, whatever status says: status can be forged or
+//! restored from a backup, a tag needs AWS rights.
+
+use crate::api::iamrole::Origin;
+use crate::api::{TAG_CLUSTER, TAG_NAME, TAG_NAMESPACE, TAG_ORIGIN};
+use std::collections::BTreeMap;
+
+/// Which cluster we are in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Configured name, or the first 8 characters of the UID. For people and for names.
+    pub name: String,
+    /// UID of the `kube-system` namespace. This is what counts.
+    pub uid: String,
+}
+
+impl Cluster {
+    /// The cluster with the configured name, if any.
+    #[must_use]
+    pub fn new(name: Option<&str>, uid: &str) -> Self {
+        let short = || uid.chars().take(8).collect();
+        Self { name: name.filter(|name| !name.is_empty()).map_or_else(short, str::to_owned), uid: uid.to_owned() }
+    }
+
+    fn tag(&self) -> String {
+        format!("{}/{}", self.name, self.uid)
+    }
+}
+
+/// The object to which a role belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Cluster of the object.
+    pub cluster: Cluster,
+    /// Namespace of the `IamRole`.
+    pub namespace: String,
+    /// Name of the `IamRole`.
+    pub name: String,
+}
+
+/// What the tags of a role or policy say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// It belongs to this object.
+    Ours(Origin),
+    /// It belongs to another `IamRole`; in words for a message.
+    Other(String),
+    /// It carries no owner tags.
+    Foreign,
+}
+
+impl Ownership {
+    /// Whether it belongs to this object.
+    #[must_use]
+    pub const fn is_ours(&self) -> bool {
+        matches!(self, Self::Ours(_))
+    }
+}
+
+impl Owner {
+    /// The owner tags for a role or policy of this object.
+    #[must_use]
+    pub fn tags(&self, origin: Origin) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            (TAG_CLUSTER.to_owned(), self.cluster.tag()),
+            (TAG_NAMESPACE.to_owned(), self.namespace.clone()),
+            (TAG_NAME.to_owned(), self.name.clone()),
+            (TAG_ORIGIN.to_owned(), origin.as_str().to_owned()),
+        ])
+    }
+
+    /// Whose something with these tags is.
+    #[must_use]
+    pub fn judge(&self, tags: &BTreeMap<String, String>) -> Ownership {
+        let (Some(cluster), Some(namespace), Some(name)) =
+            (tags.get(TAG_CLUSTER), tags.get(TAG_NAMESPACE), tags.get(TAG_NAME))
+        else {
+            return Ownership::Foreign;
+        };
+        let uid = cluster.rsplit('/').next().unwrap_or_default();
+        if uid == self.cluster.uid && *namespace == self.namespace && *name == self.name {
+            let adopted = tags.get(TAG_ORIGIN).is_some_and(|origin| origin == Origin::Adopted.as_str());
+            return Ownership::Ours(if adopted { Origin::Adopted } else { Origin::Created });
+        }
+        let place = if uid == self.cluster.uid { "this cluster".to_owned() } else { format!("cluster {cluster}") };
+        Ownership::Other(format!("IamRole {namespace}/{name} of {place}"))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::{Cluster, Owner, Ownership};
+    use crate::api::TAG_ORIGIN;
+    use crate::api::iamrole::Origin;
+    use std::collections::BTreeMap;
+
+    pub(crate) fn owner() -> Owner {
+        Owner { cluster: Cluster::new(Some("prod"), "uid-1"), namespace: "shop".into(), name: "api".into() }
+    }
+
+    #[test]
+    fn only_the_cluster_uid_namespace_and_name_decide() {
+        let owner = owner();
+        let mut tags = owner.tags(Origin::Created);
+        assert_eq!(owner.judge(&tags), Ownership::Ours(Origin::Created));
+
+        let renamed = Owner { cluster: Cluster::new(Some("production"), "uid-1"), ..owner.clone() };
+        assert_eq!(renamed.judge(&tags), Ownership::Ours(Origin::Created), "a renamed cluster is the same cluster");
+        let rebuilt = Owner { cluster: Cluster::new(Some("prod"), "uid-2"), ..owner.clone() };
+        assert!(matches!(rebuilt.judge(&tags), Ownership::Other(_)), "the same name is not the same cluster");
+        let sibling = Owner { name: "web".into(), ..owner.clone() };
+        assert!(matches!(sibling.judge(&tags), Ownership::Other(_)));
+
+        tags.insert(TAG_ORIGIN.into(), "Adopted".into());
+        assert_eq!(owner.judge(&tags), Ownership::Ours(Origin::Adopted));
+        tags.remove(crate::api::TAG_NAME);
+        assert_eq!(owner.judge(&tags), Ownership::Foreign, "a part of the tags is none");
+        assert_eq!(owner.judge(&BTreeMap::new()), Ownership::Foreign);
+    }
+
+    #[test]
+    fn a_cluster_without_a_name_is_called_by_its_uid() {
+        assert_eq!(Cluster::new(None, "0123456789-abc").name, "01234567");
+        assert_eq!(Cluster::new(Some(""), "0123456789-abc").name, "01234567");
+    }
+}

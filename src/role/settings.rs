@@ -1,0 +1,134 @@
+//! What applies once spec and class are put together. Needs no valid spec, since deletion asks too.
+
+use crate::api::iamrole::{DeletionPolicy, Effective, Mode, Origin, WhenUnlisted};
+use crate::api::{IamRoleClassSpec, IamRoleSpec};
+
+/// The settings in force; see [`settings`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What becomes of the role on deletion.
+    pub deletion_policy: DeletionPolicy,
+    /// What happens to unlisted policies.
+    pub when_unlisted: WhenUnlisted,
+    /// Whether AWS is changed.
+    pub mode: Mode,
+    /// Who suspends the object, in words; `None` if nobody does.
+    pub suspended_by: Option<&'static str>,
+}
+
+impl Settings {
+    /// As it stands in `status.effective`.
+    #[must_use]
+    pub const fn effective(&self) -> Effective {
+        Effective { deletion_policy: self.deletion_policy, when_unlisted: self.when_unlisted, mode: self.mode }
+    }
+}
+
+/// Puts spec, class and annotation together. The stricter of class and role wins for mode and suspension;
+/// what a newer version wrote and we don't know is taken for the most careful value.
+#[must_use]
+pub fn settings(
+    spec: &IamRoleSpec,
+    class: Option<&IamRoleClassSpec>,
+    origin: Option<Origin>,
+    suspend_annotation: Option<&str>,
+) -> Settings {
+    let adopted = match origin {
+        Some(Origin::Created) | None => false,
+        Some(Origin::Adopted | Origin::Unknown) => true,
+    };
+    let deletion_policy = match spec.deletion_policy {
+        Some(policy) => policy,
+        None if adopted => DeletionPolicy::Retain,
+        None => class.and_then(|class| class.deletion_policy).unwrap_or(DeletionPolicy::Delete),
+    };
+    let when_unlisted = match spec.when_unlisted {
+        Some(choice) => choice,
+        None if adopted => WhenUnlisted::Keep,
+        None => class.and_then(|class| class.when_unlisted).unwrap_or(WhenUnlisted::Remove),
+    };
+    let modes = [spec.mode, class.and_then(|class| class.mode)];
+    Settings {
+        deletion_policy: match deletion_policy {
+            DeletionPolicy::Unknown => DeletionPolicy::Retain,
+            known => known,
+        },
+        when_unlisted: match when_unlisted {
+            WhenUnlisted::Unknown => WhenUnlisted::Keep,
+            known => known,
+        },
+        mode: if modes.iter().flatten().any(|mode| *mode != Mode::Enforce) { Mode::Observe } else { Mode::Enforce },
+        suspended_by: suspended_by(spec, class, &modes, suspend_annotation),
+    }
+}
+
+fn suspended_by(
+    spec: &IamRoleSpec,
+    class: Option<&IamRoleClassSpec>,
+    modes: &[Option<Mode>],
+    annotation: Option<&str>,
+) -> Option<&'static str> {
+    if spec.suspend == Some(true) {
+        Some("spec.suspend")
+    } else if annotation.is_some_and(|value| value != "false") {
+        Some("the annotation iamrole.dev/suspend")
+    } else if class.is_some_and(|class| class.suspend == Some(true)) {
+        Some("its class (spec.suspend)")
+    } else if modes.contains(&Some(Mode::Unknown)) {
+        Some("a mode that this version of the operator does not know")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::settings;
+    use crate::api::iamrole::{DeletionPolicy, Mode, Origin, WhenUnlisted};
+    use crate::api::{IamRoleClassSpec, IamRoleSpec};
+
+    #[test]
+    fn deletion_policy_and_unlisted_follow_spec_then_origin_then_class() {
+        let class = IamRoleClassSpec {
+            deletion_policy: Some(DeletionPolicy::ForceDelete),
+            when_unlisted: Some(WhenUnlisted::Remove),
+            ..IamRoleClassSpec::default()
+        };
+        let said = IamRoleSpec { deletion_policy: Some(DeletionPolicy::Delete), ..IamRoleSpec::default() };
+        let silent = IamRoleSpec::default();
+        let ask = |spec, class, origin| {
+            let settings = settings(spec, class, origin, None);
+            (settings.deletion_policy, settings.when_unlisted)
+        };
+        use DeletionPolicy::{Delete, ForceDelete, Retain};
+        use WhenUnlisted::{Keep, Remove};
+        assert_eq!(ask(&silent, None, None), (Delete, Remove));
+        assert_eq!(ask(&silent, Some(&class), Some(Origin::Created)), (ForceDelete, Remove));
+        assert_eq!(ask(&silent, Some(&class), Some(Origin::Adopted)), (Retain, Keep));
+        assert_eq!(ask(&said, Some(&class), Some(Origin::Adopted)), (Delete, Keep));
+    }
+
+    #[test]
+    fn what_is_unknown_is_taken_carefully() {
+        let newer = IamRoleSpec {
+            deletion_policy: Some(DeletionPolicy::Unknown),
+            when_unlisted: Some(WhenUnlisted::Unknown),
+            mode: Some(Mode::Unknown),
+            ..IamRoleSpec::default()
+        };
+        let settings = settings(&newer, None, None, None);
+        assert_eq!(settings.deletion_policy, DeletionPolicy::Retain);
+        assert_eq!(settings.when_unlisted, WhenUnlisted::Keep);
+        assert!(settings.suspended_by.is_some() && settings.mode == Mode::Observe);
+    }
+
+    #[test]
+    fn the_stricter_of_class_and_role_wins() {
+        let class = IamRoleClassSpec { mode: Some(Mode::Observe), suspend: Some(true), ..IamRoleClassSpec::default() };
+        let eager = IamRoleSpec { mode: Some(Mode::Enforce), suspend: Some(false), ..IamRoleSpec::default() };
+        let both = settings(&eager, Some(&class), None, Some("false"));
+        assert_eq!((both.mode, both.suspended_by), (Mode::Observe, Some("its class (spec.suspend)")));
+        assert!(settings(&eager, None, None, Some("false")).suspended_by.is_none());
+        assert!(settings(&eager, None, None, Some("")).suspended_by.is_some(), "any value but false");
+    }
+}

@@ -1,0 +1,76 @@
+//! `/livez`, `/readyz` and `/metrics`.
+//!
+//! Neither probe asks AWS: an outage there must not restart the operator.
+
+use crate::telemetry::Metrics;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::net::TcpListener;
+
+/// What the probes report.
+#[derive(Debug, Default)]
+pub struct Health {
+    ready: AtomicBool,
+}
+
+impl Health {
+    /// The caches are filled; the operator works.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Whether the operator works.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+}
+
+/// The listener could not be opened or failed.
+#[derive(Debug, thiserror::Error)]
+#[error("--listen {address}: {source}; is the address free?")]
+pub struct Error {
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+/// Opens the address; done first, so that a busy port is an error at start.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error { address, source })
+}
+
+/// Serves until `stop` is done.
+pub async fn serve(
+    listener: TcpListener,
+    health: Arc<Health>,
+    metrics: Metrics,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let app = Router::new()
+        .route("/livez", get(async || "ok"))
+        .route("/healthz", get(async || "ok"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(render))
+        .with_state((health, metrics));
+    axum::serve(listener, app).with_graceful_shutdown(stop).await
+}
+
+async fn readyz(State((health, _)): State<(Arc<Health>, Metrics)>) -> impl IntoResponse {
+    if health.is_ready() {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the caches are not filled yet; see the log")
+    }
+}
+
+async fn render(State((_, metrics)): State<(Arc<Health>, Metrics)>) -> impl IntoResponse {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], metrics.render())
+}
