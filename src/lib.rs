@@ -17,7 +17,7 @@
 pub mod api;
 pub mod aws;
 pub mod cli;
-//pub mod controller;
+pub mod controller;
 pub mod policy;
 pub mod role;
 pub mod server;

@@ -1,12 +1,13 @@
 //! The `iamrole` binary: parse, hand over, report.
 
 use clap::Parser;
-use iamrole_operator::cli::{Cli, Command, crds};
+use iamrole_operator::cli::{Cli, Command, crds, run};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Crds(args) => crds::run(&args),
+        Command::Run(args) => run::run(args).map_err(|error| error.to_string()),
+        Command::Crds(args) => crds::run(&args).map_err(|error| error.to_string()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

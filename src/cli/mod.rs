@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 pub mod crds;
+pub mod run;
 
 use clap::{Parser, Subcommand};
 
@@ -16,6 +17,8 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the operator.
+    Run(run::Args),
     /// Print the CustomResourceDefinitions, or write them into folders.
     Crds(crds::Args),
 }

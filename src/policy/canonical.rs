@@ -15,6 +15,7 @@ use super::document::{Effect, Grammar, Statement};
 use super::json::{self, Member, Node, Value};
 use super::leaf;
 use super::principal::is_unique_id;
+use super::print;
 
 /// The account a document belongs to. In its partition an account id and the ARN of the account's root user are the
 /// same principal.
@@ -111,6 +112,16 @@ impl Canonical {
         }
     }
 
+    /// The form as JSON text: one text for equal documents, so a good thing to hash or to show. Of a text that is no
+    /// policy it is that text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        match &self.body {
+            Body::Policy(policy) => print::policy(policy),
+            Body::Opaque(text) => text.clone(),
+        }
+    }
+
     fn opaque(text: &str) -> Self {
         Self {
             body: Body::Opaque(text.to_owned()),
@@ -127,26 +138,13 @@ impl Canonical {
         let Body::Policy(policy) = &self.body else {
             return Vec::new();
         };
-        let mut dead = BTreeSet::new();
-        for entry in &policy.statements {
-            if let Entry::Known(
-                Meaning {
-                    principal: Some(who),
-                    ..
-                },
-                _,
-            ) = entry
-            {
-                dead.extend(
-                    who.entries
-                        .values()
-                        .flatten()
-                        .filter(|id| is_unique_id(id))
-                        .cloned(),
-                );
-            }
-        }
-        dead.into_iter().collect()
+        let principals = policy.statements.iter().filter_map(|entry| match entry {
+            Entry::Known(meaning, _) => meaning.principal.as_ref(),
+            Entry::Unknown(_) => None,
+        });
+        let values = principals.flat_map(|who| who.entries.values().flatten());
+        let dead: BTreeSet<&String> = values.filter(|value| is_unique_id(value)).collect();
+        dead.into_iter().cloned().collect()
     }
 }
 
@@ -186,8 +184,9 @@ fn policy(node: &Node, account: &AccountRef) -> Option<Policy> {
                 policy.statements = items.iter().map(|item| entry(item, account)).collect();
             }
             ("Statement", Value::Object(_)) => {
-                policy.statements = BTreeSet::from([entry(node, account)])
+                policy.statements = BTreeSet::from([entry(node, account)]);
             }
+            ("Version" | "Id" | "Statement", _) => return None,
             _ => {
                 policy.rest.insert((key.to_owned(), verbatim(node)));
             }

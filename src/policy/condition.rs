@@ -6,7 +6,7 @@ use super::document::Condition;
 use super::finding::Path;
 use super::json::{Member, Node, Value};
 use super::operator::{Kind, Operator};
-use super::parse::Reader;
+use super::parse::{Keys, Reader};
 
 /// Reads `Condition`. An empty object and an operator without keys have no effect and are left out.
 pub(super) fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node) -> Vec<Condition> {
@@ -14,8 +14,9 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node) -> Vec
     let Some(operators) = reader.object(path, node) else {
         return conditions;
     };
-    reader.unique_keys(path, operators);
+    let mut names = Keys::new(&[]);
     for member in operators {
+        names.check(reader, path, member);
         let place = path.key(&member.key);
         let Some(operator) = Operator::parse(&member.key) else {
             reader

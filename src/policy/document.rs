@@ -82,12 +82,7 @@ pub enum PrincipalType {
 }
 
 impl PrincipalType {
-    pub(super) const ALL: [Self; 4] = [
-        Self::Aws,
-        Self::CanonicalUser,
-        Self::Federated,
-        Self::Service,
-    ];
+    pub(super) const NAMES: [&'static str; 4] = ["AWS", "CanonicalUser", "Federated", "Service"];
 
     /// The type as it is written in a document.
     #[must_use]
@@ -101,7 +96,13 @@ impl PrincipalType {
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+        let all = [
+            Self::Aws,
+            Self::CanonicalUser,
+            Self::Federated,
+            Self::Service,
+        ];
+        all.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
@@ -217,7 +218,21 @@ impl Document {
         canonical::of_node(&self.to_node(), account)
     }
 
-    /// What IAM takes but what is probably a mistake; see [`lint`](super::lint) for the rules.
+    /// What IAM takes but what is probably a mistake (IAM user guide, "The confused deputy problem" and "Security
+    /// best practices in IAM"). About `Allow` statements only:
+    ///
+    /// - a service without a condition on `aws:SourceArn`, `aws:SourceAccount`, `aws:SourceOrgID` or
+    ///   `aws:SourceOrgPaths`: it can be made to use the role for somebody else;
+    /// - a principal of another account without a condition on `sts:ExternalId`, or on `aws:PrincipalOrgID`, which
+    ///   keeps it in the own organization;
+    /// - an OIDC provider without conditions on its `:sub` and `:aud` keys: everybody it knows may assume the role;
+    /// - everybody (`{"AWS": "*"}`) without any condition;
+    /// - a unique id (`AROA…`, `AIDA…`), which is what is left of a deleted principal;
+    /// - `pods.eks.amazonaws.com` without both `sts:AssumeRole` and `sts:TagSession`, which EKS Pod Identity needs;
+    /// - in permission policies, `Action` `*` on `Resource` `*`.
+    ///
+    /// A condition counts only where it asks for something: not under `…IfExists`, `ForAllValues:`, a negated
+    /// operator or `Null`, and not with a value of `*`s alone.
     #[must_use]
     pub fn lint(&self, account: &AccountRef) -> Vec<Finding> {
         lint::lint(self, account)

@@ -21,105 +21,97 @@ impl Document {
     /// nobody listed, so it is within `*` only.
     #[must_use]
     pub fn actions_beyond(&self, patterns: &[Pattern]) -> Vec<Grant> {
-        let all = Pattern::new("*");
         let is_within = |action: &Pattern| {
             patterns
                 .iter()
                 .any(|pattern| pattern.covers_ignore_case(action))
         };
-        let mut grants = Vec::new();
-        for statement in self.allowing() {
-            if statement.action.negated {
-                grants.extend((!is_within(&all)).then(|| everything_but(statement)));
-            } else {
-                grants.extend(
-                    actions(statement)
-                        .filter(|(_, action)| !is_within(action))
-                        .map(|(grant, _)| grant),
-                );
-            }
-        }
-        grants
+        let all = is_within(&Pattern::new("*"));
+        self.actions(|action| !is_within(action), |_| !all)
     }
 
     /// The allowed actions that may include one of `patterns`, which ignore case: `s3:*` and `*Object` do include
     /// some of `s3:Put*`. `NotAction` includes every pattern that is not within one of its own.
     #[must_use]
     pub fn actions_among(&self, patterns: &[Pattern]) -> Vec<Grant> {
+        let is_among = |action: &Pattern| {
+            patterns
+                .iter()
+                .any(|pattern| pattern.overlaps_ignore_case(action))
+        };
+        let leaves_out =
+            |out: &[Pattern], pattern| out.iter().any(|out| out.covers_ignore_case(pattern));
+        let is_among_rest =
+            |out: &[Pattern]| !patterns.iter().all(|pattern| leaves_out(out, pattern));
+        self.actions(is_among, is_among_rest)
+    }
+
+    /// The allowed actions that `listed` picks, and the `NotAction`s that `negated` picks.
+    fn actions(
+        &self,
+        listed: impl Fn(&Pattern) -> bool,
+        negated: impl Fn(&[Pattern]) -> bool,
+    ) -> Vec<Grant> {
         let mut grants = Vec::new();
         for statement in self.allowing() {
+            let values = &statement.action.values;
+            let patterns: Vec<Pattern> = values.iter().map(|text| Pattern::new(text)).collect();
             if statement.action.negated {
-                let left_out: Vec<Pattern> = statement
-                    .action
-                    .values
-                    .iter()
-                    .map(|text| Pattern::new(text))
-                    .collect();
-                let is_out =
-                    |pattern: &Pattern| left_out.iter().any(|out| out.covers_ignore_case(pattern));
-                grants.extend((!patterns.iter().all(is_out)).then(|| everything_but(statement)));
-            } else {
-                let is_among = |action: &Pattern| {
-                    patterns
-                        .iter()
-                        .any(|pattern| pattern.overlaps_ignore_case(action))
-                };
-                grants.extend(
-                    actions(statement)
-                        .filter(|(_, action)| is_among(action))
-                        .map(|(grant, _)| grant),
-                );
+                grants.extend(negated(&patterns).then(|| Grant {
+                    path: format!("{}.NotAction", statement.path),
+                    text: format!("everything but {}", values.join(", ")),
+                }));
+                continue;
             }
+            let picked = patterns
+                .iter()
+                .enumerate()
+                .filter(|(_, pattern)| listed(pattern));
+            grants.extend(picked.map(|(index, pattern)| Grant {
+                path: place(statement, "Action", index, patterns.len()),
+                text: pattern.as_str().to_owned(),
+            }));
         }
         grants
     }
 
     /// The principals that a trust policy allows, as `AWS:123456789012`, `AWS:arn:aws:iam::…:role/x`, `AWS:*`,
-    /// `Service:ec2.amazonaws.com`, `Federated:arn:…`. An account is its id, never the ARN of its root user.
+    /// `Service:ec2.amazonaws.com`, `Federated:arn:…`. An account is its id, never the ARN of its root user in the
+    /// partition of `account`.
     #[must_use]
     pub fn trusted(&self, account: &AccountRef) -> Vec<Grant> {
         let mut grants = Vec::new();
         for statement in self.allowing() {
-            for (kind, values) in statement
-                .principal
-                .iter()
-                .flat_map(|principal| &principal.entries)
-            {
-                for value in values {
+            let principals = statement.principal.iter().flat_map(|who| &who.entries);
+            for (kind, values) in principals {
+                let key = format!("Principal.{}", kind.as_str());
+                grants.extend(values.iter().enumerate().map(|(index, value)| {
                     let value = match kind {
                         PrincipalType::Aws => leaf::aws_principal(value, account),
                         _ => value.clone(),
                     };
-                    grants.push(Grant {
-                        path: format!("{}.Principal.{}", statement.path, kind.as_str()),
+                    Grant {
+                        path: place(statement, &key, index, values.len()),
                         text: format!("{}:{value}", kind.as_str()),
-                    });
-                }
+                    }
+                }));
             }
         }
         grants
     }
 
     fn allowing(&self) -> impl Iterator<Item = &Statement> {
-        self.statements
-            .iter()
-            .filter(|statement| statement.effect == Effect::Allow)
+        let statements = self.statements.iter();
+        statements.filter(|statement| statement.effect == Effect::Allow)
     }
 }
 
-fn actions(statement: &Statement) -> impl Iterator<Item = (Grant, Pattern)> {
-    statement.action.values.iter().map(|text| {
-        let grant = Grant {
-            path: format!("{}.Action", statement.path),
-            text: text.clone(),
-        };
-        (grant, Pattern::new(text))
-    })
-}
-
-fn everything_but(statement: &Statement) -> Grant {
-    Grant {
-        path: format!("{}.NotAction", statement.path),
-        text: format!("everything but {}", statement.action.values.join(", ")),
+/// The place of a value: one of several, or the only one.
+fn place(statement: &Statement, key: &str, index: usize, count: usize) -> String {
+    let path = &statement.path;
+    if count == 1 {
+        format!("{path}.{key}")
+    } else {
+        format!("{path}.{key}[{index}]")
     }
 }

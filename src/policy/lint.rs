@@ -1,25 +1,13 @@
-//! Findings about documents that IAM takes but that are probably mistakes (IAM user guide, "The confused deputy
-//! problem" and "Security best practices").
-//!
-//! For `Allow` statements only:
-//! - a `Service` principal without a condition on `aws:SourceArn`, `aws:SourceAccount`, `aws:SourceOrgID` or
-//!   `aws:SourceOrgPaths`: the service can be made to use the role for somebody else;
-//! - a principal of another account without a condition on `sts:ExternalId` (or `aws:PrincipalOrgID`, which keeps it in
-//!   the own organization);
-//! - an OIDC provider without conditions on its `:sub` and `:aud` keys: everybody it knows may assume the
-//!   role;
-//! - everybody (`{"AWS": "*"}`) without any condition;
-//! - `pods.eks.amazonaws.com` without both `sts:AssumeRole` and `sts:TagSession`, which EKS Pod Identity needs;
-//! - in permission policies, `Action` `*` on `Resource` `*`.
-//!
-//! A condition counts only where it asks for something: not under `…IfExists`, `ForAllValues:`, a negated operator or
-//! `Null`, and not with the value `*`.
+//! Findings about documents that IAM takes but that are probably mistakes; the rules are told at
+//! [`Document::lint`](super::Document::lint).
 
 use super::arn::Arn;
 use super::canonical::AccountRef;
 use super::document::{Document, Effect, PrincipalType, Statement, Terms};
 use super::finding::{Finding, quote};
 use super::operator::{Kind, Operator};
+use super::pattern::Pattern;
+use super::principal::is_unique_id;
 
 const POD_IDENTITY: &str = "pods.eks.amazonaws.com";
 const SOURCES: [&str; 4] = [
@@ -29,7 +17,7 @@ const SOURCES: [&str; 4] = [
     "aws:sourceorgpaths",
 ];
 
-/// The findings of a document; see the module.
+/// The findings of a document, statement by statement.
 pub(super) fn lint(document: &Document, account: &AccountRef) -> Vec<Finding> {
     let mut findings = Vec::new();
     for statement in document
@@ -78,7 +66,7 @@ fn allows(action: &Terms, wanted: &str) -> bool {
     let listed = action
         .values
         .iter()
-        .any(|action| super::Pattern::new(action).matches_ignore_case(wanted));
+        .any(|action| Pattern::new(action).matches_ignore_case(wanted));
     listed != action.negated
 }
 
@@ -110,6 +98,13 @@ fn aws(statement: &Statement, account: &AccountRef, add: Add<'_>) {
     {
         let message = "everybody in every AWS account may assume the role; name principals, or add a condition";
         add(".Principal.AWS", message.to_owned());
+    }
+    if let Some(dead) = values(statement, PrincipalType::Aws).find(|value| is_unique_id(value)) {
+        let message = format!(
+            "{} is what AWS shows for a deleted role or user; write the ARN of one that exists",
+            quote(dead)
+        );
+        add(".Principal.AWS", message);
     }
     let foreign = values(statement, PrincipalType::Aws).find(|value| is_foreign(value, account));
     if let Some(foreign) = foreign

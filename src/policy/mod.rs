@@ -34,6 +34,7 @@ mod operator;
 mod parse;
 mod pattern;
 mod principal;
+mod print;
 mod relation;
 mod size;
 mod statement;

@@ -90,9 +90,10 @@ impl<'a> Reader<'a> {
             return None;
         }
         let members = self.object(&root, node)?;
-        let present = self.known_keys(&root, members, &KEYS);
+        let mut keys = Keys::new(&KEYS);
         let (mut version, mut id, mut statements) = (None, None, Vec::new());
         for member in members {
+            keys.check(self, &root, member);
             let place = root.key(&member.key);
             match member.key.as_str() {
                 "Version" => version = self.version(&place, &member.node),
@@ -101,11 +102,11 @@ impl<'a> Reader<'a> {
                 _ => {}
             }
         }
-        if !present.contains("Version") {
+        if !keys.has("Version") {
             let message = format!("`Version` is missing; {WRITE_VERSION}");
             self.findings.add(&root, node.at, message);
         }
-        if !present.contains("Statement") {
+        if !keys.has("Statement") {
             let message = "`Statement` is missing; a document needs at least one statement";
             self.findings.add(&root, node.at, message);
         }
@@ -147,47 +148,6 @@ impl<'a> Reader<'a> {
         let message = format!("{}, where an object is expected", node.kind());
         self.findings.add(path, node.at, message);
         None
-    }
-
-    /// Adds a finding for every unknown key and every key that is there twice. Tells the known keys that are there or
-    /// were meant by an unknown one, so that a mistyped key is not reported as missing too.
-    pub(super) fn known_keys(
-        &mut self,
-        path: &Path<'_>,
-        members: &[Member],
-        known: &[&'static str],
-    ) -> HashSet<&'static str> {
-        self.unique_keys(path, members);
-        let mut present = HashSet::new();
-        for member in members {
-            if let Some(key) = known.iter().find(|key| **key == member.key) {
-                present.insert(*key);
-                continue;
-            }
-            let message = if let Some(meant) = did_you_mean(&member.key, known.iter().copied()) {
-                present.insert(meant);
-                format!("unknown key; did you mean `{meant}`?")
-            } else {
-                let known: Vec<String> = known.iter().map(|key| format!("`{key}`")).collect();
-                format!("unknown key; known here are {}", known.join(", "))
-            };
-            self.findings
-                .add(&path.key(&member.key), member.at, message);
-        }
-        present
-    }
-
-    /// Adds a finding for every key that is there twice. JSON readers silently keep one of them, and the lost one may
-    /// be the condition.
-    pub(super) fn unique_keys(&mut self, path: &Path<'_>, members: &[Member]) {
-        let mut seen = HashSet::with_capacity(members.len());
-        for member in members {
-            if !seen.insert(member.key.as_str()) {
-                let message = "the key is there twice; keep one of them";
-                self.findings
-                    .add(&path.key(&member.key), member.at, message);
-            }
-        }
     }
 
     /// A text, its tokens replaced.
@@ -250,6 +210,53 @@ impl<'a> Reader<'a> {
         items
             .filter_map(|(index, item)| read(self, &path.index(index), item))
             .collect()
+    }
+}
+
+/// The keys of one object, checked one after the other.
+pub(super) struct Keys<'k> {
+    /// The keys there are; none where any will do.
+    known: &'static [&'static str],
+    seen: HashSet<&'k str>,
+    /// The known keys that are there or were meant by an unknown one: a mistyped key is not reported as missing too.
+    present: HashSet<&'static str>,
+}
+
+impl<'k> Keys<'k> {
+    pub(super) fn new(known: &'static [&'static str]) -> Self {
+        Self {
+            known,
+            seen: HashSet::new(),
+            present: HashSet::new(),
+        }
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.present.contains(key)
+    }
+
+    /// Adds a finding where a key is unknown, and where it is there twice: JSON readers silently keep one of them, and
+    /// the lost one may be the condition.
+    pub(super) fn check(&mut self, reader: &mut Reader<'_>, path: &Path<'_>, member: &'k Member) {
+        let mut add = |message: String| {
+            let place = path.key(&member.key);
+            reader.findings.add(&place, member.at, message);
+        };
+        if !self.seen.insert(&member.key) {
+            add("the key is there twice; keep one of them".to_owned());
+        }
+        if self.known.is_empty() {
+            return;
+        }
+        if let Some(key) = self.known.iter().find(|key| **key == member.key) {
+            self.present.insert(key);
+        } else if let Some(meant) = did_you_mean(&member.key, self.known.iter().copied()) {
+            self.present.insert(meant);
+            add(format!("unknown key; did you mean `{meant}`?"));
+        } else {
+            let known: Vec<String> = self.known.iter().map(|key| format!("`{key}`")).collect();
+            add(format!("unknown key; known here are {}", known.join(", ")));
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::arn::Arn;
 use super::document::{PrincipalType, Principals};
 use super::finding::{Path, quote};
 use super::json::{Node, Value};
-use super::parse::Reader;
+use super::parse::{Keys, Reader};
 
 /// Reads `Principal` or `NotPrincipal`.
 pub(super) fn read(
@@ -31,17 +31,14 @@ pub(super) fn read(
         return None;
     }
     let members = reader.object(path, node)?;
-    reader.known_keys(
-        path,
-        members,
-        &PrincipalType::ALL.map(PrincipalType::as_str),
-    );
     if members.is_empty() {
         let message = "an empty principal; name one, such as {\"Service\": \"ec2.amazonaws.com\"}";
         reader.findings.add(path, node.at, message);
     }
     let mut entries = Vec::new();
+    let mut keys = Keys::new(&PrincipalType::NAMES);
     for member in members {
+        keys.check(reader, path, member);
         if let Some(kind) = PrincipalType::parse(&member.key) {
             let place = path.key(&member.key);
             let values = reader.one_or_more(&place, &member.node, |reader, path, node| {

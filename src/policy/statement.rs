@@ -6,7 +6,7 @@ use super::condition;
 use super::document::{Effect, Grammar, Statement, Terms};
 use super::finding::{Path, quote};
 use super::json::{Member, Node, Value};
-use super::parse::Reader;
+use super::parse::{Keys, Reader};
 use super::principal;
 
 const KEYS: [&str; 9] = [
@@ -36,10 +36,11 @@ fn read(
     sids: &mut HashSet<String>,
 ) -> Option<Statement> {
     let members = reader.object(path, node)?;
-    let present = reader.known_keys(path, members, &KEYS);
+    let mut keys = Keys::new(&KEYS);
     let (mut sid, mut effect, mut who, mut action, mut resource) = (None, None, None, None, None);
     let mut condition = Vec::new();
     for member in members {
+        keys.check(reader, path, member);
         let place = path.key(&member.key);
         let node = &member.node;
         let negated = member.key.starts_with("Not");
@@ -50,7 +51,7 @@ fn read(
                 who = principal::read(reader, &place, node, negated);
             }
             "Action" | "NotAction" => {
-                action = Some(terms(reader, &place, node, negated, check_action))
+                action = Some(terms(reader, &place, node, negated, check_action));
             }
             "Resource" | "NotResource" if allows_resource(reader, &place, member) => {
                 resource = Some(terms(reader, &place, node, negated, check_resource));
@@ -59,7 +60,7 @@ fn read(
             _ => {}
         }
     }
-    check_presence(reader, path, node, &present);
+    check_presence(reader, path, node, &keys);
     if effect == Some(Effect::Allow) && who.as_ref().is_some_and(|who| who.negated) {
         let message = "`NotPrincipal` with `Allow` lets in everybody who is not listed, and IAM supports it with \
                        `Deny` only; write `Principal`";
@@ -96,8 +97,8 @@ fn allows_resource(reader: &mut Reader<'_>, path: &Path<'_>, member: &Member) ->
 }
 
 /// Adds findings for what a statement lacks, and for both of a pair of which one may be there.
-fn check_presence(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, present: &HashSet<&str>) {
-    if !present.contains("Effect") {
+fn check_presence(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, keys: &Keys<'_>) {
+    if !keys.has("Effect") {
         let message = "`Effect` is missing; write `Allow` or `Deny`";
         reader.findings.add(path, node.at, message);
     }
@@ -106,7 +107,7 @@ fn check_presence(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, present
         Grammar::Permission => [("Action", "NotAction"), ("Resource", "NotResource")],
     };
     for (positive, negative) in pairs {
-        match (present.contains(positive), present.contains(negative)) {
+        match (keys.has(positive), keys.has(negative)) {
             (true, true) => {
                 let message =
                     format!("both `{positive}` and `{negative}`; a statement has one of them");
@@ -207,9 +208,8 @@ fn check_action(grammar: Grammar, action: &str) -> Option<String> {
     if action == "*" {
         return None;
     }
-    let (service, name) = match action.split_once(':') {
-        Some(parts) => parts,
-        None => return Some(form()),
+    let Some((service, name)) = action.split_once(':') else {
+        return Some(form());
     };
     if service.is_empty() || name.is_empty() {
         return Some(form());

@@ -178,6 +178,15 @@ pub fn desired(spec: &IamRoleSpec, settings: &Settings, facts: Facts<'_>) -> Res
     }
 }
 
+/// The role's name alone, as spec and class give it; `None` if they give no valid one. Deletion asks for it
+/// when status is lost, and must not depend on the rest of the spec.
+#[must_use]
+pub fn role_name(spec: &IamRoleSpec, facts: Facts<'_>) -> Option<String> {
+    let mut build = Builder { spec, facts, tokens: tokens(facts), problems: Vec::new() };
+    let name = build.name();
+    build.problems.is_empty().then_some(name)
+}
+
 fn tokens(facts: Facts<'_>) -> Tokens {
     let mut tokens = Tokens::default();
     tokens.set("account", &facts.account.id);

@@ -48,8 +48,10 @@ link_flags() {
   echo "$flags"
 }
 
+digest() { sha256sum 2>/dev/null | cut -d ' ' -f 1; } # a missing tool is reported by need
+
 pins_of() { # MODULE
-  { cat "$RIG_SRC/$1/go.mod" "$RIG_SRC/$1/go.sum" && link_flags "$1"; } | sha256sum | cut -d ' ' -f 1
+  { cat "$RIG_SRC/$1/go.mod" "$RIG_SRC/$1/go.sum" && link_flags "$1"; } | digest
 }
 
 # bin NAME: where that program is.
@@ -114,7 +116,7 @@ build_module() {
   rm -rf "$new"
 }
 
-moto_pins() { { echo "$VENV" && cat "$RIG_SRC/moto/requirements.txt"; } | sha256sum | cut -d ' ' -f 1; }
+moto_pins() { { echo "$VENV" && cat "$RIG_SRC/moto/requirements.txt"; } | digest; }
 
 is_moto_stale() { [[ $(cat "$VENV/.pins" 2>/dev/null) != "$(moto_pins)" ]]; }
 

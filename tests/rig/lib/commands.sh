@@ -9,9 +9,9 @@ cmd_up() {
     --no-operator) with_operator= ;;
     *) usage >&2; exit 2 ;;
   esac
+  watch_exit
   check_up "$with_operator"
   mkdir -p "$LOGS"
-  watch_exit
   lock_rig
   undo_on_failure
   if [[ -n $with_operator ]]; then ensure_operator_built; fi
@@ -32,7 +32,7 @@ lock_rig() {
 
 # Everything that can be seen to be wrong before anything is started.
 check_up() { # WITH-OPERATOR
-  local tools=(/proc curl openssl python3 flock setsid sha256sum base64)
+  local tools=(/proc curl openssl awk python3 flock setsid sha256sum base64)
   check_assets
   if [[ -n $(stale_binaries) ]]; then tools+=(go); fi
   if [[ -z $(given_endpoint) ]] && is_moto_stale; then tools+=(python3-venv); fi

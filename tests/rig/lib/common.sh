@@ -97,6 +97,7 @@ how_to_get() {
     flock | setsid) echo "Debian package util-linux" ;;
     sha256sum | base64) echo "Debian package coreutils" ;;
     /proc) echo "the rig needs Linux (WSL will do)" ;;
+    awk) echo "Debian package mawk" ;;
     *) echo "Debian package $1" ;;
   esac
 }

@@ -30,6 +30,7 @@ start_control_plane() {
   wait_ready etcd 30
   start_apiserver "${ports[2]}" "http://127.0.0.1:${ports[0]}"
   wait_ready kube-apiserver 90
+  take_ca
   write_kubeconfig "$ADMIN_KUBECONFIG" rig-admin "$ADMIN_TOKEN" default
   start_controller_manager "${ports[3]}"
 }
@@ -60,11 +61,17 @@ start_apiserver() { # PORT ETCD
     --service-account-signing-key-file "$PKI/service-account.key"
 }
 
+# The API server made its own certificate; the authority that signed it comes last in the file.
+take_ca() {
+  awk '/BEGIN CERTIFICATE/ { pem = "" } { pem = pem $0 "\n" } END { printf "%s", pem }' \
+    "$PKI/apiserver.crt" >"$PKI/ca.crt"
+}
+
 start_controller_manager() { # PORT
   start kube-controller-manager "https://127.0.0.1:$1" "$(bin kube-controller-manager)" \
     --kubeconfig "$ADMIN_KUBECONFIG" --leader-elect=false \
     --bind-address 127.0.0.1 --secure-port "$1" --cert-dir "$PKI/controller-manager" \
-    --root-ca-file "$PKI/apiserver.crt" \
+    --root-ca-file "$PKI/ca.crt" \
     --service-account-private-key-file "$PKI/service-account.key"
 }
 
@@ -76,7 +83,7 @@ clusters:
 - name: rig
   cluster:
     server: $(address_of kube-apiserver)
-    certificate-authority-data: $(base64 <"$PKI/apiserver.crt" | tr -d '\n')
+    certificate-authority-data: $(base64 <"$PKI/ca.crt" | tr -d '\n')
 users:
 - name: $2
   user:
@@ -125,6 +132,7 @@ write_env() { # GIVEN-ENDPOINT
     export_line AWS_ACCESS_KEY_ID "$key"
     export_line AWS_SECRET_ACCESS_KEY "$secret"
     export_line AWS_REGION "$region"
+    export_line AWS_DEFAULT_REGION "$region" # for boto3 and the aws command
     export_line AWS_EC2_METADATA_DISABLED true
     export_line RIG_DIR "$RIG_DIR"
     export_line KUBECONFIG "$ADMIN_KUBECONFIG"

@@ -1,0 +1,483 @@
+//! Makes AWS match: claim, finalizer, observe, plan, intent, execute, status.
+
+use super::carry::{Carried, carry_out};
+use super::context::Context;
+use super::failure::Failure;
+use super::roles::{Outcome, Setback, class_ref, interval};
+use super::status::{Verdict, find, show_plan, show_whole_plan};
+use super::subject::Subject;
+use crate::api::iamrole::{Adoption, Cause, Mode, Origin, PolicyRef, RoleRef};
+use crate::api::{ConditionType, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
+use crate::aws::{Account, AwsError, RoleState};
+use crate::policy::Limits;
+use crate::role::desired::{Facts, desired};
+use crate::role::{Desired, Observed, Ownership, Plan, Record, Settings, plan};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// IAM is eventually consistent: for so long after our own write a read may show the past.
+pub const SETTLE: Duration = Duration::from_secs(30);
+/// A role just created may be missing in reads for so long.
+pub const YOUNG: Duration = Duration::from_secs(60);
+/// A role must be missing twice, so far apart, before it is made anew.
+const MISSES_APART: Duration = Duration::from_secs(10);
+/// IAM's default quota of attached managed policies per role.
+const ATTACHMENTS: usize = 10;
+/// Create, then read what was there already, then work on that.
+const ROUNDS: usize = 3;
+
+/// What one reconciliation works on.
+#[derive(Clone, Copy)]
+pub struct Case<'a> {
+    /// The spec.
+    pub spec: &'a IamRoleSpec,
+    /// The class.
+    pub class: &'a Arc<IamRoleClass>,
+    /// Both put together.
+    pub settings: &'a Settings,
+    /// The class's account.
+    pub account: &'a Arc<Account>,
+}
+
+/// What is to be done, after AWS was asked where need be.
+enum Decision {
+    /// Do this; `Observed` if the role was read.
+    Do(Plan, Option<Box<Observed>>),
+    /// Take a foreign role over.
+    Adopt(Plan, Box<Observed>),
+}
+
+/// Brings AWS to what spec and class say, or reports what would be done.
+pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status: IamRoleStatus) -> Result<Outcome, Setback> {
+    let early = |failure| Setback::early(failure, status.clone());
+    let class_name = case.class.metadata.name.clone().unwrap_or_default();
+    let (owner, limits) = (subject.owner(ctx), Limits::default());
+    let facts = Facts {
+        owner: &owner,
+        account: &case.account.account,
+        class_name: &class_name,
+        class: &case.class.spec,
+        limits: &limits,
+    };
+    let desired = desired(case.spec, case.settings, facts).map_err(|problems| early(Failure::problems(&problems)))?;
+    same_identity(subject, &desired).map_err(early)?;
+    claim(subject, ctx, &desired).map_err(early)?;
+    if case.settings.mode != Mode::Enforce {
+        return observe_only(subject, case, &desired, status).await;
+    }
+    subject.add_finalizer(ctx).await.map_err(early)?;
+    hold_class(ctx, case.class).await.map_err(early)?;
+    let mut work = Work { ctx, case, desired: &desired, status, changed: false };
+    work.status.plan.clear();
+    work.status.plan_count = None;
+    work.run(subject).await
+}
+
+fn same_identity(subject: &Subject, desired: &Desired) -> Result<(), Failure> {
+    let Some(role) = subject.status.role.as_ref().filter(|role| role.id.is_some()) else { return Ok(()) };
+    let (field, is, asked) = if role.name != desired.name {
+        ("name", &role.name, &desired.name)
+    } else if role.path != desired.path && (desired.path_given || role.origin != Some(Origin::Adopted)) {
+        ("path", &role.path, &desired.path)
+    } else {
+        return Ok(());
+    };
+    Err(Failure::on_change(
+        Reason::IdentityImmutable,
+        format!(
+            "the role's {field} is {is:?}, spec and class ask for {asked:?}; IAM can't change it and nothing is touched. Set \
+             it back, or delete the object and create it anew"
+        ),
+    ))
+}
+
+fn claim(subject: &Subject, ctx: &Context, desired: &Desired) -> Result<(), Failure> {
+    let exists = |other: &super::claims::Claimant| {
+        let found = ctx.cached_role(&other.namespace, &other.name);
+        found.is_some_and(|role| role.metadata.uid.as_deref() == Some(other.uid.as_str()))
+    };
+    ctx.claims.claim(&desired.account.id, &desired.name, &subject.claimant(), exists).map_err(|elder| {
+        Failure::on_change(
+            Reason::RoleOwnedByOther,
+            format!(
+                "IamRole {}/{} is older and uses role {} of account {}; choose another roleName",
+                elder.namespace, elder.name, desired.name, desired.account.id
+            ),
+        )
+    })
+}
+
+/// A class in use must not vanish: its roles could then not be deleted.
+async fn hold_class(ctx: &Context, class: &IamRoleClass) -> Result<(), Failure> {
+    super::classes::add_finalizer(ctx, class).await.map_err(Failure::from)
+}
+
+async fn observe_only(
+    subject: &Subject,
+    case: Case<'_>,
+    desired: &Desired,
+    mut status: IamRoleStatus,
+) -> Result<Outcome, Setback> {
+    status.class = Some(class_ref(case.class));
+    let record = Record::from_status(&status);
+    let state = case.account.observe(&desired.name, &policies(desired, &record)).await;
+    let state = state.map_err(|error| Setback::early(error.into(), status.clone()))?;
+    let exists = state.role.is_some();
+    let plan = would_do(desired, state, &record).map_err(|failure| Setback::early(failure, status.clone()))?;
+    show_whole_plan(&mut status, &desired.name, &plan);
+    status.unlisted.clone_from(&plan.unlisted);
+    let verdict = if plan.is_empty() {
+        Verdict::rest(super::status::Tri::True, Reason::Observed, format!("role {} is as specified", desired.name))
+    } else {
+        let refused: Vec<String> = plan.refused.iter().map(ToString::to_string).collect();
+        let message = format!(
+            "{} would be done, see status.plan; set mode: Enforce to do it{}{}",
+            count(plan.steps.len(), "change"),
+            if refused.is_empty() { "" } else { ". Refused: " },
+            refused.join("; ")
+        );
+        let mut verdict = Verdict::rest(super::status::Tri::False, Reason::ChangesPending, message);
+        verdict.drifted = exists;
+        verdict
+    };
+    let again = Some(interval(case.class));
+    let handled = subject.requested().is_some();
+    Ok(Outcome { status, verdict: Some(verdict), again, handled })
+}
+
+fn would_do(desired: &Desired, state: RoleState, record: &Record) -> Result<Plan, Failure> {
+    let Some(mut observed) = state.role else {
+        return if desired.adoption == Adoption::Required { Err(missing(desired)) } else { Ok(plan::create(desired)) };
+    };
+    match judge(desired, &observed)? {
+        Ownership::Ours(_) => Ok(plan::update(desired, &observed, record, ATTACHMENTS, false)),
+        _ => {
+            let mut plan = plan::adopt(desired);
+            observed.tags.extend(desired.owner.tags(Origin::Adopted));
+            let rest = plan::update(desired, &observed, record, ATTACHMENTS, false);
+            plan.steps.extend(rest.steps);
+            Ok(Plan { refused: rest.refused, unlisted: rest.unlisted, ..plan })
+        }
+    }
+}
+
+/// Whose the role is; a failure where the spec gives no leave to touch it.
+fn judge(desired: &Desired, observed: &Observed) -> Result<Ownership, Failure> {
+    let ownership = desired.owner.judge(&observed.tags);
+    match &ownership {
+        Ownership::Ours(_) => {
+            let as_found = matches!(ownership, Ownership::Ours(Origin::Adopted)) && !desired.path_given;
+            same_place(desired, observed, as_found)?;
+        }
+        Ownership::Other(owner) => {
+            return Err(Failure::on_change(
+                Reason::RoleOwnedByOther,
+                format!("role {} belongs to {owner}; it is left untouched. Choose another roleName", observed.arn),
+            ));
+        }
+        Ownership::Foreign if desired.adoption == Adoption::Never => {
+            return Err(Failure::on_change(
+                Reason::RoleNotOwned,
+                format!(
+                    "role {} exists and does not carry this operator's owner tags; it is left untouched. Choose another \
+                     roleName, set adoption: IfExists to take it over, or remove it in AWS",
+                    observed.arn
+                ),
+            ));
+        }
+        Ownership::Foreign => same_place(desired, observed, !desired.path_given)?,
+    }
+    Ok(ownership)
+}
+
+fn same_place(desired: &Desired, observed: &Observed, path_as_found: bool) -> Result<(), Failure> {
+    let same_path = path_as_found || observed.path == desired.path;
+    if observed.name == desired.name && same_path {
+        return Ok(());
+    }
+    Err(Failure::on_change(
+        Reason::IdentityImmutable,
+        format!(
+            "AWS has the role as {}, spec and class ask for {}{}; IAM takes names that differ only in case or path for the \
+             same. Use the existing name and path, or another name",
+            observed.arn, desired.path, desired.name
+        ),
+    ))
+}
+
+fn missing(desired: &Desired) -> Failure {
+    Failure::slow(
+        Reason::RoleMissing,
+        format!("there is no role {} to adopt; create it, or set adoption: IfExists", desired.name),
+    )
+}
+
+/// The customer-managed policies to look at: wanted ones and recorded ones.
+fn policies(desired: &Desired, record: &Record) -> BTreeSet<String> {
+    let wanted = desired.own.iter().map(|policy| policy.arn.clone());
+    wanted.chain(record.own.iter().map(|policy| policy.arn.clone())).collect()
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+struct Work<'a> {
+    ctx: &'a Context,
+    case: Case<'a>,
+    desired: &'a Desired,
+    status: IamRoleStatus,
+    /// Something was changed in AWS in this reconciliation.
+    changed: bool,
+}
+
+impl Work<'_> {
+    fn early(&self, failure: Failure) -> Setback {
+        Setback { failure, status: self.status.clone(), pending: self.changed }
+    }
+
+    async fn run(&mut self, subject: &mut Subject) -> Result<Outcome, Setback> {
+        let class_generation = self.case.class.metadata.generation.unwrap_or_default();
+        let settled = subject.is_settled(class_generation);
+        let cause = self.cause(subject, settled, class_generation);
+        self.status.class = Some(class_ref(self.case.class));
+        for round in 0..ROUNDS {
+            let decision = self.decide(subject, round > 0).await?;
+            let (plan, observed, adopting) = match decision {
+                Decision::Do(plan, observed) => (plan, observed, false),
+                Decision::Adopt(plan, observed) => (plan, Some(observed), true),
+            };
+            if settled && !plan.steps.is_empty() && subject.requested().is_none() && self.too_early(subject) {
+                return Ok(self.look_again_later(subject));
+            }
+            self.intend(subject, &plan, observed.as_deref(), adopting).await?;
+            let mut record = Record::from_status(&self.status);
+            let carried = carry_out(self.ctx, subject, self.case.account, self.desired, &plan, &mut record, cause).await;
+            self.changed |= !carried.changes.is_empty();
+            self.remember(record, &carried);
+            if carried.already_exists {
+                continue;
+            }
+            if adopting {
+                return self.adopted(subject, &carried);
+            }
+            return self.close(subject, &plan, observed.as_deref(), &carried);
+        }
+        Err(self.early(Failure::slow(
+            Reason::Rejected,
+            "AWS says that the role or a policy exists and does not exist at once; looking again",
+        )))
+    }
+
+    fn cause(&self, subject: &Subject, settled: bool, class_generation: i64) -> Cause {
+        let same_generation = subject.status.observed_generation == Some(subject.generation);
+        let before = subject.status.class.as_ref().map(|class| class.observed_generation);
+        if settled {
+            Cause::Drift
+        } else if same_generation && before.is_some_and(|before| before != class_generation) {
+            Cause::Class
+        } else {
+            Cause::Spec
+        }
+    }
+
+    /// Reads what must be read and plans. A role that never was is created without a read.
+    async fn decide(&self, subject: &Subject, look: bool) -> Result<Decision, Setback> {
+        let record = Record::from_status(&self.status);
+        let fresh = !record.role_exists() && self.desired.adoption != Adoption::Required;
+        if fresh && !look {
+            return Ok(Decision::Do(plan::create(self.desired), None));
+        }
+        let account = self.case.account;
+        let state = account.observe(&self.desired.name, &policies(self.desired, &record)).await;
+        let state = state.map_err(|error: AwsError| self.early(error.into()))?;
+        let Some(observed) = state.role else {
+            self.absent(subject, &record)?;
+            return Ok(Decision::Do(plan::create(self.desired), None));
+        };
+        self.ctx.memory.with(&subject.uid, |entry| entry.first_miss = None);
+        match judge(self.desired, &observed).map_err(|failure| self.early(failure))? {
+            Ownership::Ours(_) => {
+                let recent = self.ctx.memory.with(&subject.uid, |entry| entry.wrote_within(SETTLE, Instant::now()));
+                let plan = plan::update(self.desired, &observed, &record, ATTACHMENTS, recent);
+                Ok(Decision::Do(plan, Some(Box::new(observed))))
+            }
+            _ => Ok(Decision::Adopt(plan::adopt(self.desired), Box::new(observed))),
+        }
+    }
+
+    /// The role is not there: wait, look twice, or go on to create it.
+    fn absent(&self, subject: &Subject, record: &Record) -> Result<(), Setback> {
+        if self.desired.adoption == Adoption::Required && !record.role_exists() {
+            return Err(self.early(missing(self.desired)));
+        }
+        if !record.role_exists() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let wait = self.ctx.memory.with(&subject.uid, |entry| {
+            let young = entry.create_attempt.is_some_and(|at| now.saturating_duration_since(at) < YOUNG);
+            let first = *entry.first_miss.get_or_insert(now);
+            let apart = now.saturating_duration_since(first);
+            (young || apart < MISSES_APART).then(|| MISSES_APART.saturating_sub(apart).max(Duration::from_secs(1)))
+        });
+        let message = format!("role {} is missing in AWS; looking once more before it is made anew", self.desired.name);
+        wait.map_or(Ok(()), |delay| Err(self.early(Failure::wait(delay, message))))
+    }
+
+    /// A difference in a settled role soon after our own write, or soon after the start, may be the past.
+    fn too_early(&self, subject: &Subject) -> bool {
+        let now = Instant::now();
+        self.ctx.memory.with(&subject.uid, |entry| entry.wrote_within(SETTLE, now))
+            || now.saturating_duration_since(self.ctx.started) < SETTLE
+    }
+
+    fn look_again_later(&self, subject: &Subject) -> Outcome {
+        Outcome { status: subject.status.clone(), verdict: None, again: Some(SETTLE), handled: false }
+    }
+
+    /// Writes down what is about to be made, before it is made.
+    async fn intend(
+        &mut self,
+        subject: &mut Subject,
+        plan: &Plan,
+        observed: Option<&Observed>,
+        adopting: bool,
+    ) -> Result<(), Setback> {
+        if plan.steps.is_empty() {
+            return Ok(());
+        }
+        let mut record = Record::from_status(&self.status);
+        let origin = if adopting { Origin::Adopted } else { Origin::Created };
+        record.role = Some(role_ref(self.desired, observed, record.role.as_ref(), origin));
+        if observed.is_none() {
+            // The role is made anew: what the last one had is gone with it.
+            record.role = Some(RoleRef { arn: None, id: None, create_date: None, ..record.role.unwrap_or_default() });
+        }
+        if !adopting {
+            record.managed.extend(self.desired.managed.iter().cloned());
+            record.inline.extend(self.desired.inline.keys().cloned());
+            record.tag_keys.extend(self.desired.tags.keys().cloned());
+            for policy in &self.desired.own {
+                if record.own_mut(&policy.arn).is_none() {
+                    let (name, arn) = (policy.entry.clone(), policy.arn.clone());
+                    record.own.push(PolicyRef { name, arn, ..PolicyRef::default() });
+                }
+            }
+            record.boundary = self.desired.boundary.clone().or(record.boundary);
+        }
+        if record == Record::from_status(&subject.status) {
+            return Ok(());
+        }
+        record.into_status(&mut self.status);
+        let verdict = Verdict::reconciling(format!("{} to make in AWS", count(plan.steps.len(), "change")));
+        self.status.conditions =
+            super::status::conditions(&self.status.conditions, &verdict, subject.generation, &super::roles::now());
+        self.status.observed_generation = Some(subject.generation);
+        let status = self.status.clone();
+        subject.write_status(self.ctx, status).await.map_err(|failure| self.early(failure))
+    }
+
+    fn remember(&mut self, record: Record, carried: &Carried) {
+        record.into_status(&mut self.status);
+        let mut changes = carried.changes.clone();
+        changes.reverse();
+        changes.append(&mut self.status.last_changes);
+        changes.truncate(super::status::CHANGES_KEPT);
+        self.status.last_changes = changes;
+    }
+
+    fn adopted(&self, subject: &Subject, carried: &Carried) -> Result<Outcome, Setback> {
+        let _ = subject;
+        match Failure::merged(&carried.failures) {
+            Some(failure) => Err(self.early(failure)),
+            None => Err(self.early(Failure::wait(
+                SETTLE,
+                format!("role {} is adopted; its tags settle before the rest is done", self.desired.name),
+            ))),
+        }
+    }
+
+    /// Success, or everything that went wrong in one failure.
+    fn close(
+        &mut self,
+        subject: &Subject,
+        plan: &Plan,
+        observed: Option<&Observed>,
+        carried: &Carried,
+    ) -> Result<Outcome, Setback> {
+        self.status.unlisted.clone_from(&plan.unlisted);
+        let mut failures = carried.failures.clone();
+        if !plan.refused.is_empty() {
+            failures.push(Failure::slow(plan.refused[0].reason, Failure::problems(&plan.refused).message));
+        }
+        if let Some(failure) = Failure::merged(&failures) {
+            let left = plan.steps.iter().enumerate().filter(|(i, _)| carried.left.contains(i)).map(|(_, step)| step);
+            show_plan(&mut self.status, &self.desired.name, left);
+            return Err(Setback { failure, status: self.status.clone(), pending: true });
+        }
+        self.settle_record(observed);
+        let arn = self.status.role.as_ref().and_then(|role| role.arn.clone()).unwrap_or_default();
+        let verdict = Verdict::applied(format!("{arn} is as specified"));
+        let was_ready = find(&subject.status.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "True");
+        if !was_ready {
+            tracing::info!(arn, "applied");
+        }
+        let again = Some(interval(self.case.class));
+        let handled = subject.requested().is_some();
+        Ok(Outcome { status: self.status.clone(), verdict: Some(verdict), again, handled })
+    }
+
+    /// After full success the record is exactly what is wanted.
+    fn settle_record(&mut self, observed: Option<&Observed>) {
+        let mut record = Record::from_status(&self.status);
+        let desired = self.desired;
+        if observed.is_some() {
+            let origin = match observed.map(|observed| desired.owner.judge(&observed.tags)) {
+                Some(Ownership::Ours(origin)) => origin,
+                _ => Origin::Created,
+            };
+            record.role = Some(role_ref(desired, observed, None, origin));
+        }
+        record.managed.clone_from(&desired.managed);
+        record.inline = desired.inline.keys().cloned().collect();
+        record.tag_keys = desired.tags.keys().cloned().collect();
+        record.boundary.clone_from(&desired.boundary);
+        let known = record.own.clone();
+        let own = desired.own.iter().map(|policy| {
+            let before = known.iter().find(|known| known.arn == policy.arn);
+            let seen = observed.and_then(|observed| observed.own.get(&policy.arn));
+            PolicyRef {
+                name: policy.entry.clone(),
+                arn: policy.arn.clone(),
+                id: before.and_then(|before| before.id.clone()).or_else(|| seen.map(|seen| seen.id.clone())),
+                version: before.and_then(|before| before.version.clone()).or_else(|| seen.map(|seen| seen.version.clone())),
+            }
+        });
+        record.own = own.collect();
+        record.into_status(&mut self.status);
+    }
+}
+
+fn role_ref(desired: &Desired, observed: Option<&Observed>, before: Option<&RoleRef>, origin: Origin) -> RoleRef {
+    match observed {
+        Some(observed) => RoleRef {
+            name: observed.name.clone(),
+            path: observed.path.clone(),
+            arn: Some(observed.arn.clone()),
+            id: Some(observed.id.clone()),
+            create_date: Some(observed.create_date.clone()),
+            origin: Some(match desired.owner.judge(&observed.tags) {
+                Ownership::Ours(origin) => origin,
+                _ => origin,
+            }),
+        },
+        None => RoleRef {
+            name: desired.name.clone(),
+            path: desired.path.clone(),
+            origin: Some(origin),
+            ..before.cloned().unwrap_or_default()
+        },
+    }
+}

@@ -1,0 +1,205 @@
+//! The reconciliation of an `IamRoleClass`: which account does it lead to, and is it still needed.
+
+use super::context::{ClassState, Context};
+use super::events::Tone;
+use super::failure::Failure;
+use super::memory::{Sentence, jitter};
+use super::roles::{now, uses_class};
+use super::status::{Verdict, conditions, is_news, is_stalled};
+use crate::api::{DEFAULT_CONTROLLER, FINALIZER, IamRoleClass, IamRoleClassStatus, Reason};
+use crate::aws::Account;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource as _, ResourceExt as _};
+use serde_json::json;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tracing::Instrument as _;
+
+/// How often the identity is looked at again.
+const RECHECK: Duration = Duration::from_mins(10);
+const CONFLICT: Duration = Duration::from_millis(500);
+/// How often a class that is being deleted is looked at for its last role.
+const DELETION: Duration = Duration::from_secs(5);
+
+/// Entry point for the controller; never fails, failures are in status.
+pub async fn reconcile(class: Arc<IamRoleClass>, ctx: Arc<Context>) -> Result<Action, Infallible> {
+    let started = Instant::now();
+    let span = tracing::info_span!(
+        "reconcile",
+        kind = "IamRoleClass",
+        name = class.name_any(),
+        generation = class.metadata.generation,
+    );
+    let (action, result) = work(&class, &ctx).instrument(span).await;
+    ctx.metrics.reconciled("iamroleclass", result, started.elapsed());
+    Ok(action)
+}
+
+async fn work(class: &IamRoleClass, ctx: &Context) -> (Action, &'static str) {
+    if class.spec.controller.as_deref().unwrap_or(DEFAULT_CONTROLLER) != ctx.controller {
+        return (Action::await_change(), "success");
+    }
+    if class.metadata.deletion_timestamp.is_some()
+        && let Some(action) = let_go(class, ctx).await
+    {
+        return (action, "success");
+    }
+    let found = check(class, ctx).await;
+    let generation = class.metadata.generation.unwrap_or_default();
+    let state = ClassState {
+        uid: class.uid().unwrap_or_default(),
+        generation,
+        account: found.as_ref().map(Arc::clone).map_err(|failure| failure.message.clone()),
+    };
+    let name = class.name_any();
+    let news = ctx.set_class_state(&name, state);
+    let result = report(class, ctx, found).await;
+    let result = match result {
+        // The cache may still show a role that has just been let go.
+        (_, outcome) if class.metadata.deletion_timestamp.is_some() => (Action::requeue(DELETION), outcome),
+        other => other,
+    };
+    if news {
+        // Roles without a class may have found theirs; the others apply what changed.
+        ctx.wake_roles(|role| uses_class(role, &name) || role.data.pointer("/status/class").is_none());
+    }
+    result
+}
+
+/// Who we are in AWS, and whether that is the account the class means.
+async fn check(class: &IamRoleClass, ctx: &Context) -> Result<Arc<Account>, Failure> {
+    let account = ctx.aws.identify().await?;
+    let id = &account.account.id;
+    let wanted = class.spec.account.as_ref().and_then(|account| account.id.as_ref());
+    let pinned = class.status.as_ref().and_then(|status| status.account_id.as_ref());
+    match (wanted, pinned) {
+        (Some(wanted), _) if wanted != id => Err(Failure::on_change(
+            Reason::AccountMismatch,
+            format!(
+                "the operator's AWS identity {} is of account {id}, spec.account.id says {wanted}; give the operator another \
+                 identity, or make a class for {id}",
+                account.identity
+            ),
+        )),
+        (None, Some(pinned)) if pinned != id => Err(Failure::on_change(
+            Reason::AccountMismatch,
+            format!(
+                "the operator's AWS identity {} is of account {id}, but roles of this class live in {pinned}; restore the \
+                 identity, or make a new class for {id}",
+                account.identity
+            ),
+        )),
+        _ => Ok(account),
+    }
+}
+
+async fn report(class: &IamRoleClass, ctx: &Context, found: Result<Arc<Account>, Failure>) -> (Action, &'static str) {
+    let generation = class.metadata.generation.unwrap_or_default();
+    let uid = class.uid().unwrap_or_default();
+    let old = class.status.clone().unwrap_or_default();
+    let mut status = IamRoleClassStatus { observed_generation: Some(generation), ..old.clone() };
+    let (verdict, again, failure) = match found {
+        Ok(account) => {
+            ctx.class_memory.with(&uid, super::memory::Entry::succeed);
+            status.account_id = Some(account.account.id.clone());
+            status.partition = Some(account.account.partition.clone());
+            let message = format!("account {} as {}", account.account.id, account.identity);
+            (Verdict::applied(message), jitter(RECHECK), None)
+        }
+        Err(failure) => {
+            let before = is_stalled(&old.conditions, generation, failure.reason);
+            let sentence = ctx.class_memory.with(&uid, |entry| entry.fail(&failure, generation, before, Instant::now()));
+            let Sentence { delay, stalled } = sentence;
+            (Verdict::failed(&failure, stalled), delay, Some(failure))
+        }
+    };
+    status.conditions = conditions(&old.conditions, &verdict, generation, &now());
+    let news = is_news(&old.conditions, &status.conditions);
+    if status != old
+        && let Err(error) = write_status(class, ctx, status).await
+    {
+        tracing::info!(%error, "writing status");
+        return (Action::requeue(CONFLICT), "error");
+    }
+    if let Some(failure) = &failure
+        && news
+    {
+        tracing::warn!(reason = failure.reason.as_str(), message = failure.message, "class is not ready");
+        let reference = class.object_ref(&());
+        ctx.events.publish(&reference, Tone::Warning, failure.reason, "Check", &failure.message).await;
+    }
+    (Action::requeue(again), if failure.is_some() { "error" } else { "requeue_after" })
+}
+
+async fn write_status(class: &IamRoleClass, ctx: &Context, status: IamRoleClassStatus) -> Result<(), kube::Error> {
+    let api: Api<IamRoleClass> = Api::all(ctx.client.clone());
+    let object = IamRoleClass { status: Some(status), ..class.clone() };
+    api.replace_status(&class.name_any(), &PostParams::default(), &object).await.map(drop)
+}
+
+/// A class that is being deleted stays as long as a role needs it to be reached. `None`: still in use.
+async fn let_go(class: &IamRoleClass, ctx: &Context) -> Option<Action> {
+    let name = class.name_any();
+    let used = ctx.scopes.iter().any(|scope| scope.store.find(|role| holds(role, &name)).is_some());
+    if used {
+        return None;
+    }
+    if !class.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+        ctx.forget_class(&name);
+        return Some(Action::await_change());
+    }
+    let kept: Vec<&String> = class.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).collect();
+    match set_finalizers(ctx, class, json!(kept)).await {
+        Ok(()) => {
+            ctx.forget_class(&name);
+            Some(Action::await_change())
+        }
+        Err(error) => {
+            tracing::info!(%error, class = name, "taking the finalizer off");
+            Some(Action::requeue(CONFLICT))
+        }
+    }
+}
+
+fn holds(role: &super::context::RawRole, class: &str) -> bool {
+    uses_class(role, class) && role.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+}
+
+/// Puts our finalizer on a class that is used for the first time.
+pub async fn add_finalizer(ctx: &Context, class: &IamRoleClass) -> Result<(), kube::Error> {
+    let current = ctx.classes.get(&ObjectRef::from_obj(class));
+    let class = current.as_deref().unwrap_or(class);
+    match hold(ctx, class).await {
+        // Several roles may use the class for the first time at once.
+        Err(kube::Error::Api(status)) if status.is_conflict() => {
+            let api: Api<IamRoleClass> = Api::all(ctx.client.clone());
+            let fresh = api.get(&class.name_any()).await?;
+            hold(ctx, &fresh).await
+        }
+        other => other,
+    }
+}
+
+async fn hold(ctx: &Context, class: &IamRoleClass) -> Result<(), kube::Error> {
+    if class.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+        return Ok(());
+    }
+    let mut finalizers = class.finalizers().to_vec();
+    finalizers.push(FINALIZER.to_owned());
+    set_finalizers(ctx, class, json!(finalizers)).await
+}
+
+async fn set_finalizers(ctx: &Context, class: &IamRoleClass, finalizers: serde_json::Value) -> Result<(), kube::Error> {
+    let patch = json!({ "metadata": {
+        "resourceVersion": class.metadata.resource_version,
+        "finalizers": finalizers,
+    }});
+    let api: Api<IamRoleClass> = Api::all(ctx.client.clone());
+    match api.patch(&class.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        other => other.map(drop),
+    }
+}

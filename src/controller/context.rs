@@ -1,0 +1,130 @@
+//! What all reconciliations share.
+
+use super::claims::Claims;
+use super::events::Events;
+use super::memory::Memory;
+use crate::api::{GROUP, IamRoleClass, VERSION};
+use crate::aws::{Account, Aws};
+use crate::role::Cluster;
+use crate::telemetry::Metrics;
+use futures::channel::mpsc::UnboundedSender;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, DynamicObject};
+use kube::core::{ApiResource, GroupVersionKind, PartialObjectMeta};
+use kube::runtime::reflector::{ObjectRef, Store};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// An `IamRole` as it comes from the API server. Spec and status are decoded apart from each other, so
+/// that an object stored before a stricter schema still gets a condition, and still can be deleted.
+pub type RawRole = DynamicObject;
+
+/// The kind of [`RawRole`].
+#[must_use]
+pub fn role_resource() -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, "IamRole"), "iamroles")
+}
+
+/// How a class stands, as its controller found it in this process.
+#[derive(Clone, Debug)]
+pub struct ClassState {
+    /// UID of the class, so that a new class of the same name is not taken for it.
+    pub uid: String,
+    /// Generation of the class that was looked at.
+    pub generation: i64,
+    /// The account to work in, or why there is none.
+    pub account: Result<Arc<Account>, String>,
+}
+
+/// The roles that one controller watches: all, or those of one namespace.
+pub struct RoleScope {
+    /// The namespace; `None` for all.
+    pub namespace: Option<String>,
+    /// Its objects.
+    pub store: Store<RawRole>,
+    /// Wakes the reconciliation of an object.
+    pub wake: UnboundedSender<ObjectRef<RawRole>>,
+}
+
+/// What all reconciliations share.
+pub struct Context {
+    /// Kubernetes, for everything but watches.
+    pub client: kube::Client,
+    /// Events on the objects.
+    pub events: Events,
+    /// The operator's AWS configuration.
+    pub aws: Aws,
+    /// Which cluster this is.
+    pub cluster: Cluster,
+    /// Which installation this is; serves the classes that name it.
+    pub controller: String,
+    /// All classes.
+    pub classes: Store<IamRoleClass>,
+    /// All namespaces with their labels.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// The roles.
+    pub scopes: Vec<RoleScope>,
+    /// Wakes the reconciliation of a class.
+    pub wake_class: UnboundedSender<ObjectRef<IamRoleClass>>,
+    /// What the process remembers of each role.
+    pub memory: Memory,
+    /// What it remembers of each class.
+    pub class_memory: Memory,
+    /// Who uses which role name.
+    pub claims: Claims,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// When the process started.
+    pub started: Instant,
+    /// How the classes stand.
+    pub class_states: Mutex<HashMap<String, ClassState>>,
+}
+
+impl Context {
+    /// The API of the roles of a namespace.
+    #[must_use]
+    pub fn roles_api(&self, namespace: &str) -> Api<RawRole> {
+        Api::namespaced_with(self.client.clone(), namespace, &role_resource())
+    }
+
+    /// How the class `name` stands; `None` before its controller has looked at it.
+    #[must_use]
+    pub fn class_state(&self, name: &str, uid: &str) -> Option<ClassState> {
+        let states = self.class_states.lock().unwrap_or_else(PoisonError::into_inner);
+        states.get(name).filter(|state| state.uid == uid).cloned()
+    }
+
+    /// Remembers how a class stands; true if that is news to its roles.
+    pub fn set_class_state(&self, name: &str, state: ClassState) -> bool {
+        let mut states = self.class_states.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = states.get(name).is_none_or(|before| {
+            let usable = |state: &ClassState| state.account.as_ref().map(|account| account.account.clone()).ok();
+            before.uid != state.uid || before.generation != state.generation || usable(before) != usable(&state)
+        });
+        states.insert(name.to_owned(), state);
+        news
+    }
+
+    /// Forgets a class that is gone.
+    pub fn forget_class(&self, name: &str) {
+        self.class_states.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Wakes every role for which `affected` is true.
+    pub fn wake_roles(&self, affected: impl Fn(&RawRole) -> bool) {
+        for scope in &self.scopes {
+            for role in scope.store.state().iter().filter(|role| affected(role)) {
+                // The receiver lives as long as the controller; without it nothing needs waking.
+                let _ = scope.wake.unbounded_send(ObjectRef::from_obj_with(role.as_ref(), role_resource()));
+            }
+        }
+    }
+
+    /// The role object of that namespace, name and UID, if the cache has it.
+    #[must_use]
+    pub fn cached_role(&self, namespace: &str, name: &str) -> Option<Arc<RawRole>> {
+        let reference = ObjectRef::<RawRole>::new_with(name, role_resource()).within(namespace);
+        self.scopes.iter().find_map(|scope| scope.store.get(&reference))
+    }
+}

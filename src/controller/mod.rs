@@ -1,0 +1,24 @@
+//! Watches, the steps of a reconciliation, status, events, backoff, classes.
+//!
+//! [`roles`] is the story of one role: [`resolve`] its class, then [`apply`] or [`removal`], both of which
+//! carry plans out. What decides is in [`crate::role`]; here are the order of the steps and the writes to
+//! Kubernetes.
+
+pub mod apply;
+pub mod carry;
+pub mod claims;
+pub mod classes;
+pub mod context;
+pub mod crds;
+pub mod events;
+pub mod failure;
+pub mod memory;
+pub mod removal;
+pub mod resolve;
+pub mod roles;
+pub mod run;
+pub mod status;
+pub mod subject;
+pub mod watch;
+
+pub use run::{Error, Options, run};

@@ -1,0 +1,261 @@
+//! An `IamRole` is being deleted. The first of these that applies:
+//!
+//! 1. `Retain`, or mode `Observe`: no call to AWS, an event, release.
+//! 2. Suspended: wait, and say so.
+//! 3. No usable class: `DeleteBlocked`, naming the way out.
+//! 4. No role, or one that is not ours: an event, release.
+//! 5. Ours: the deletion plan; what blocks it is named.
+
+use super::carry::report_on;
+use super::context::Context;
+use super::events::Tone;
+use super::failure::Failure;
+use super::roles::{Outcome, Setback, wake_waiting};
+use super::status::{Tri, Verdict, show_plan};
+use super::subject::Subject;
+use crate::api::iamrole::{Cause, DeletionPolicy, Mode, WhenUnlisted};
+use crate::api::{IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
+use crate::aws::{Account, Kind, RoleState};
+use crate::policy::Limits;
+use crate::role::deletion::{self, Terms};
+use crate::role::desired::{Exceptions, Facts, role_name};
+use crate::role::settings::{Settings, settings};
+use crate::role::{Action, Owner, Ownership, Record};
+use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const WAY_OUT: &str =
+    "To let the object go and leave the role in AWS, set spec.deletionPolicy: Retain (it works while it is being deleted)";
+
+/// Removes the role, or lets the object go without it.
+pub async fn remove(subject: &mut Subject, ctx: &Arc<Context>) -> Result<Outcome, Setback> {
+    if !subject.has_finalizer() {
+        wake_waiting(subject, ctx);
+        return Ok(outcome(subject.status.clone(), None));
+    }
+    let class = class_of(subject, ctx);
+    let settings = terms(subject, class.as_deref());
+    if settings.deletion_policy == DeletionPolicy::Retain || settings.mode == Mode::Observe {
+        let why = if settings.mode == Mode::Observe { "mode is Observe" } else { "deletionPolicy is Retain" };
+        let role = subject.status.role.as_ref().map_or("no role", |role| role.name.as_str());
+        return release(subject, ctx, Reason::Retained, &format!("Left {role} in AWS since {why}")).await;
+    }
+    if let Some(by) = settings.suspended_by {
+        let message = format!("deletion waits: suspended by {by}; take that away to go on. {WAY_OUT}");
+        return Ok(outcome(subject.status.clone(), Some(Verdict::rest(Tri::Unknown, Reason::Suspended, message))));
+    }
+    let status = subject.status.clone();
+    let (class, account) = reach(subject, ctx, class).map_err(|failure| Setback { failure, status: status.clone(), pending: true })?;
+    let removal = Removal { ctx, class: &class, account: &account, settings: &settings, owner: subject.owner(ctx) };
+    removal.run(subject).await
+}
+
+/// The class that status remembers, or the one that the spec names; also one that is being deleted.
+fn class_of(subject: &Subject, ctx: &Context) -> Option<Arc<IamRoleClass>> {
+    let remembered = subject.status.class.as_ref().map(|class| class.name.clone());
+    let named = subject.spec.as_ref().ok().and_then(|spec| spec.role_class_name.clone());
+    ctx.classes.get(&ObjectRef::new(&remembered.or(named)?))
+}
+
+/// The settings in force. A spec that can't be read leaves those that status remembers; without a trace
+/// of either, the role is kept.
+fn terms(subject: &Subject, class: Option<&IamRoleClass>) -> Settings {
+    let origin = subject.status.role.as_ref().and_then(|role| role.origin);
+    let effective = subject.status.effective.as_ref();
+    let spec = subject.spec.as_ref().cloned().unwrap_or_else(|_| IamRoleSpec {
+        deletion_policy: Some(effective.map_or(DeletionPolicy::Retain, |effective| effective.deletion_policy)),
+        when_unlisted: Some(effective.map_or(WhenUnlisted::Keep, |effective| effective.when_unlisted)),
+        mode: effective.map(|effective| effective.mode),
+        ..IamRoleSpec::default()
+    });
+    let class_spec = class.map(|class| &class.spec);
+    let mut settings = settings(&spec, class_spec, origin, subject.suspend_annotation());
+    if class.is_none() && spec.deletion_policy.is_none() && let Some(effective) = effective {
+        settings.deletion_policy = effective.deletion_policy;
+    }
+    settings
+}
+
+/// The class and its account, or why the role can't be reached.
+fn reach(
+    subject: &Subject,
+    ctx: &Context,
+    class: Option<Arc<IamRoleClass>>,
+) -> Result<(Arc<IamRoleClass>, Arc<Account>), Failure> {
+    let blocked = |why: String| Failure::slow(Reason::DeleteBlocked, format!("{why}. {WAY_OUT}"));
+    let Some(class) = class else {
+        let name = subject.status.class.as_ref().map_or("of this role", |class| class.name.as_str());
+        return Err(blocked(format!("the IamRoleClass {name} is gone, and with it the way into the AWS account; restore it")));
+    };
+    let name = class.name_any();
+    let state = ctx.class_state(&name, &class.uid().unwrap_or_default());
+    let Some(state) = state else {
+        return Err(Failure::wait(Duration::from_secs(1), format!("waiting for IamRoleClass {name} to be checked")));
+    };
+    let account = state.account.map_err(|why| blocked(format!("IamRoleClass {name} is not ready: {why}")))?;
+    match &subject.status.account_id {
+        Some(id) if *id != account.account.id => Err(blocked(format!(
+            "the role lives in account {id}, but IamRoleClass {name} leads to {}; correct the class",
+            account.account.id
+        ))),
+        _ => Ok((class, account)),
+    }
+}
+
+const fn outcome(status: IamRoleStatus, verdict: Option<Verdict>) -> Outcome {
+    Outcome { status, verdict, again: None, handled: false }
+}
+
+async fn release(subject: &mut Subject, ctx: &Context, reason: Reason, note: &str) -> Result<Outcome, Setback> {
+    let status = subject.status.clone();
+    subject.release(ctx).await.map_err(|failure| Setback { failure, status: status.clone(), pending: true })?;
+    tracing::info!(reason = reason.as_str(), note, "released");
+    ctx.events.publish(&subject.reference(), Tone::Normal, reason, "Delete", note).await;
+    wake_waiting(subject, ctx);
+    Ok(outcome(status, None))
+}
+
+struct Removal<'a> {
+    ctx: &'a Context,
+    class: &'a IamRoleClass,
+    account: &'a Account,
+    settings: &'a Settings,
+    owner: Owner,
+}
+
+impl Removal<'_> {
+    async fn run(&self, subject: &mut Subject) -> Result<Outcome, Setback> {
+        let mut status = subject.status.clone();
+        let record = Record::from_status(&status);
+        let name = self.name(subject, &record);
+        let Some(name) = name else {
+            return release(subject, self.ctx, Reason::Deleted, "Nothing was ever made in AWS").await;
+        };
+        let failed = |failure: Failure| Setback { failure, status: status.clone(), pending: true };
+        let arns: BTreeSet<String> = record.own.iter().map(|policy| policy.arn.clone()).collect();
+        let state = self.account.observe(&name, &arns).await.map_err(|error| failed(error.into()))?;
+        if state.role.is_none() && self.may_be_late(subject, &record) {
+            let message = format!("role {name} is not there (yet); looking again before the object is let go");
+            return Err(failed(Failure::wait(Duration::from_secs(5), message)));
+        }
+        let ours = state.role.as_ref().is_some_and(|role| self.owner.judge(&role.tags).is_ours());
+        let foreign = state.role.as_ref().filter(|_| !ours).map(|role| self.foreign(role));
+        let profiles = match (ours, self.settings.deletion_policy) {
+            (true, DeletionPolicy::ForceDelete) => self.account.profiles_of(&name).await,
+            _ => Ok(Vec::new()),
+        };
+        let profiles = profiles.map_err(|error| failed(error.into()))?;
+        let deletion = self.plan(&record, &state, ours, &profiles);
+        if !deletion.blockers.is_empty() {
+            let message = format!(
+                "role {name} has what this object did not make: {}. Remove it in AWS, or set deletionPolicy: ForceDelete. \
+                 {WAY_OUT}",
+                deletion.blockers.join(", ")
+            );
+            return Err(failed(Failure::slow(Reason::DeleteBlocked, message)));
+        }
+        let mut done = 0;
+        for (i, step) in deletion.plan.steps.iter().enumerate() {
+            match self.account.execute(&name, &step.action).await {
+                Ok(_) => {
+                    done += 1;
+                    forget(&mut status, &step.action);
+                    report_on(self.ctx, subject, &name, &step.action, Cause::Spec).await;
+                }
+                Err(error) => {
+                    let failure = self.blocked(&name, &step.action, error).await;
+                    show_plan(&mut status, &name, deletion.plan.steps.iter().skip(i));
+                    return Err(Setback { failure, status, pending: true });
+                }
+            }
+        }
+        let note = match (done, foreign) {
+            (_, Some(foreign)) => foreign,
+            (0, None) => format!("Role {name} was gone already"),
+            _ => format!("Role {name} and all that belonged to it is gone"),
+        };
+        release(subject, self.ctx, Reason::Deleted, &note).await
+    }
+
+    /// The role's name: as recorded, else as spec and class give it.
+    fn name(&self, subject: &Subject, record: &Record) -> Option<String> {
+        if let Some(role) = &record.role {
+            return Some(role.name.clone());
+        }
+        let spec = subject.spec.as_ref().ok()?;
+        let class_name = self.class.name_any();
+        let facts = Facts {
+            owner: &self.owner,
+            account: &self.account.account,
+            class_name: &class_name,
+            class: &self.class.spec,
+            limits: &Limits::default(),
+        };
+        role_name(spec, facts)
+    }
+
+    /// Right after an attempt to create it, a role that is not seen may be there all the same.
+    fn may_be_late(&self, subject: &Subject, record: &Record) -> bool {
+        let now = Instant::now();
+        let attempt = self.ctx.memory.with(&subject.uid, |entry| entry.create_attempt);
+        // An intent without an answer from before our start: the attempt may have been just then.
+        let unanswered = record.role.is_some() && !record.role_exists();
+        let attempt = attempt.or_else(|| unanswered.then_some(self.ctx.started));
+        attempt.is_some_and(|at| now.saturating_duration_since(at) < super::apply::YOUNG)
+    }
+
+    fn plan(&self, record: &Record, state: &RoleState, ours: bool, profiles: &[String]) -> deletion::Deletion {
+        let exceptions = Exceptions::new(Some(&self.class.spec));
+        let terms = Terms {
+            owner: &self.owner,
+            policy: self.settings.deletion_policy,
+            when_unlisted: self.settings.when_unlisted,
+            exceptions: &exceptions,
+        };
+        let own: BTreeMap<String, BTreeMap<String, String>> =
+            state.own.iter().map(|(arn, policy)| (arn.clone(), policy.tags.clone())).collect();
+        deletion::plan(&terms, record, state.role.as_ref().filter(|_| ours), &own, profiles)
+    }
+
+    fn foreign(&self, role: &crate::role::Observed) -> String {
+        let whose = match self.owner.judge(&role.tags) {
+            Ownership::Other(owner) => format!("belongs to {owner}"),
+            _ => "does not carry this operator's owner tags".to_owned(),
+        };
+        format!("Left role {} untouched: it {whose}", role.name)
+    }
+
+    /// What a failed step means; a conflict is explained by naming who is in the way.
+    async fn blocked(&self, name: &str, action: &Action, error: crate::aws::AwsError) -> Failure {
+        if error.kind != Kind::DeleteConflict {
+            return error.into();
+        }
+        let (what, users) = match action {
+            Action::DeletePolicy(arn) => (format!("policy {arn}"), self.account.users_of(arn).await),
+            _ => {
+                let profiles = self.account.profiles_of(name).await;
+                let named = profiles.map(|names| names.into_iter().map(|name| format!("instance profile {name}")).collect());
+                (format!("role {name}"), named)
+            }
+        };
+        let users: Vec<String> = users.unwrap_or_default();
+        let by = if users.is_empty() { error.message } else { format!("still used by {}", users.join(", ")) };
+        let force = if matches!(action, Action::DeleteRole) { ", or set deletionPolicy: ForceDelete" } else { "" };
+        Failure::slow(
+            Reason::DeleteBlocked,
+            format!("{what} can't be deleted: {by}. Remove that in AWS{force}; it goes on by itself. {WAY_OUT}"),
+        )
+    }
+}
+
+fn forget(status: &mut IamRoleStatus, action: &Action) {
+    match action {
+        Action::Detach(arn) => status.managed_policies.retain(|known| known != arn),
+        Action::DeleteInline(name) => status.inline_policies.retain(|known| known != name),
+        Action::DeletePolicy(arn) => status.customer_managed_policies.retain(|known| known.arn != *arn),
+        _ => {}
+    }
+}

@@ -1,0 +1,302 @@
+//! The reconciliation of an `IamRole`, step by step.
+
+use super::apply;
+use super::context::{Context, RawRole};
+use super::events::Tone;
+use super::failure::{Failure, Retry};
+use super::memory::{Sentence, jitter};
+use super::removal;
+use super::resolve::class_for;
+use super::status::{Tri, Verdict, conditions, is_news, is_ready, is_stalled};
+use super::subject::{Subject, version};
+use crate::api::iamrole::ClassRef;
+use crate::api::{IamRoleClass, IamRoleStatus, Reason};
+use crate::aws::Account;
+use crate::role::settings::settings;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tracing::Instrument as _;
+
+const DEFAULT_INTERVAL: i32 = 900;
+/// A reconciliation that hangs must not hold its slot for ever.
+const TIME_LIMIT: Duration = Duration::from_mins(5);
+/// How soon to try again after the object was changed under our hands.
+const CONFLICT: Duration = Duration::from_millis(500);
+
+/// How a reconciliation ended: what status is to say, and when to look again.
+pub struct Outcome {
+    /// Everything of status but the conditions.
+    pub status: IamRoleStatus,
+    /// The conditions; `None` leaves them.
+    pub verdict: Option<Verdict>,
+    /// When to look again; `None` waits for a change.
+    pub again: Option<Duration>,
+    /// A requested check was carried out.
+    pub handled: bool,
+}
+
+/// A failed reconciliation, with what status should say beyond the conditions.
+pub struct Setback {
+    /// Why.
+    pub failure: Failure,
+    /// Everything of status but the conditions.
+    pub status: IamRoleStatus,
+    /// Whether something is known to be left to do in AWS.
+    pub pending: bool,
+}
+
+impl Setback {
+    /// A failure before it was known whether there is anything to do.
+    #[must_use]
+    pub fn early(failure: Failure, status: IamRoleStatus) -> Self {
+        Self { failure, status, pending: false }
+    }
+
+    /// A role that is as wanted, as last seen, stays so while AWS or its class can't be asked.
+    fn is_quiet(&self, generation: i64) -> bool {
+        let passes = self.failure.retry == Retry::Passing || self.failure.reason == Reason::ClassNotReady;
+        passes && !self.pending && is_ready(&self.status.conditions, generation)
+    }
+}
+
+/// Entry point for the controller; never fails, failures are in status.
+pub async fn reconcile(object: Arc<RawRole>, ctx: Arc<Context>) -> Result<Action, Infallible> {
+    let started = Instant::now();
+    let _active = ctx.metrics.active();
+    let span = tracing::info_span!(
+        "reconcile",
+        kind = "IamRole",
+        namespace = object.namespace(),
+        name = object.name_any(),
+        generation = object.metadata.generation,
+        resource_version = object.metadata.resource_version,
+    );
+    let work = work(&object, &ctx).instrument(span.clone());
+    let (action, result) = match tokio::time::timeout(TIME_LIMIT, work).await {
+        Ok(done) => done,
+        Err(_) => {
+            span.in_scope(|| tracing::warn!("gave up after {TIME_LIMIT:?}; trying again"));
+            (Action::requeue(jitter(Duration::from_mins(1))), "error")
+        }
+    };
+    ctx.metrics.reconciled("iamrole", result, started.elapsed());
+    Ok(action)
+}
+
+async fn work(object: &Arc<RawRole>, ctx: &Arc<Context>) -> (Action, &'static str) {
+    let mut subject = match newest(object, ctx).await {
+        Ok(Some(object)) => Subject::new(object),
+        Ok(None) => return (Action::await_change(), "success"),
+        Err(failure) => {
+            tracing::info!(%failure, "reading the object");
+            return (Action::requeue(jitter(Duration::from_secs(5))), "error");
+        }
+    };
+    let result = if subject.is_deleted() {
+        removal::remove(&mut subject, ctx).await
+    } else {
+        advance(&mut subject, ctx).await
+    };
+    match result {
+        Ok(outcome) => conclude(&mut subject, ctx, outcome).await,
+        Err(setback) => fail(&mut subject, ctx, setback).await,
+    }
+}
+
+/// The object, read anew where the cache is older than our own last write.
+async fn newest(object: &Arc<RawRole>, ctx: &Context) -> Result<Option<RawRole>, Failure> {
+    let uid = object.uid().unwrap_or_default();
+    let written = ctx.memory.with(&uid, |entry| entry.written_version);
+    if version(object) >= written {
+        return Ok(Some(object.as_ref().clone()));
+    }
+    let api = ctx.roles_api(&object.namespace().unwrap_or_default());
+    let found = api.get_opt(&object.name_any()).await?;
+    Ok(found.filter(|found| found.uid().as_deref() == Some(uid.as_str())))
+}
+
+/// Everything a live object goes through before AWS is touched.
+async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Result<Outcome, Setback> {
+    let keep = |failure: Failure, subject: &Subject| Setback::early(failure, subject.status.clone());
+    let spec = subject.spec.clone().map_err(|failure| keep(failure, subject))?;
+    let origin = subject.status.role.as_ref().and_then(|role| role.origin);
+    let alone = settings(&spec, None, origin, subject.suspend_annotation());
+    if let Some(by) = alone.suspended_by {
+        return Ok(suspended(subject.status.clone(), by));
+    }
+    let class = match resolve(subject, ctx, spec.role_class_name.as_deref()) {
+        Ok(Some(class)) => class,
+        Ok(None) => return Ok(ignored(subject)),
+        Err(failure) => return Err(keep(failure, subject)),
+    };
+    let settings = settings(&spec, Some(&class.spec), origin, subject.suspend_annotation());
+    let mut status = subject.status.clone();
+    status.effective = Some(settings.effective());
+    if let Some(by) = settings.suspended_by {
+        return Ok(suspended(status, by));
+    }
+    let Some(account) = account(ctx, &class).map_err(|failure| keep(failure, subject))? else {
+        return Ok(ignored(subject));
+    };
+    same_account(subject, &account).map_err(|failure| keep(failure, subject))?;
+    status.account_id = Some(account.account.id.clone());
+    let case = apply::Case { spec: &spec, class: &class, settings: &settings, account: &account };
+    apply::apply(subject, ctx, case, status).await
+}
+
+fn resolve(subject: &Subject, ctx: &Context, named: Option<&str>) -> Result<Option<Arc<IamRoleClass>>, Failure> {
+    let namespace = ctx.namespaces.get(&ObjectRef::new(&subject.namespace));
+    let labels: BTreeMap<String, String> = namespace.map(|namespace| namespace.labels().clone()).unwrap_or_default();
+    let remembered = subject.status.class.as_ref().map(|class| class.name.as_str());
+    class_for(&ctx.classes.state(), &ctx.controller, named, remembered, &subject.namespace, &labels)
+}
+
+/// The class's account; `None` while its controller has not looked at this generation yet (it wakes us).
+fn account(ctx: &Context, class: &IamRoleClass) -> Result<Option<Arc<Account>>, Failure> {
+    let name = class.name_any();
+    match ctx.class_state(&name, &class.uid().unwrap_or_default()) {
+        Some(state) if state.generation >= class.metadata.generation.unwrap_or_default() => match state.account {
+            Ok(account) => Ok(Some(account)),
+            Err(message) => Err(Failure::soon(Reason::ClassNotReady, format!("IamRoleClass {name} is not ready: {message}"))),
+        },
+        _ => Ok(None),
+    }
+}
+
+fn same_account(subject: &Subject, account: &Account) -> Result<(), Failure> {
+    let exists = subject.status.role.as_ref().is_some_and(|role| role.id.is_some());
+    match &subject.status.account_id {
+        Some(id) if exists && *id != account.account.id => Err(Failure::on_change(
+            Reason::ClassAccountMismatch,
+            format!(
+                "the role lives in account {id}, its class leads to {}; name a class of the same account, or delete this \
+                 object and create it anew",
+                account.account.id
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The status entry of the class.
+#[must_use]
+pub fn class_ref(class: &IamRoleClass) -> ClassRef {
+    ClassRef {
+        name: class.name_any(),
+        uid: class.uid().unwrap_or_default(),
+        observed_generation: class.metadata.generation.unwrap_or_default(),
+    }
+}
+
+/// When to look for drift again.
+#[must_use]
+pub fn interval(class: &IamRoleClass) -> Duration {
+    let seconds = class.spec.drift_check.as_ref().and_then(|check| check.interval_seconds).unwrap_or(DEFAULT_INTERVAL);
+    jitter(Duration::from_secs(u64::try_from(seconds).unwrap_or_default().max(1)))
+}
+
+fn suspended(status: IamRoleStatus, by: &str) -> Outcome {
+    let message = format!("suspended by {by}: no call to AWS is made; take that away to resume");
+    let verdict = Verdict::rest(Tri::Unknown, Reason::Suspended, message);
+    Outcome { status, verdict: Some(verdict), again: None, handled: false }
+}
+
+/// Leaves the object as it is and waits for a change.
+fn ignored(subject: &Subject) -> Outcome {
+    Outcome { status: subject.status.clone(), verdict: None, again: None, handled: false }
+}
+
+async fn conclude(subject: &mut Subject, ctx: &Context, outcome: Outcome) -> (Action, &'static str) {
+    let mut status = outcome.status;
+    if let Some(verdict) = &outcome.verdict {
+        status.conditions = conditions(&status.conditions, verdict, subject.generation, &now());
+        status.observed_generation = Some(subject.generation);
+        ctx.memory.with(&subject.uid, super::memory::Entry::succeed);
+    }
+    if outcome.handled && let Some(token) = subject.requested() {
+        status.last_handled_reconcile_at = Some(token);
+    }
+    if !subject.is_deleted() && let Err(failure) = subject.write_status(ctx, status).await {
+        tracing::info!(%failure, "writing status");
+        return (Action::requeue(CONFLICT), "error");
+    }
+    match outcome.again {
+        Some(delay) => (Action::requeue(delay), "requeue_after"),
+        None => (Action::await_change(), "success"),
+    }
+}
+
+async fn fail(subject: &mut Subject, ctx: &Context, setback: Setback) -> (Action, &'static str) {
+    let quiet = setback.is_quiet(subject.generation);
+    let Setback { failure, mut status, .. } = setback;
+    if failure.reason == Reason::KubernetesError {
+        // Most often a conflict: the object changed under our hands. Status can't be written either.
+        tracing::info!(%failure, "Kubernetes API");
+        return (Action::requeue(CONFLICT), "error");
+    }
+    let before = is_stalled(&status.conditions, subject.generation, failure.reason);
+    let Sentence { delay, stalled } =
+        ctx.memory.with(&subject.uid, |entry| entry.fail(&failure, subject.generation, before, Instant::now()));
+    if quiet {
+        tracing::info!(%failure, "can't be checked now");
+        return (Action::requeue(delay), "error");
+    }
+    let waits = matches!(failure.retry, Retry::Wait(_));
+    let old = status.conditions.clone();
+    status.conditions = conditions(&old, &Verdict::failed(&failure, stalled), subject.generation, &now());
+    status.observed_generation = Some(subject.generation);
+    if !waits && let Some(token) = subject.requested() {
+        status.last_handled_reconcile_at = Some(token);
+    }
+    let news = is_news(&old, &status.conditions);
+    if let Err(error) = subject.write_status(ctx, status).await {
+        tracing::info!(%error, "writing status");
+        return (Action::requeue(CONFLICT), "error");
+    }
+    if !waits {
+        ctx.metrics.failed(failure.reason);
+        if news {
+            tracing::warn!(reason = failure.reason.as_str(), message = failure.message, stalled, "failed");
+            let reference = subject.reference();
+            ctx.events.publish(&reference, Tone::Warning, failure.reason, "Reconcile", &failure.message).await;
+        }
+    }
+    (Action::requeue(delay), if waits { "requeue_after" } else { "error" })
+}
+
+/// Now, in whole seconds as the API server keeps it; finer times would make each status look new.
+#[must_use]
+pub fn now() -> Time {
+    let seconds = Timestamp::now().as_second();
+    Time(Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+/// Wakes the roles that waited for what `subject` claimed.
+pub fn wake_waiting(subject: &Subject, ctx: &Context) {
+    let waiting = ctx.claims.release(&subject.uid);
+    if !waiting.is_empty() {
+        ctx.wake_roles(|role| waiting.iter().any(|claimant| role.uid().as_deref() == Some(claimant.uid.as_str())));
+    }
+    ctx.memory.forget(&subject.uid);
+    let objects = ctx.scopes.iter().map(|scope| scope.store.len()).sum();
+    ctx.memory.prune(objects, |uid| {
+        ctx.scopes.iter().any(|scope| scope.store.find(|role| role.uid().as_deref() == Some(uid)).is_some())
+    });
+    if let Some(class) = &subject.status.class {
+        // The class may be waiting to be deleted until its last role is gone.
+        let _ = ctx.wake_class.unbounded_send(ObjectRef::new(&class.name));
+    }
+}
+
+/// Whether the object's status names the class.
+#[must_use]
+pub fn uses_class(role: &RawRole, class: &str) -> bool {
+    role.data.pointer("/status/class/name").and_then(serde_json::Value::as_str) == Some(class)
+}

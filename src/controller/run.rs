@@ -1,0 +1,245 @@
+//! Starts everything and stops it in order.
+
+use super::context::{Context, RawRole, RoleScope, role_resource};
+use super::events::Events;
+use super::memory::Memory;
+use super::{classes, crds, roles, watch};
+use crate::api::IamRoleClass;
+use crate::aws::Aws;
+use crate::role::Cluster;
+use crate::server::Health;
+use crate::telemetry::Metrics;
+use futures::channel::mpsc::{UnboundedReceiver, unbounded};
+use futures::future::{join, join_all};
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt as _;
+use kube::api::Api;
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::{Action, Config};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::{Controller, watcher};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch::Receiver;
+
+/// Requests that are no watches get an answer within this time or are tried again.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_secs(5);
+/// Classes are few, and each check is one call.
+const CLASS_CONCURRENCY: u16 = 4;
+
+/// What the operator was told at start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Reconciliations at once.
+    pub concurrency: u16,
+    /// Name of the cluster in role names and owner tags.
+    pub cluster_name: Option<String>,
+    /// Only these namespaces; empty for all.
+    pub namespaces: Vec<String>,
+    /// Which classes are served: those that name this installation.
+    pub controller: String,
+}
+
+/// The operator could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No way to the cluster.
+    #[error("finding the cluster: {0}; set KUBECONFIG, or run in a pod with a service account")]
+    Config(#[from] kube::config::InferConfigError),
+    /// The client could not be built.
+    #[error("building the Kubernetes client: {0}")]
+    Client(#[from] kube::Error),
+}
+
+/// Runs until `stop` turns true, then lets what is under way finish.
+pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: Receiver<bool>) -> Result<(), Error> {
+    let started = Instant::now();
+    let mut config = kube::Config::infer().await?;
+    let watches = kube::Client::try_from(config.clone())?;
+    config.read_timeout = Some(REQUEST_TIMEOUT);
+    let client = kube::Client::try_from(config)?;
+    let until = |stop: &Receiver<bool>| stopped(stop.clone());
+    let Some(cluster) = or_stop(cluster(&client, options.cluster_name.as_deref()), until(&stop)).await else {
+        return Ok(());
+    };
+    if or_stop(crds::wait(&client), until(&stop)).await.is_none() {
+        return Ok(());
+    }
+    let aws = Aws::from_environment(metrics.clone()).await;
+    tracing::info!(cluster = cluster.name, uid = cluster.uid, version = env!("CARGO_PKG_VERSION"), "starting");
+
+    let (class_store, class_writer) = store::<IamRoleClass>();
+    let (namespace_store, namespace_writer) = store_of_namespaces();
+    let (wake_class, class_wakes) = unbounded();
+    let (scopes, watched) = scopes(&options.namespaces);
+    let ctx = Arc::new(Context {
+        events: Events::new(client.clone(), &instance()),
+        client,
+        aws,
+        cluster,
+        controller: options.controller,
+        classes: class_store.clone(),
+        namespaces: namespace_store.clone(),
+        scopes,
+        wake_class,
+        memory: Memory::default(),
+        class_memory: Memory::default(),
+        claims: super::claims::Claims::default(),
+        metrics,
+        started,
+        class_states: std::sync::Mutex::default(),
+    });
+
+    let namespaces = watch_namespaces(watches.clone(), namespace_writer, ctx.clone(), stop.clone());
+    let classes = watch::classes(watches.clone(), class_writer);
+    let classes = serve_classes(classes, class_wakes, class_store, ctx.clone(), stop.clone());
+    let concurrency = share(options.concurrency, watched.len());
+    let roles = watched.into_iter().map(|watched| {
+        serve_roles(watched, watches.clone(), ctx.clone(), concurrency, stop.clone())
+    });
+    let announce = announce(ctx.clone(), health, stop.clone());
+    join(join(namespaces, classes), join(join_all(roles), announce)).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+struct Watched {
+    namespace: Option<String>,
+    store: Store<RawRole>,
+    writer: Writer<RawRole>,
+    wakes: UnboundedReceiver<ObjectRef<RawRole>>,
+}
+
+fn scopes(namespaces: &[String]) -> (Vec<RoleScope>, Vec<Watched>) {
+    let all = [None];
+    let names: Vec<Option<String>> = namespaces.iter().cloned().map(Some).collect();
+    let names = if names.is_empty() { all.to_vec() } else { names };
+    let scope = |namespace: Option<String>| {
+        let writer = Writer::new(role_resource());
+        let (wake, wakes) = unbounded();
+        let store = writer.as_reader();
+        let watched = Watched { namespace: namespace.clone(), store: store.clone(), writer, wakes };
+        (RoleScope { namespace, store, wake }, watched)
+    };
+    names.into_iter().map(scope).unzip()
+}
+
+fn store_of_namespaces() -> (Store<PartialObjectMeta<Namespace>>, Writer<PartialObjectMeta<Namespace>>) {
+    store()
+}
+
+fn share(concurrency: u16, watches: usize) -> u16 {
+    let watches = u16::try_from(watches.max(1)).unwrap_or(u16::MAX);
+    (concurrency / watches).max(1)
+}
+
+async fn stopped(mut stop: Receiver<bool>) {
+    // An error means that the sender is gone, which is the end as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn or_stop<T>(work: impl Future<Output = T>, stop: impl Future<Output = ()>) -> Option<T> {
+    tokio::select! {
+        value = work => Some(value),
+        () = stop => None,
+    }
+}
+
+/// Which cluster this is; the UID of `kube-system` is as old as the cluster.
+async fn cluster(client: &kube::Client, name: Option<&str>) -> Cluster {
+    let api: Api<Namespace> = Api::all(client.clone());
+    loop {
+        match api.get_metadata("kube-system").await {
+            Ok(namespace) => return Cluster::new(name, &namespace.uid().unwrap_or_default()),
+            Err(error) => {
+                tracing::warn!(%error, "reading the namespace kube-system, whose UID names the cluster; trying again");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+fn instance() -> String {
+    std::env::var("HOSTNAME").unwrap_or_else(|_| format!("iamrole-{}", std::process::id()))
+}
+
+async fn watch_namespaces(
+    client: kube::Client,
+    writer: Writer<PartialObjectMeta<Namespace>>,
+    ctx: Arc<Context>,
+    stop: Receiver<bool>,
+) {
+    let relabelled = watch::namespaces(client, writer).for_each(|result| {
+        if let Ok(namespace) = result {
+            let name = namespace.name_any();
+            ctx.wake_roles(|role| role.namespace().as_deref() == Some(name.as_str()));
+        }
+        futures::future::ready(())
+    });
+    or_stop(relabelled, stopped(stop)).await;
+}
+
+async fn serve_classes(
+    stream: impl Stream<Item = Result<IamRoleClass, watcher::Error>> + Send + 'static,
+    wakes: UnboundedReceiver<ObjectRef<IamRoleClass>>,
+    store: Store<IamRoleClass>,
+    ctx: Arc<Context>,
+    stop: Receiver<bool>,
+) {
+    Controller::for_stream(stream, store)
+        .reconcile_on(wakes)
+        .with_config(Config::default().concurrency(CLASS_CONCURRENCY))
+        .graceful_shutdown_on(stopped(stop))
+        .run(classes::reconcile, never, ctx)
+        .for_each(|result| {
+            log_controller("IamRoleClass", result.err());
+            futures::future::ready(())
+        })
+        .await;
+}
+
+async fn serve_roles(watched: Watched, client: kube::Client, ctx: Arc<Context>, concurrency: u16, stop: Receiver<bool>) {
+    let Watched { namespace, store, writer, wakes } = watched;
+    let stream = watch::roles(client, namespace.as_deref(), writer);
+    // Without classes and namespaces every role would seem to have none.
+    let ready = join(ctx.classes.wait_until_ready(), ctx.namespaces.wait_until_ready());
+    if or_stop(ready, stopped(stop.clone())).await.is_none() {
+        return;
+    }
+    Controller::for_stream_with(stream, store, role_resource())
+        .reconcile_on(wakes)
+        .with_config(Config::default().concurrency(concurrency))
+        .graceful_shutdown_on(stopped(stop))
+        .run(roles::reconcile, never, ctx)
+        .for_each(|result| {
+            log_controller("IamRole", result.err());
+            futures::future::ready(())
+        })
+        .await;
+}
+
+/// Says that the operator works, once every cache is filled.
+async fn announce(ctx: Arc<Context>, health: Arc<Health>, stop: Receiver<bool>) {
+    let filled = async {
+        let _ = join(ctx.classes.wait_until_ready(), ctx.namespaces.wait_until_ready()).await;
+        join_all(ctx.scopes.iter().map(|scope| scope.store.wait_until_ready())).await;
+    };
+    if or_stop(filled, stopped(stop.clone())).await.is_some() {
+        health.set_ready(true);
+        tracing::info!(seconds = ctx.started.elapsed().as_secs_f64(), "ready");
+    }
+}
+
+fn never<K>(_: Arc<K>, error: &Infallible, _: Arc<Context>) -> Action {
+    match *error {}
+}
+
+fn log_controller<E: std::fmt::Display>(kind: &'static str, error: Option<E>) {
+    if let Some(error) = error {
+        tracing::debug!(kind, %error, "controller");
+    }
+}

@@ -1,0 +1,185 @@
+//! One `IamRole` under reconciliation: decoded, and written to only through here.
+//!
+//! Nothing of the object is written but its status and our finalizer, always with the resource version
+//! that was read, so that a stale cache can't undo a newer write.
+
+use super::claims::Claimant;
+use super::context::{Context, RawRole};
+use super::failure::Failure;
+use super::status::is_ready;
+use crate::api::{ANNOTATION_RECONCILE, ANNOTATION_SUSPEND, FINALIZER, IamRoleSpec, IamRoleStatus, Reason};
+use crate::role::Owner;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::ResourceExt as _;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::runtime::reflector::ObjectRef;
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+
+/// One `IamRole` under reconciliation.
+pub struct Subject {
+    object: RawRole,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// Generation of the spec.
+    pub generation: i64,
+    /// The spec, or why it can't be read.
+    pub spec: Result<IamRoleSpec, Failure>,
+    /// Status as it was read or last written.
+    pub status: IamRoleStatus,
+}
+
+impl Subject {
+    /// Decodes an object; spec and status apart from each other.
+    #[must_use]
+    pub fn new(object: RawRole) -> Self {
+        let part = |name: &str| object.data.get(name).cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+        let spec = IamRoleSpec::deserialize(&part("spec")).map_err(|error| {
+            Failure::on_change(Reason::InvalidSpec, format!("spec can't be read: {error}; correct it or apply it anew"))
+        });
+        let status = IamRoleStatus::deserialize(&part("status")).unwrap_or_default();
+        Self {
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+            uid: object.uid().unwrap_or_default(),
+            generation: object.metadata.generation.unwrap_or_default(),
+            spec,
+            status,
+            object,
+        }
+    }
+
+    /// Whose AWS role it is.
+    #[must_use]
+    pub fn owner(&self, ctx: &Context) -> Owner {
+        Owner { cluster: ctx.cluster.clone(), namespace: self.namespace.clone(), name: self.name.clone() }
+    }
+
+    /// It as a claimant of a role name.
+    #[must_use]
+    pub fn claimant(&self) -> Claimant {
+        let created = self.object.metadata.creation_timestamp.as_ref();
+        Claimant {
+            created: created.map(|time| time.0.to_string()).unwrap_or_default(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+        }
+    }
+
+    /// Whether the object is being deleted.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.object.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Whether our finalizer holds it.
+    #[must_use]
+    pub fn has_finalizer(&self) -> bool {
+        self.object.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+    }
+
+    /// The annotation that suspends it.
+    #[must_use]
+    pub fn suspend_annotation(&self) -> Option<&str> {
+        self.object.annotations().get(ANNOTATION_SUSPEND).map(String::as_str)
+    }
+
+    /// The token of a requested check that has not been handled yet.
+    #[must_use]
+    pub fn requested(&self) -> Option<String> {
+        let token = self.object.annotations().get(ANNOTATION_RECONCILE)?;
+        // Status takes 1024 characters.
+        let token: String = token.chars().take(1024).collect();
+        (self.status.last_handled_reconcile_at.as_ref() != Some(&token)).then_some(token)
+    }
+
+    /// Whether status says that this generation, under that generation of the class, is in AWS.
+    #[must_use]
+    pub fn is_settled(&self, class_generation: i64) -> bool {
+        is_ready(&self.status.conditions, self.generation)
+            && self.status.class.as_ref().is_some_and(|class| class.observed_generation == class_generation)
+    }
+
+    /// For events.
+    #[must_use]
+    pub fn reference(&self) -> ObjectReference {
+        ObjectRef::from_obj_with(&self.object, super::context::role_resource()).into()
+    }
+
+    /// Writes `status` unless it says nothing new.
+    pub async fn write_status(&mut self, ctx: &Context, status: IamRoleStatus) -> Result<(), Failure> {
+        if status == self.status && self.object.data.get("status").is_some_and(|status| status.get("conditions").is_some()) {
+            return Ok(());
+        }
+        let mut object = self.object.clone();
+        object.types = Some(kube::api::TypeMeta {
+            api_version: format!("{}/{}", crate::api::GROUP, crate::api::VERSION),
+            kind: "IamRole".to_owned(),
+        });
+        let value = serde_json::to_value(&status).map_err(|error| {
+            Failure::slow(Reason::KubernetesError, format!("status can't be written: {error}; please report this"))
+        })?;
+        if let Value::Object(data) = &mut object.data {
+            data.insert("status".to_owned(), value);
+        }
+        let api = ctx.roles_api(&self.namespace);
+        let written = api.replace_status(&self.name, &PostParams::default(), &object).await?;
+        self.accept(ctx, written);
+        self.status = status;
+        Ok(())
+    }
+
+    /// Puts our finalizer on the object if it is not there.
+    pub async fn add_finalizer(&mut self, ctx: &Context) -> Result<(), Failure> {
+        if self.has_finalizer() {
+            return Ok(());
+        }
+        let mut finalizers = self.object.finalizers().to_vec();
+        finalizers.push(FINALIZER.to_owned());
+        self.set_finalizers(ctx, &finalizers).await
+    }
+
+    /// Takes our finalizer off; an object that is gone already is fine.
+    pub async fn release(&mut self, ctx: &Context) -> Result<(), Failure> {
+        if !self.has_finalizer() {
+            return Ok(());
+        }
+        let finalizers: Vec<String> =
+            self.object.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
+        self.set_finalizers(ctx, &finalizers).await
+    }
+
+    async fn set_finalizers(&mut self, ctx: &Context, finalizers: &[String]) -> Result<(), Failure> {
+        let patch = json!({ "metadata": {
+            "resourceVersion": self.object.metadata.resource_version,
+            "finalizers": finalizers,
+        }});
+        let api = ctx.roles_api(&self.namespace);
+        match api.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(written) => {
+                self.accept(ctx, written);
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn accept(&mut self, ctx: &Context, written: RawRole) {
+        let version = version(&written);
+        ctx.memory.with(&self.uid, |entry| entry.written_version = version);
+        self.object = written;
+    }
+}
+
+/// The resource version as a number; the API server promises an order since Kubernetes 1.35, and etcd
+/// always gave one. 0 where it is none.
+#[must_use]
+pub fn version(object: &RawRole) -> u64 {
+    object.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}

@@ -1,0 +1,101 @@
+//! The watches: trimmed to what is needed, filtered to what matters, logged when they fail.
+
+use super::context::{RawRole, role_resource};
+use crate::api::{ANNOTATION_DEFAULT_CLASS, ANNOTATION_RECONCILE, ANNOTATION_SUSPEND, IamRoleClass};
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::Api;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::PredicateConfig as Config;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Resource, ResourceExt as _};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+/// Shorter than the idle timeouts of common load balancers, which cut silently.
+const TIMEOUT_SECONDS: u32 = 200;
+
+fn config() -> watcher::Config {
+    watcher::Config::default().timeout(TIMEOUT_SECONDS)
+}
+
+/// What nobody here reads, and what makes up half of an object.
+fn trim<K: kube::ResourceExt>(object: &mut K) {
+    object.managed_fields_mut().clear();
+    object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
+}
+
+fn report<T>(kind: &'static str, result: &Result<T, watcher::Error>) {
+    if let Err(error) = result {
+        tracing::warn!(kind, %error, "watch failed; trying again. Are the CRDs installed, and is RBAC as the chart has it?");
+    }
+}
+
+/// Roles whose spec, finalizers, deletion or annotations of ours changed; our own status writes are not seen.
+pub fn roles(
+    client: kube::Client,
+    namespace: Option<&str>,
+    writer: Writer<RawRole>,
+) -> impl Stream<Item = Result<RawRole, watcher::Error>> + Send + 'static {
+    let resource = role_resource();
+    let api: Api<RawRole> = match namespace {
+        Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+        None => Api::all_with(client, &resource),
+    };
+    watcher(api, config())
+        .default_backoff()
+        .modify(trim)
+        .inspect(|result| report("IamRole", result))
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(role_changes, Config::default())
+}
+
+fn role_changes(role: &RawRole) -> Option<u64> {
+    let mut hasher = DefaultHasher::new();
+    let meta = role.meta();
+    (meta.generation, meta.deletion_timestamp.is_some(), &meta.finalizers).hash(&mut hasher);
+    for annotation in [ANNOTATION_RECONCILE, ANNOTATION_SUSPEND] {
+        role.annotations().get(annotation).hash(&mut hasher);
+    }
+    Some(hasher.finish())
+}
+
+/// Classes whose spec, finalizers, deletion or default annotation changed.
+pub fn classes(
+    client: kube::Client,
+    writer: Writer<IamRoleClass>,
+) -> impl Stream<Item = Result<IamRoleClass, watcher::Error>> + Send + 'static {
+    watcher(Api::<IamRoleClass>::all(client), config())
+        .default_backoff()
+        .modify(trim)
+        .inspect(|result| report("IamRoleClass", result))
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(class_changes, Config::default())
+}
+
+fn class_changes(class: &IamRoleClass) -> Option<u64> {
+    let mut hasher = DefaultHasher::new();
+    let meta = class.meta();
+    (meta.generation, meta.deletion_timestamp.is_some(), &meta.finalizers).hash(&mut hasher);
+    class.annotations().get(ANNOTATION_DEFAULT_CLASS).hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+/// Namespaces whose labels changed; metadata only.
+pub fn namespaces(
+    client: kube::Client,
+    writer: Writer<PartialObjectMeta<Namespace>>,
+) -> impl Stream<Item = Result<PartialObjectMeta<Namespace>, watcher::Error>> + Send + 'static {
+    watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config())
+        .default_backoff()
+        .modify(|namespace| {
+            trim(namespace);
+            namespace.annotations_mut().clear();
+        })
+        .inspect(|result| report("Namespace", result))
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(kube::runtime::predicates::labels, Config::default())
+}

@@ -1,0 +1,106 @@
+//! Canonical forms as JSON.
+
+use std::collections::BTreeSet;
+
+use super::canonical::{Entry, Meaning, Policy, What, Who};
+use super::json::{self, Member, Node, Value};
+
+/// The JSON text of a canonical policy; reading it gives the same canonical policy.
+pub(super) fn policy(policy: &Policy) -> String {
+    let mut members = vec![member("Version", text(&policy.version))];
+    members.extend(policy.id.iter().map(|id| member("Id", text(id))));
+    let statements = policy.statements.iter().map(|entry| match entry {
+        Entry::Known(meaning, sid) => statement(meaning, sid),
+        Entry::Unknown(source) => verbatim(source),
+    });
+    members.push(member(
+        "Statement",
+        Node::new(Value::List(statements.collect())),
+    ));
+    members.extend(
+        policy
+            .rest
+            .iter()
+            .map(|(key, source)| member(key, verbatim(source))),
+    );
+    let mut out = String::new();
+    json::write(&Node::new(Value::Object(members)), &mut out);
+    out
+}
+
+fn statement(meaning: &Meaning, sid: &str) -> Node {
+    let mut members = Vec::new();
+    if !sid.is_empty() {
+        members.push(member("Sid", text(sid)));
+    }
+    members.push(member("Effect", text(meaning.effect.as_str())));
+    if let Some(Who { negated, entries }) = &meaning.principal {
+        let entries = entries
+            .iter()
+            .map(|(kind, values)| member(kind, set(values)));
+        members.push(pair(
+            "Principal",
+            *negated,
+            Node::new(Value::Object(entries.collect())),
+        ));
+    }
+    let mut add = |key, what: &What| members.push(pair(key, what.negated, set(&what.values)));
+    add("Action", &meaning.action);
+    if let Some(resource) = &meaning.resource {
+        add("Resource", resource);
+    }
+    let mut operators: Vec<Member> = Vec::new();
+    for ((operator, key), values) in &meaning.condition {
+        let entry = member(key, set(values));
+        match operators.last_mut() {
+            Some(Member {
+                key: last,
+                node:
+                    Node {
+                        value: Value::Object(keys),
+                        ..
+                    },
+                ..
+            }) if last == operator => {
+                keys.push(entry);
+            }
+            _ => operators.push(member(operator, Node::new(Value::Object(vec![entry])))),
+        }
+    }
+    if !operators.is_empty() {
+        members.push(member("Condition", Node::new(Value::Object(operators))));
+    }
+    Node::new(Value::Object(members))
+}
+
+/// `Action` or `NotAction`, and so on.
+fn pair(key: &str, negated: bool, node: Node) -> Member {
+    if negated {
+        member(&format!("Not{key}"), node)
+    } else {
+        member(key, node)
+    }
+}
+
+/// What was kept as JSON text.
+fn verbatim(source: &str) -> Node {
+    json::parse(source).unwrap_or_else(|_| text(source))
+}
+
+fn member(key: &str, node: Node) -> Member {
+    Member {
+        key: key.to_owned(),
+        at: None,
+        node,
+    }
+}
+
+fn text(text: &str) -> Node {
+    Node::new(Value::Text(text.to_owned()))
+}
+
+fn set(values: &BTreeSet<String>) -> Node {
+    Node::new(Value::List(
+        values.iter().map(|value| text(value)).collect(),
+    ))
+}
