@@ -65,6 +65,9 @@ fn tidy_object(map: &mut Map<String, Value>) {
             choices.retain(|choice| !choice.is_null());
         }
     }
+    // A default would be written into objects that leave the field out; the only one is that of status.
+    map.remove("default");
+    map.remove("title");
     map.retain(|_, value| !matches!(value, Value::Array(items) if items.is_empty()));
     map.values_mut().for_each(tidy);
 }

@@ -73,7 +73,7 @@ pub struct IamRoleSpec {
 
     /// Tags of the role in AWS, at most 35. Keys under aws: and iamrole.dev/ are reserved; IAM takes keys
     /// that differ only in case for the same.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "tags")]
     pub tags: Option<BTreeMap<String, String>>,
 
@@ -88,7 +88,7 @@ pub struct IamRoleSpec {
 
     /// Existing managed policies to attach: an ARN, or the name of an AWS-managed policy with its path, such
     /// as ReadOnlyAccess or service-role/AWSLambdaBasicExecutionRole.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "managed_policies")]
     pub managed_policies: Option<Vec<String>>,
 

@@ -61,12 +61,12 @@ pub struct IamRoleClassSpec {
 
     /// Tags that every role gets, at most 11; tokens are replaced. A role that sets one of these keys is
     /// refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "tags")]
     pub tags: Option<BTreeMap<String, String>>,
 
     /// Managed policies that every role gets: ARNs or names of AWS-managed ones with their path.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "managed_policies")]
     pub managed_policies: Option<Vec<String>>,
 

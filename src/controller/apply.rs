@@ -68,10 +68,25 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
     }
     subject.add_finalizer(ctx).await.map_err(early)?;
     hold_class(ctx, case.class).await.map_err(early)?;
+    if let Some(later) = not_due(subject, ctx, case.class) {
+        return Ok(Outcome { status: subject.status.clone(), verdict: None, again: Some(later), handled: false });
+    }
     let mut work = Work { ctx, case, desired: &desired, status, changed: false };
     work.status.plan.clear();
     work.status.plan_count = None;
     work.run(subject).await
+}
+
+/// A settled role that something woke (our own finalizer, a class that says the same) is not read before
+/// its time. The time is `None` when it is due.
+fn not_due(subject: &Subject, ctx: &Context, class: &IamRoleClass) -> Option<Duration> {
+    let settled = subject.is_settled(class.metadata.generation.unwrap_or_default());
+    if !settled || subject.requested().is_some() {
+        return None;
+    }
+    let next = ctx.memory.with(&subject.uid, |entry| entry.next_check)?;
+    let later = next.saturating_duration_since(Instant::now());
+    (!later.is_zero()).then_some(later)
 }
 
 fn same_identity(subject: &Subject, desired: &Desired) -> Result<(), Failure> {
@@ -424,7 +439,9 @@ impl Work<'_> {
         if !was_ready {
             tracing::info!(arn, "applied");
         }
-        let again = Some(interval(self.case.class));
+        let again = interval(self.case.class);
+        self.ctx.memory.with(&subject.uid, |entry| entry.next_check = Some(Instant::now() + again));
+        let again = Some(again);
         let handled = subject.requested().is_some();
         Ok(Outcome { status: self.status.clone(), verdict: Some(verdict), again, handled })
     }

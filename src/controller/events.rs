@@ -42,7 +42,7 @@ impl Events {
         let namespace = object.namespace.as_deref().unwrap_or("default");
         let event = Event {
             metadata: ObjectMeta {
-                generate_name: Some(format!("{}.", object.name.as_deref().unwrap_or("iamrole"))),
+                generate_name: Some(prefix(object.name.as_deref().unwrap_or("iamrole"))),
                 namespace: Some(namespace.to_owned()),
                 ..ObjectMeta::default()
             },
@@ -62,9 +62,19 @@ impl Events {
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         if let Err(error) = api.create(&PostParams::default(), &event).await {
             // In a namespace that is being deleted this is refused; the change itself stands.
-            tracing::info!(%error, reason = reason.as_str(), "event not written");
+            let error = match error {
+                kube::Error::Api(status) => status.message,
+                other => other.to_string(),
+            };
+            tracing::info!(error, reason = reason.as_str(), "event not written");
         }
     }
+}
+
+/// The beginning of an event's name; the API server adds five characters and takes no dot before them.
+fn prefix(name: &str) -> String {
+    let head: String = name.chars().take(200).collect();
+    format!("{}-", head.trim_end_matches(['-', '.']))
 }
 
 fn cut(text: &str, limit: usize) -> String {
@@ -77,7 +87,13 @@ fn cut(text: &str, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{NOTE, cut};
+    use super::{NOTE, cut, prefix};
+
+    #[test]
+    fn names_of_events_are_valid_for_every_object_name() {
+        assert_eq!(prefix("app-role"), "app-role-");
+        assert_eq!(prefix(&format!("{}.b", "a".repeat(199))), format!("{}-", "a".repeat(199)));
+    }
 
     #[test]
     fn notes_fit_the_api_and_stay_whole_characters() {

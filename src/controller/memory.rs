@@ -24,6 +24,8 @@ pub struct Entry {
     pub last_write: Option<Instant>,
     /// Our last attempt to create the role.
     pub create_attempt: Option<Instant>,
+    /// When a settled role is to be looked at again.
+    pub next_check: Option<Instant>,
     /// When the role was first found missing.
     pub first_miss: Option<Instant>,
     /// The resource version of our last write to the object.
