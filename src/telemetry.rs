@@ -32,13 +32,13 @@ pub enum LogError {
 
 /// Starts JSON logs on standard error at `level` (a level or a filter as of `tracing`).
 pub fn start_logs(level: &str) -> Result<(), LogError> {
-    let filter =
-        EnvFilter::try_new(level).map_err(|source| LogError::Level { level: level.to_owned(), source })?;
+    let filter = EnvFilter::try_new(level).map_err(|source| LogError::Level { level: level.to_owned(), source })?;
     let json = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
         .with_current_span(true)
         .with_span_list(false)
+        .with_target(false)
         .with_writer(std::io::stderr);
     tracing_subscriber::registry().with(filter).with(json).try_init()?;
     Ok(())
@@ -119,11 +119,7 @@ impl Default for Metrics {
             "Duration of reconciliations",
             metrics.reconcile_seconds.clone(),
         );
-        registry.register(
-            "controller_runtime_active_workers",
-            "Reconciliations under way",
-            metrics.active.clone(),
-        );
+        registry.register("controller_runtime_active_workers", "Reconciliations under way", metrics.active.clone());
         registry.register("iamrole_failures", "Failures of roles by reason", metrics.failures.clone());
         registry.register(
             "iamrole_drift_repaired",

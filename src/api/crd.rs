@@ -134,7 +134,9 @@ mod tests {
         for crd in schemas() {
             let schema = &crd["schema"]["openAPIV3Schema"];
             walk(schema, "", &mut |path, map| {
-                let Some(Value::Object(properties)) = map.get("properties") else { return };
+                let Some(Value::Object(properties)) = map.get("properties") else {
+                    return;
+                };
                 for (name, property) in properties {
                     if path.is_empty() && ["apiVersion", "kind", "metadata", "spec"].contains(&name.as_str()) {
                         continue;

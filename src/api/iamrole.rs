@@ -470,14 +470,9 @@ fn time(_: &mut SchemaGenerator) -> Schema {
 
 /// Keys of a tag map: length, characters, reserved prefixes, and none twice when case is ignored.
 pub(super) fn tag_rules(owner: &str) -> Vec<serde_json::Value> {
-    let rule = |rule: &str, message: &str| {
-        json!({ "rule": format!("!has({owner}.tags) || {rule}"), "message": message, "fieldPath": ".tags" })
-    };
+    let rule = |rule: &str, message: &str| json!({ "rule": format!("!has({owner}.tags) || {rule}"), "message": message, "fieldPath": ".tags" });
     vec![
-        rule(
-            &format!("{owner}.tags.all(k, k.size() >= 1 && k.size() <= 128)"),
-            "a tag key has 1 to 128 characters",
-        ),
+        rule(&format!("{owner}.tags.all(k, k.size() >= 1 && k.size() <= 128)"), "a tag key has 1 to 128 characters"),
         rule(
             &format!("{owner}.tags.all(k, !k.matches('^(?i)(aws:|iamrole\\\\.dev/)'))"),
             "tag keys under aws: and iamrole.dev/ are reserved",

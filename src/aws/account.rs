@@ -102,6 +102,6 @@ where
     let result = future.await.map_err(|error| AwsError::new(call, target, &error));
     let outcome = result.as_ref().map_or_else(|error| error.kind.outcome(), |_| "Success");
     metrics.aws_call(call, outcome, start.elapsed());
-    tracing::debug!(call, target, outcome, "AWS call");
+    tracing::debug!(call, resource = target, outcome, "AWS call");
     result
 }

@@ -186,13 +186,26 @@ fn by_code(code: &str, message: &str, call: &str, target: &str) -> Option<Kind> 
         "MalformedPolicyDocument" if message.contains("Invalid principal") => Kind::PrincipalNotFound,
         "MalformedPolicyDocument" => Kind::Invalid,
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => Kind::Denied,
-        "InvalidClientTokenId" | "SignatureDoesNotMatch" | "ExpiredToken" | "ExpiredTokenException"
-        | "InvalidIdentityToken" | "IncompleteSignature" | "MissingAuthenticationToken" | "InvalidAccessKeyId"
-        | "AuthFailure" | "RequestExpired" | "UnrecognizedClientException" => Kind::NoCredentials,
+        "InvalidClientTokenId"
+        | "SignatureDoesNotMatch"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "InvalidIdentityToken"
+        | "IncompleteSignature"
+        | "MissingAuthenticationToken"
+        | "InvalidAccessKeyId"
+        | "AuthFailure"
+        | "RequestExpired"
+        | "UnrecognizedClientException" => Kind::NoCredentials,
         "LimitExceeded" => Kind::Quota,
         "PolicyNotAttachable" => Kind::PolicyRejected,
-        "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequestsException" | "SlowDown"
-        | "ConcurrentModification" | "EntityTemporarilyUnmodifiable" => Kind::Busy,
+        "Throttling"
+        | "ThrottlingException"
+        | "RequestLimitExceeded"
+        | "TooManyRequestsException"
+        | "SlowDown"
+        | "ConcurrentModification"
+        | "EntityTemporarilyUnmodifiable" => Kind::Busy,
         "ServiceFailure" | "InternalFailure" | "InternalError" | "ServiceUnavailable" | "RequestTimeout" => {
             Kind::Transient
         }
@@ -205,7 +218,9 @@ fn missing(message: &str, call: &str, target: &str) -> Kind {
     let lower = message.to_lowercase();
     let names_policy = match call {
         "iam:CreateRole" => true,
-        "iam:AttachRolePolicy" | "iam:PutRolePermissionsBoundary" => message.contains(target) || lower.contains("policy"),
+        "iam:AttachRolePolicy" | "iam:PutRolePermissionsBoundary" => {
+            message.contains(target) || lower.contains("policy")
+        }
         _ => false,
     };
     if names_policy { Kind::PolicyNotFound } else { Kind::NotFound }
@@ -240,7 +255,11 @@ mod tests {
         ] {
             assert_eq!(ask(code, message, call), Some(kind), "{code} {call}");
         }
-        assert_eq!(ask("UnmodifiableEntity", "", "iam:UpdateRole"), None, "left to the status: Rejected, with its code");
+        assert_eq!(
+            ask("UnmodifiableEntity", "", "iam:UpdateRole"),
+            None,
+            "left to the status: Rejected, with its code"
+        );
     }
 
     #[test]

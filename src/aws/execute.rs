@@ -42,7 +42,9 @@ impl Account {
         match action {
             Action::CreateRole { .. } => return self.create_role(name, action).await,
             Action::CreatePolicy { .. } => return self.create_policy(action).await,
-            Action::UpdatePolicy { arn, document } => return self.update_policy(arn, &document.to_json()).await,
+            Action::UpdatePolicy { arn, document } => {
+                return self.update_policy(arn, &document.to_json()).await;
+            }
             Action::DeletePolicy(arn) => self.delete_policy(arn).await?,
             Action::TagRole(tags) => {
                 let call = iam.tag_role().role_name(name).set_tags(tag_list("iam:TagRole", &role, tags)?).send();
@@ -53,7 +55,8 @@ impl Account {
                 self.call("iam:UntagRole", &role, call).await.map(drop)?;
             }
             Action::UpdateRole { description, max_session } => {
-                let call = iam.update_role().role_name(name).description(description).max_session_duration(*max_session);
+                let call =
+                    iam.update_role().role_name(name).description(description).max_session_duration(*max_session);
                 self.call("iam:UpdateRole", &role, call.send()).await.map(drop)?;
             }
             Action::PutBoundary(arn) => {
@@ -77,7 +80,8 @@ impl Account {
                 gone(self.call("iam:DetachRolePolicy", arn, call).await)?;
             }
             Action::PutInline { name: policy, document } => {
-                let call = iam.put_role_policy().role_name(name).policy_name(policy).policy_document(document.to_json());
+                let call =
+                    iam.put_role_policy().role_name(name).policy_name(policy).policy_document(document.to_json());
                 let target = format!("inline policy {policy} of {role}");
                 self.call("iam:PutRolePolicy", &target, call.send()).await.map(drop)?;
             }
@@ -122,7 +126,9 @@ impl Account {
     }
 
     async fn create_policy(&self, action: &Action) -> Result<Done, AwsError> {
-        let Action::CreatePolicy { policy, tags } = action else { return Ok(Done::Nothing) };
+        let Action::CreatePolicy { policy, tags } = action else {
+            return Ok(Done::Nothing);
+        };
         let target = format!("policy {}", policy.arn);
         let call = self
             .iam
@@ -194,12 +200,9 @@ fn gone<T>(result: Result<T, AwsError>) -> Result<(), AwsError> {
     }
 }
 
-fn tag_list(
-    call: &'static str,
-    target: &str,
-    tags: &BTreeMap<String, String>,
-) -> Result<Option<Vec<Tag>>, AwsError> {
-    let tags: Result<Vec<Tag>, _> = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
+fn tag_list(call: &'static str, target: &str, tags: &BTreeMap<String, String>) -> Result<Option<Vec<Tag>>, AwsError> {
+    let tags: Result<Vec<Tag>, _> =
+        tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
     tags.map(Some).map_err(|error| AwsError {
         kind: Kind::Invalid,
         call,

@@ -5,7 +5,7 @@ use super::error::{AwsError, Kind};
 use crate::policy::{Canonical, Grammar};
 use crate::role::{Observed, ObservedPolicy};
 use aws_sdk_iam::types::{Role, Tag};
-use futures::future::{try_join3, try_join_all};
+use futures::future::{try_join_all, try_join3};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A role and those of the asked-for policies that exist.
@@ -104,7 +104,9 @@ impl Account {
         let target = format!("policy {arn}");
         let call = self.iam.get_policy().policy_arn(arn).send();
         let answer = absent_is_none(self.call("iam:GetPolicy", &target, call).await)?;
-        let Some(policy) = answer.and_then(|answer| answer.policy) else { return Ok(None) };
+        let Some(policy) = answer.and_then(|answer| answer.policy) else {
+            return Ok(None);
+        };
         let version = policy.default_version_id().unwrap_or_default().to_owned();
         let call = self.iam.get_policy_version().policy_arn(arn).version_id(&version).send();
         let answer = absent_is_none(self.call("iam:GetPolicyVersion", &target, call).await)?;
@@ -140,8 +142,12 @@ impl Account {
         while let Some(page) = pages.next().await {
             let page = self.call("iam:ListEntitiesForPolicy", &target, async { page }).await;
             let Some(page) = absent_is_none(page)? else { break };
-            users.extend(page.policy_roles().iter().filter_map(|role| role.role_name()).map(|name| format!("role {name}")));
-            users.extend(page.policy_users().iter().filter_map(|user| user.user_name()).map(|name| format!("user {name}")));
+            users.extend(
+                page.policy_roles().iter().filter_map(|role| role.role_name()).map(|name| format!("role {name}")),
+            );
+            users.extend(
+                page.policy_users().iter().filter_map(|user| user.user_name()).map(|name| format!("user {name}")),
+            );
             let groups = page.policy_groups().iter().filter_map(|group| group.group_name());
             users.extend(groups.map(|name| format!("group {name}")));
         }

@@ -48,7 +48,9 @@ pub struct Args {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Leader election was asked for.
-    #[error("--leader-elect: leader election is not available in this version; run one replica, with strategy Recreate")]
+    #[error(
+        "--leader-elect: leader election is not available in this version; run one replica, with strategy Recreate"
+    )]
     LeaderElection,
     /// Logging.
     #[error(transparent)]
@@ -100,7 +102,8 @@ async fn serve(args: Args) -> Result<(), Error> {
 }
 
 async fn on_signal(stop: watch::Sender<bool>) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::error!("no signal handlers; stop the process with SIGKILL");
         return;
     };

@@ -49,7 +49,12 @@ enum Decision {
 }
 
 /// Brings AWS to what spec and class say, or reports what would be done.
-pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status: IamRoleStatus) -> Result<Outcome, Setback> {
+pub async fn apply(
+    subject: &mut Subject,
+    ctx: &Context,
+    case: Case<'_>,
+    status: IamRoleStatus,
+) -> Result<Outcome, Setback> {
     let early = |failure| Setback::early(failure, status.clone());
     let class_name = case.class.metadata.name.clone().unwrap_or_default();
     let (owner, limits) = (subject.owner(ctx), Limits::default());
@@ -90,7 +95,9 @@ fn not_due(subject: &Subject, ctx: &Context, class: &IamRoleClass) -> Option<Dur
 }
 
 fn same_identity(subject: &Subject, desired: &Desired) -> Result<(), Failure> {
-    let Some(role) = subject.status.role.as_ref().filter(|role| role.id.is_some()) else { return Ok(()) };
+    let Some(role) = subject.status.role.as_ref().filter(|role| role.id.is_some()) else {
+        return Ok(());
+    };
     let (field, is, asked) = if role.name != desired.name {
         ("name", &role.name, &desired.name)
     } else if role.path != desired.path && (desired.path_given || role.origin != Some(Origin::Adopted)) {
@@ -268,7 +275,8 @@ impl Work<'_> {
             }
             self.intend(subject, &plan, observed.as_deref(), adopting).await?;
             let mut record = Record::from_status(&self.status);
-            let carried = carry_out(self.ctx, subject, self.case.account, self.desired, &plan, &mut record, cause).await;
+            let carried =
+                carry_out(self.ctx, subject, self.case.account, self.desired, &plan, &mut record, cause).await;
             self.changed |= !carried.changes.is_empty();
             self.remember(record, &carried);
             if carried.already_exists {
@@ -435,7 +443,8 @@ impl Work<'_> {
         self.settle_record(observed);
         let arn = self.status.role.as_ref().and_then(|role| role.arn.clone()).unwrap_or_default();
         let verdict = Verdict::applied(format!("{arn} is as specified"));
-        let was_ready = find(&subject.status.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "True");
+        let was_ready =
+            find(&subject.status.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "True");
         if !was_ready {
             tracing::info!(arn, "applied");
         }
@@ -469,7 +478,9 @@ impl Work<'_> {
                 name: policy.entry.clone(),
                 arn: policy.arn.clone(),
                 id: before.and_then(|before| before.id.clone()).or_else(|| seen.map(|seen| seen.id.clone())),
-                version: before.and_then(|before| before.version.clone()).or_else(|| seen.map(|seen| seen.version.clone())),
+                version: before
+                    .and_then(|before| before.version.clone())
+                    .or_else(|| seen.map(|seen| seen.version.clone())),
             }
         });
         record.own = own.collect();

@@ -122,12 +122,8 @@ fn enter(record: &mut Record, desired: &Desired, action: &Action, done: Done) {
             record.inline.remove(name);
         }
         (Action::CreatePolicy { policy, .. }, Done::Policy { id, version }) => {
-            let entry = PolicyRef {
-                name: policy.entry.clone(),
-                arn: policy.arn.clone(),
-                id: Some(id),
-                version: Some(version),
-            };
+            let entry =
+                PolicyRef { name: policy.entry.clone(), arn: policy.arn.clone(), id: Some(id), version: Some(version) };
             record.own.retain(|known| known.arn != entry.arn);
             record.own.push(entry);
         }
@@ -168,7 +164,7 @@ pub async fn report_on(ctx: &Context, subject: &Subject, role: &str, action: &Ac
         Cause::Class => format!("Since the class changed: {words}"),
         Cause::Spec | Cause::Unknown => capitalised(&words),
     };
-    tracing::info!(action = action.name(), target = action.target(role), cause = cause.as_str(), "changed AWS");
+    tracing::info!(action = action.name(), resource = action.target(role), cause = cause.as_str(), "changed AWS");
     ctx.events.publish(&subject.reference(), Tone::Normal, reason, action.name(), &note).await;
     Change {
         time: super::roles::now(),

@@ -3,16 +3,16 @@
 use super::context::{ClassState, Context};
 use super::events::Tone;
 use super::failure::Failure;
+use super::finalizer;
 use super::memory::{Sentence, jitter};
 use super::roles::{now, uses_class};
 use super::status::{Verdict, conditions, is_news, is_stalled};
-use crate::api::{DEFAULT_CONTROLLER, FINALIZER, IamRoleClass, IamRoleClassStatus, Reason};
+use crate::api::{IamRoleClass, IamRoleClassStatus, Reason};
 use crate::aws::Account;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, PostParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
-use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub async fn reconcile(class: Arc<IamRoleClass>, ctx: Arc<Context>) -> Result<Ac
     let span = tracing::info_span!(
         "reconcile",
         kind = "IamRoleClass",
-        name = class.name_any(),
+        object = class.name_any(),
         generation = class.metadata.generation,
     );
     let (action, result) = work(&class, &ctx).instrument(span).await;
@@ -39,7 +39,7 @@ pub async fn reconcile(class: Arc<IamRoleClass>, ctx: Arc<Context>) -> Result<Ac
 }
 
 async fn work(class: &IamRoleClass, ctx: &Context) -> (Action, &'static str) {
-    if class.spec.controller.as_deref().unwrap_or(DEFAULT_CONTROLLER) != ctx.controller {
+    if !ctx.serves(class) {
         return (Action::await_change(), "success");
     }
     if class.metadata.deletion_timestamp.is_some()
@@ -111,7 +111,8 @@ async fn report(class: &IamRoleClass, ctx: &Context, found: Result<Arc<Account>,
         }
         Err(failure) => {
             let before = is_stalled(&old.conditions, generation, failure.reason);
-            let sentence = ctx.class_memory.with(&uid, |entry| entry.fail(&failure, generation, before, Instant::now()));
+            let sentence =
+                ctx.class_memory.with(&uid, |entry| entry.fail(&failure, generation, before, Instant::now()));
             let Sentence { delay, stalled } = sentence;
             (Verdict::failed(&failure, stalled), delay, Some(failure))
         }
@@ -135,9 +136,8 @@ async fn report(class: &IamRoleClass, ctx: &Context, found: Result<Arc<Account>,
 }
 
 async fn write_status(class: &IamRoleClass, ctx: &Context, status: IamRoleClassStatus) -> Result<(), kube::Error> {
-    let api: Api<IamRoleClass> = Api::all(ctx.client.clone());
     let object = IamRoleClass { status: Some(status), ..class.clone() };
-    api.replace_status(&class.name_any(), &PostParams::default(), &object).await.map(drop)
+    api(ctx).replace_status(&class.name_any(), &PostParams::default(), &object).await.map(drop)
 }
 
 /// A class that is being deleted stays as long as a role needs it to be reached. `None`: still in use.
@@ -147,13 +147,12 @@ async fn let_go(class: &IamRoleClass, ctx: &Context) -> Option<Action> {
     if used {
         return None;
     }
-    if !class.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+    if !finalizer::is_on(class) {
         ctx.forget_class(&name);
         return Some(Action::await_change());
     }
-    let kept: Vec<&String> = class.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).collect();
-    match set_finalizers(ctx, class, json!(kept)).await {
-        Ok(()) => {
+    match finalizer::apply(&api(ctx), &name, finalizer::without(class)).await {
+        Ok(_) => {
             ctx.forget_class(&name);
             Some(Action::await_change())
         }
@@ -165,7 +164,7 @@ async fn let_go(class: &IamRoleClass, ctx: &Context) -> Option<Action> {
 }
 
 fn holds(role: &super::context::RawRole, class: &str) -> bool {
-    uses_class(role, class) && role.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+    uses_class(role, class) && finalizer::is_on(role)
 }
 
 /// Puts our finalizer on a class that is used for the first time.
@@ -173,33 +172,19 @@ pub async fn add_finalizer(ctx: &Context, class: &IamRoleClass) -> Result<(), ku
     let current = ctx.classes.get(&ObjectRef::from_obj(class));
     let class = current.as_deref().unwrap_or(class);
     match hold(ctx, class).await {
-        // Several roles may use the class for the first time at once.
-        Err(kube::Error::Api(status)) if status.is_conflict() => {
-            let api: Api<IamRoleClass> = Api::all(ctx.client.clone());
-            let fresh = api.get(&class.name_any()).await?;
-            hold(ctx, &fresh).await
-        }
+        // Several roles may use the class for the first time at once; the test of the patch then fails.
+        Err(kube::Error::Api(_)) => hold(ctx, &api(ctx).get(&class.name_any()).await?).await,
         other => other,
     }
 }
 
 async fn hold(ctx: &Context, class: &IamRoleClass) -> Result<(), kube::Error> {
-    if class.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+    if finalizer::is_on(class) {
         return Ok(());
     }
-    let mut finalizers = class.finalizers().to_vec();
-    finalizers.push(FINALIZER.to_owned());
-    set_finalizers(ctx, class, json!(finalizers)).await
+    finalizer::apply(&api(ctx), &class.name_any(), finalizer::with(class)).await.map(drop)
 }
 
-async fn set_finalizers(ctx: &Context, class: &IamRoleClass, finalizers: serde_json::Value) -> Result<(), kube::Error> {
-    let patch = json!({ "metadata": {
-        "resourceVersion": class.metadata.resource_version,
-        "finalizers": finalizers,
-    }});
-    let api: Api<IamRoleClass> = Api::all(ctx.client.clone());
-    match api.patch(&class.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        other => other.map(drop),
-    }
+fn api(ctx: &Context) -> Api<IamRoleClass> {
+    Api::all(ctx.client.clone())
 }

@@ -3,7 +3,7 @@
 use super::claims::Claims;
 use super::events::Events;
 use super::memory::Memory;
-use crate::api::{GROUP, IamRoleClass, VERSION};
+use crate::api::{DEFAULT_CONTROLLER, GROUP, IamRoleClass, VERSION};
 use crate::aws::{Account, Aws};
 use crate::role::Cluster;
 use crate::telemetry::Metrics;
@@ -82,6 +82,12 @@ pub struct Context {
 }
 
 impl Context {
+    /// Whether this installation serves the class.
+    #[must_use]
+    pub fn serves(&self, class: &IamRoleClass) -> bool {
+        class.spec.controller.as_deref().unwrap_or(DEFAULT_CONTROLLER) == self.controller
+    }
+
     /// The API of the roles of a namespace.
     #[must_use]
     pub fn roles_api(&self, namespace: &str) -> Api<RawRole> {

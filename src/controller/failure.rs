@@ -101,7 +101,9 @@ impl From<AwsError> for Failure {
 impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Self {
         let message = match &error {
-            kube::Error::Api(status) => format!("the Kubernetes API answered {}: {}", status.code, status.message),
+            kube::Error::Api(status) => {
+                format!("the Kubernetes API answered {}: {}", status.code, status.message)
+            }
             _ => "the Kubernetes API gave no usable answer".to_owned(),
         };
         tracing::debug!(%error, "Kubernetes API");

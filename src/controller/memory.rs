@@ -22,6 +22,8 @@ pub struct Entry {
     failing_generation: Option<i64>,
     /// Our last write to AWS for it.
     pub last_write: Option<Instant>,
+    /// We have deleted the role ourselves; that it is not seen is no surprise then.
+    pub deleted: bool,
     /// Our last attempt to create the role.
     pub create_attempt: Option<Instant>,
     /// When a settled role is to be looked at again.

@@ -12,6 +12,7 @@ pub mod context;
 pub mod crds;
 pub mod events;
 pub mod failure;
+pub mod finalizer;
 pub mod memory;
 pub mod removal;
 pub mod resolve;

@@ -27,8 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const WAY_OUT: &str =
-    "To let the object go and leave the role in AWS, set spec.deletionPolicy: Retain (it works while it is being deleted)";
+const WAY_OUT: &str = "To let the object go and leave the role in AWS, set spec.deletionPolicy: Retain (it works while it is being deleted)";
 
 /// Removes the role, or lets the object go without it.
 pub async fn remove(subject: &mut Subject, ctx: &Arc<Context>) -> Result<Outcome, Setback> {
@@ -37,6 +36,9 @@ pub async fn remove(subject: &mut Subject, ctx: &Arc<Context>) -> Result<Outcome
         return Ok(outcome(subject.status.clone(), None));
     }
     let class = class_of(subject, ctx);
+    if class.as_ref().is_some_and(|class| !ctx.serves(class)) {
+        return Ok(outcome(subject.status.clone(), None));
+    }
     let settings = terms(subject, class.as_deref());
     if settings.deletion_policy == DeletionPolicy::Retain || settings.mode == Mode::Observe {
         let why = if settings.mode == Mode::Observe { "mode is Observe" } else { "deletionPolicy is Retain" };
@@ -48,7 +50,8 @@ pub async fn remove(subject: &mut Subject, ctx: &Arc<Context>) -> Result<Outcome
         return Ok(outcome(subject.status.clone(), Some(Verdict::rest(Tri::Unknown, Reason::Suspended, message))));
     }
     let status = subject.status.clone();
-    let (class, account) = reach(subject, ctx, class).map_err(|failure| Setback { failure, status: status.clone(), pending: true })?;
+    let (class, account) =
+        reach(subject, ctx, class).map_err(|failure| Setback { failure, status: status.clone(), pending: true })?;
     let removal = Removal { ctx, class: &class, account: &account, settings: &settings, owner: subject.owner(ctx) };
     removal.run(subject).await
 }
@@ -73,7 +76,10 @@ fn terms(subject: &Subject, class: Option<&IamRoleClass>) -> Settings {
     });
     let class_spec = class.map(|class| &class.spec);
     let mut settings = settings(&spec, class_spec, origin, subject.suspend_annotation());
-    if class.is_none() && spec.deletion_policy.is_none() && let Some(effective) = effective {
+    if class.is_none()
+        && spec.deletion_policy.is_none()
+        && let Some(effective) = effective
+    {
         settings.deletion_policy = effective.deletion_policy;
     }
     settings
@@ -88,7 +94,9 @@ fn reach(
     let blocked = |why: String| Failure::slow(Reason::DeleteBlocked, format!("{why}. {WAY_OUT}"));
     let Some(class) = class else {
         let name = subject.status.class.as_ref().map_or("of this role", |class| class.name.as_str());
-        return Err(blocked(format!("the IamRoleClass {name} is gone, and with it the way into the AWS account; restore it")));
+        return Err(blocked(format!(
+            "the IamRoleClass {name} is gone, and with it the way into the AWS account; restore it"
+        )));
     };
     let name = class.name_any();
     let state = ctx.class_state(&name, &class.uid().unwrap_or_default());
@@ -162,6 +170,9 @@ impl Removal<'_> {
             match self.account.execute(&name, &step.action).await {
                 Ok(_) => {
                     done += 1;
+                    if matches!(step.action, Action::DeleteRole) {
+                        self.ctx.memory.with(&subject.uid, |entry| entry.deleted = true);
+                    }
                     forget(&mut status, &step.action);
                     report_on(self.ctx, subject, &name, &step.action, Cause::Spec).await;
                 }
@@ -200,7 +211,10 @@ impl Removal<'_> {
     /// Right after an attempt to create it, a role that is not seen may be there all the same.
     fn may_be_late(&self, subject: &Subject, record: &Record) -> bool {
         let now = Instant::now();
-        let attempt = self.ctx.memory.with(&subject.uid, |entry| entry.create_attempt);
+        let (deleted, attempt) = self.ctx.memory.with(&subject.uid, |entry| (entry.deleted, entry.create_attempt));
+        if deleted {
+            return false;
+        }
         // An intent without an answer from before our start: the attempt may have been just then.
         let unanswered = record.role.is_some() && !record.role_exists();
         let attempt = attempt.or_else(|| unanswered.then_some(self.ctx.started));
@@ -237,7 +251,8 @@ impl Removal<'_> {
             Action::DeletePolicy(arn) => (format!("policy {arn}"), self.account.users_of(arn).await),
             _ => {
                 let profiles = self.account.profiles_of(name).await;
-                let named = profiles.map(|names| names.into_iter().map(|name| format!("instance profile {name}")).collect());
+                let named =
+                    profiles.map(|names| names.into_iter().map(|name| format!("instance profile {name}")).collect());
                 (format!("role {name}"), named)
             }
         };

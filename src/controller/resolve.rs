@@ -38,7 +38,9 @@ pub fn class_for(
 fn by_name(classes: &[Arc<IamRoleClass>], name: &str) -> Result<Arc<IamRoleClass>, Failure> {
     match classes.iter().find(|class| class.name_any() == name) {
         Some(class) if class.metadata.deletion_timestamp.is_none() => Ok(class.clone()),
-        Some(_) => Err(no_class(format!("IamRoleClass {name} is being deleted; name another one in spec.roleClassName"))),
+        Some(_) => {
+            Err(no_class(format!("IamRoleClass {name} is being deleted; name another one in spec.roleClassName")))
+        }
         None => Err(no_class(format!("there is no IamRoleClass {name}; see kubectl get iamroleclasses"))),
     }
 }

@@ -74,7 +74,7 @@ pub async fn reconcile(object: Arc<RawRole>, ctx: Arc<Context>) -> Result<Action
         "reconcile",
         kind = "IamRole",
         namespace = object.namespace(),
-        name = object.name_any(),
+        object = object.name_any(),
         generation = object.metadata.generation,
         resource_version = object.metadata.resource_version,
     );
@@ -99,11 +99,8 @@ async fn work(object: &Arc<RawRole>, ctx: &Arc<Context>) -> (Action, &'static st
             return (Action::requeue(jitter(Duration::from_secs(5))), "error");
         }
     };
-    let result = if subject.is_deleted() {
-        removal::remove(&mut subject, ctx).await
-    } else {
-        advance(&mut subject, ctx).await
-    };
+    let result =
+        if subject.is_deleted() { removal::remove(&mut subject, ctx).await } else { advance(&mut subject, ctx).await };
     match result {
         Ok(outcome) => conclude(&mut subject, ctx, outcome).await,
         Err(setback) => fail(&mut subject, ctx, setback).await,
@@ -164,7 +161,9 @@ fn account(ctx: &Context, class: &IamRoleClass) -> Result<Option<Arc<Account>>, 
     match ctx.class_state(&name, &class.uid().unwrap_or_default()) {
         Some(state) if state.generation >= class.metadata.generation.unwrap_or_default() => match state.account {
             Ok(account) => Ok(Some(account)),
-            Err(message) => Err(Failure::soon(Reason::ClassNotReady, format!("IamRoleClass {name} is not ready: {message}"))),
+            Err(message) => {
+                Err(Failure::soon(Reason::ClassNotReady, format!("IamRoleClass {name} is not ready: {message}")))
+            }
         },
         _ => Ok(None),
     }
@@ -220,10 +219,14 @@ async fn conclude(subject: &mut Subject, ctx: &Context, outcome: Outcome) -> (Ac
         status.observed_generation = Some(subject.generation);
         ctx.memory.with(&subject.uid, super::memory::Entry::succeed);
     }
-    if outcome.handled && let Some(token) = subject.requested() {
+    if outcome.handled
+        && let Some(token) = subject.requested()
+    {
         status.last_handled_reconcile_at = Some(token);
     }
-    if !subject.is_deleted() && let Err(failure) = subject.write_status(ctx, status).await {
+    if !subject.is_deleted()
+        && let Err(failure) = subject.write_status(ctx, status).await
+    {
         tracing::info!(%failure, "writing status");
         return (Action::requeue(CONFLICT), "error");
     }

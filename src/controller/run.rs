@@ -98,9 +98,9 @@ pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: 
     let classes = watch::classes(watches.clone(), class_writer);
     let classes = serve_classes(classes, class_wakes, class_store, ctx.clone(), stop.clone());
     let concurrency = share(options.concurrency, watched.len());
-    let roles = watched.into_iter().map(|watched| {
-        serve_roles(watched, watches.clone(), ctx.clone(), concurrency, stop.clone())
-    });
+    let roles = watched
+        .into_iter()
+        .map(|watched| serve_roles(watched, watches.clone(), ctx.clone(), concurrency, stop.clone()));
     let announce = announce(ctx.clone(), health, stop.clone());
     join(join(namespaces, classes), join(join_all(roles), announce)).await;
     tracing::info!("stopped");
@@ -202,7 +202,13 @@ async fn serve_classes(
         .await;
 }
 
-async fn serve_roles(watched: Watched, client: kube::Client, ctx: Arc<Context>, concurrency: u16, stop: Receiver<bool>) {
+async fn serve_roles(
+    watched: Watched,
+    client: kube::Client,
+    ctx: Arc<Context>,
+    concurrency: u16,
+    stop: Receiver<bool>,
+) {
     let Watched { namespace, store, writer, wakes } = watched;
     let stream = watch::roles(client, namespace.as_deref(), writer);
     // Without classes and namespaces every role would seem to have none.

@@ -155,7 +155,8 @@ pub fn is_stalled(conditions: &[Condition], generation: i64, reason: Reason) -> 
 /// Whether `Ready` says something else than before: another reason or message, apart from its time.
 #[must_use]
 pub fn is_news(old: &[Condition], new: &[Condition]) -> bool {
-    let said = |conditions| find(conditions, ConditionType::Ready).map(|c: &Condition| (c.reason.clone(), c.message.clone()));
+    let said =
+        |conditions| find(conditions, ConditionType::Ready).map(|c: &Condition| (c.reason.clone(), c.message.clone()));
     said(old) != said(new)
 }
 

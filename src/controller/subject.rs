@@ -6,15 +6,16 @@
 use super::claims::Claimant;
 use super::context::{Context, RawRole};
 use super::failure::Failure;
+use super::finalizer;
 use super::status::is_ready;
 use crate::api::{ANNOTATION_RECONCILE, ANNOTATION_SUSPEND, FINALIZER, IamRoleSpec, IamRoleStatus, Reason};
 use crate::role::Owner;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt as _;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::PostParams;
 use kube::runtime::reflector::ObjectRef;
 use serde::Deserialize as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// One `IamRole` under reconciliation.
 pub struct Subject {
@@ -113,7 +114,9 @@ impl Subject {
 
     /// Writes `status` unless it says nothing new.
     pub async fn write_status(&mut self, ctx: &Context, status: IamRoleStatus) -> Result<(), Failure> {
-        if status == self.status && self.object.data.get("status").is_some_and(|status| status.get("conditions").is_some()) {
+        if status == self.status
+            && self.object.data.get("status").is_some_and(|status| status.get("conditions").is_some())
+        {
             return Ok(());
         }
         let mut object = self.object.clone();
@@ -139,9 +142,7 @@ impl Subject {
         if self.has_finalizer() {
             return Ok(());
         }
-        let mut finalizers = self.object.finalizers().to_vec();
-        finalizers.push(FINALIZER.to_owned());
-        self.set_finalizers(ctx, &finalizers).await
+        self.set_finalizers(ctx, finalizer::with(&self.object)).await
     }
 
     /// Takes our finalizer off; an object that is gone already is fine.
@@ -149,25 +150,15 @@ impl Subject {
         if !self.has_finalizer() {
             return Ok(());
         }
-        let finalizers: Vec<String> =
-            self.object.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
-        self.set_finalizers(ctx, &finalizers).await
+        self.set_finalizers(ctx, finalizer::without(&self.object)).await
     }
 
-    async fn set_finalizers(&mut self, ctx: &Context, finalizers: &[String]) -> Result<(), Failure> {
-        let patch = json!({ "metadata": {
-            "resourceVersion": self.object.metadata.resource_version,
-            "finalizers": finalizers,
-        }});
-        let api = ctx.roles_api(&self.namespace);
-        match api.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(written) => {
-                self.accept(ctx, written);
-                Ok(())
-            }
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            Err(error) => Err(error.into()),
+    async fn set_finalizers(&mut self, ctx: &Context, patch: Value) -> Result<(), Failure> {
+        match finalizer::apply(&ctx.roles_api(&self.namespace), &self.name, patch).await? {
+            Some(written) => self.accept(ctx, written),
+            None => tracing::debug!("the object is gone already"),
         }
+        Ok(())
     }
 
     fn accept(&mut self, ctx: &Context, written: RawRole) {

@@ -71,32 +71,13 @@ impl FromStr for Arn {
         let [_, partition, service, region, account, resource] = parts.as_slice() else {
             return Err(ArnError::Parts(parts.len()));
         };
-        let word = |text: &str| {
-            text.bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        };
+        let word = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         let check = |part, ok: bool, expected| {
-            if ok {
-                Ok(())
-            } else {
-                Err(ArnError::Part { part, expected })
-            }
+            if ok { Ok(()) } else { Err(ArnError::Part { part, expected }) }
         };
-        check(
-            "partition",
-            !partition.is_empty() && word(partition),
-            "one such as `aws`",
-        )?;
-        check(
-            "service",
-            !service.is_empty() && word(service),
-            "one such as `iam`",
-        )?;
-        check(
-            "region",
-            word(region),
-            "one such as `eu-central-1`, or empty",
-        )?;
+        check("partition", !partition.is_empty() && word(partition), "one such as `aws`")?;
+        check("service", !service.is_empty() && word(service), "one such as `iam`")?;
+        check("region", word(region), "one such as `eu-central-1`, or empty")?;
         let known = account.is_empty() || *account == "aws" || Self::is_account_id(account);
         check("account", known, "an account id of 12 digits")?;
         let resource_ok = !resource.is_empty() && !resource.chars().any(char::is_control);
@@ -113,13 +94,7 @@ impl FromStr for Arn {
 
 impl fmt::Display for Arn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            partition,
-            service,
-            region,
-            account,
-            resource,
-        } = self;
+        let Self { partition, service, region, account, resource } = self;
         write!(f, "arn:{partition}:{service}:{region}:{account}:{resource}")
     }
 }
@@ -146,36 +121,14 @@ mod tests {
     fn refuses() {
         for (text, expected) in [
             ("role/web", "an ARN begins with `arn:`"),
-            (
-                "arn:aws:iam",
-                "an ARN has six parts, `arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE`; this has 3",
-            ),
-            (
-                "arn::iam::123456789012:x",
-                "the partition of the ARN is not one such as `aws`",
-            ),
-            (
-                "arn:aws:IAM::123456789012:x",
-                "the service of the ARN is not one such as `iam`",
-            ),
-            (
-                "arn:aws:iam:*:123456789012:x",
-                "the region of the ARN is not one such as `eu-central-1`, or empty",
-            ),
-            (
-                "arn:aws:iam::12345:x",
-                "the account of the ARN is not an account id of 12 digits",
-            ),
-            (
-                "arn:aws:iam::123456789012:",
-                "the resource of the ARN is not there",
-            ),
+            ("arn:aws:iam", "an ARN has six parts, `arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE`; this has 3"),
+            ("arn::iam::123456789012:x", "the partition of the ARN is not one such as `aws`"),
+            ("arn:aws:IAM::123456789012:x", "the service of the ARN is not one such as `iam`"),
+            ("arn:aws:iam:*:123456789012:x", "the region of the ARN is not one such as `eu-central-1`, or empty"),
+            ("arn:aws:iam::12345:x", "the account of the ARN is not an account id of 12 digits"),
+            ("arn:aws:iam::123456789012:", "the resource of the ARN is not there"),
         ] {
-            assert_eq!(
-                text.parse::<Arn>().unwrap_err().to_string(),
-                expected,
-                "{text}"
-            );
+            assert_eq!(text.parse::<Arn>().unwrap_err().to_string(), expected, "{text}");
         }
     }
 }

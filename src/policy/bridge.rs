@@ -10,11 +10,7 @@ use super::relation::{Rules, implies, what_within, who_within};
 const BUDGET: usize = 200_000;
 
 /// Actions by which a role is assumed.
-const ASSUME: [&str; 3] = [
-    "sts:AssumeRole",
-    "sts:AssumeRoleWithSAML",
-    "sts:AssumeRoleWithWebIdentity",
-];
+const ASSUME: [&str; 3] = ["sts:AssumeRole", "sts:AssumeRoleWithSAML", "sts:AssumeRoleWithWebIdentity"];
 
 /// A trust policy that allows only what both `old` and `new` allow, and denies what either denies.
 ///
@@ -26,18 +22,9 @@ const ASSUME: [&str; 3] = [
 #[must_use]
 pub fn bridge(old: &Canonical, new: &Document, account: &AccountRef) -> Document {
     build(old, new, account).unwrap_or_else(|| {
-        let everybody = Principals {
-            negated: false,
-            entries: vec![(PrincipalType::Aws, vec!["*".to_owned()])],
-        };
-        let assume = Terms {
-            negated: false,
-            values: ASSUME.map(str::to_owned).to_vec(),
-        };
-        with_statements(
-            new,
-            vec![statement(Effect::Deny, everybody, assume, Vec::new())],
-        )
+        let everybody = Principals { negated: false, entries: vec![(PrincipalType::Aws, vec!["*".to_owned()])] };
+        let assume = Terms { negated: false, values: ASSUME.map(str::to_owned).to_vec() };
+        with_statements(new, vec![statement(Effect::Deny, everybody, assume, Vec::new())])
     })
 }
 
@@ -46,11 +33,7 @@ fn build(old: &Canonical, new: &Document, account: &AccountRef) -> Option<Docume
     let (old, target) = (Rules::of(old)?, Rules::of(&target)?);
     let mut statements = Vec::new();
     let mut budget = BUDGET;
-    for statement in new
-        .statements
-        .iter()
-        .filter(|statement| statement.effect == Effect::Allow)
-    {
+    for statement in new.statements.iter().filter(|statement| statement.effect == Effect::Allow) {
         let meaning = canonical::meaning(statement, account)?;
         if old.cover(&meaning, &target, &mut budget) {
             statements.push(unnamed(statement.clone()));
@@ -66,71 +49,36 @@ fn build(old: &Canonical, new: &Document, account: &AccountRef) -> Option<Docume
     if statements.is_empty() {
         return None;
     }
-    let denied = new
-        .statements
-        .iter()
-        .filter(|statement| statement.effect == Effect::Deny);
+    let denied = new.statements.iter().filter(|statement| statement.effect == Effect::Deny);
     statements.extend(denied.cloned().map(unnamed));
-    for meaning in old
-        .of_effect(Effect::Deny)
-        .filter(|meaning| !target.contains(meaning))
-    {
+    for meaning in old.of_effect(Effect::Deny).filter(|meaning| !target.contains(meaning)) {
         if !old.speaks_alike(&target, meaning) {
             return None;
         }
         statements.extend(revive(meaning)?);
     }
     let document = with_statements(new, statements);
-    let before = old
-        .of_effect(Effect::Allow)
-        .chain(old.of_effect(Effect::Deny));
+    let before = old.of_effect(Effect::Allow).chain(old.of_effect(Effect::Deny));
     let before: Vec<Statement> = before.filter_map(revive).flatten().collect();
     let limit = new.size().max(with_statements(new, before).size());
     (document.size() <= limit).then_some(document)
 }
 
 fn with_statements(new: &Document, statements: Vec<Statement>) -> Document {
-    Document {
-        statements,
-        ..new.clone()
-    }
+    Document { statements, ..new.clone() }
 }
 
-fn statement(
-    effect: Effect,
-    who: Principals,
-    action: Terms,
-    condition: Vec<Condition>,
-) -> Statement {
-    Statement {
-        path: String::new(),
-        sid: None,
-        effect,
-        principal: Some(who),
-        action,
-        resource: None,
-        condition,
-    }
+fn statement(effect: Effect, who: Principals, action: Terms, condition: Vec<Condition>) -> Statement {
+    Statement { path: String::new(), sid: None, effect, principal: Some(who), action, resource: None, condition }
 }
 
 fn unnamed(statement: Statement) -> Statement {
-    Statement {
-        sid: None,
-        ..statement
-    }
+    Statement { sid: None, ..statement }
 }
 
 /// What a new `Allow` statement and an old one both allow, where that can be said in one statement.
-fn common(
-    new: &Statement,
-    meaning: &Meaning,
-    old: &Meaning,
-    account: &AccountRef,
-) -> Option<Statement> {
-    let (who, action) = (
-        common_who(new, meaning, old, account)?,
-        common_action(new, meaning, old)?,
-    );
+fn common(new: &Statement, meaning: &Meaning, old: &Meaning, account: &AccountRef) -> Option<Statement> {
+    let (who, action) = (common_who(new, meaning, old, account)?, common_action(new, meaning, old)?);
     let condition = if implies(&meaning.condition, &old.condition) {
         new.condition.clone()
     } else if implies(&old.condition, &meaning.condition) {
@@ -141,17 +89,8 @@ fn common(
     Some(statement(Effect::Allow, who, action, condition))
 }
 
-fn common_who(
-    new: &Statement,
-    meaning: &Meaning,
-    old: &Meaning,
-    account: &AccountRef,
-) -> Option<Principals> {
-    let (new, meaning, old) = (
-        new.principal.as_ref()?,
-        meaning.principal.as_ref()?,
-        old.principal.as_ref()?,
-    );
+fn common_who(new: &Statement, meaning: &Meaning, old: &Meaning, account: &AccountRef) -> Option<Principals> {
+    let (new, meaning, old) = (new.principal.as_ref()?, meaning.principal.as_ref()?, old.principal.as_ref()?);
     if new.negated || old.negated {
         return who_within(meaning, old).then(|| new.clone());
     }
@@ -169,10 +108,7 @@ fn common_who(
             entries.push((*kind, values));
         }
     }
-    (!entries.is_empty()).then_some(Principals {
-        negated: false,
-        entries,
-    })
+    (!entries.is_empty()).then_some(Principals { negated: false, entries })
 }
 
 fn common_action(new: &Statement, meaning: &Meaning, old: &Meaning) -> Option<Terms> {
@@ -181,10 +117,7 @@ fn common_action(new: &Statement, meaning: &Meaning, old: &Meaning) -> Option<Te
     }
     let listed = |action: &&String| old.action.values.contains(&action.to_ascii_lowercase());
     let values: Vec<String> = new.action.values.iter().filter(listed).cloned().collect();
-    (!values.is_empty()).then_some(Terms {
-        negated: false,
-        values,
-    })
+    (!values.is_empty()).then_some(Terms { negated: false, values })
 }
 
 /// An old statement, to be sent again; without the principals that were deleted, since IAM refuses their ids. The
@@ -202,17 +135,11 @@ fn revive(meaning: &Meaning) -> Option<Option<Statement>> {
     let who = if who.entries.is_empty() {
         // Everybody but nobody.
         let entries = vec![(PrincipalType::Aws, vec!["*".to_owned()])];
-        Principals {
-            negated: false,
-            entries,
-        }
+        Principals { negated: false, entries }
     } else {
         who
     };
-    let (action, condition) = (
-        revive_actions(&meaning.action),
-        revive_conditions(&meaning.condition),
-    );
+    let (action, condition) = (revive_actions(&meaning.action), revive_conditions(&meaning.condition));
     Some(Some(statement(meaning.effect, who, action, condition)))
 }
 
@@ -220,42 +147,27 @@ fn revive_who(who: &Who) -> Option<Principals> {
     let mut entries = Vec::new();
     for (kind, values) in &who.entries {
         let kind = PrincipalType::parse(kind)?;
-        let values: Vec<String> = values
-            .iter()
-            .filter(|value| !is_unique_id(value))
-            .cloned()
-            .collect();
+        let values: Vec<String> = values.iter().filter(|value| !is_unique_id(value)).cloned().collect();
         if !values.is_empty() {
             entries.push((kind, values));
         }
     }
-    Some(Principals {
-        negated: who.negated,
-        entries,
-    })
+    Some(Principals { negated: who.negated, entries })
 }
 
 fn revive_actions(action: &What) -> Terms {
     let spelled = |action: &String| {
-        let usual = ASSUME
-            .iter()
-            .find(|usual| usual.eq_ignore_ascii_case(action));
+        let usual = ASSUME.iter().find(|usual| usual.eq_ignore_ascii_case(action));
         usual.map_or_else(|| action.clone(), |usual| (*usual).to_owned())
     };
-    Terms {
-        negated: action.negated,
-        values: action.values.iter().map(spelled).collect(),
-    }
+    Terms { negated: action.negated, values: action.values.iter().map(spelled).collect() }
 }
 
 fn revive_conditions(conditions: &Conditions) -> Vec<Condition> {
-    let one =
-        |((operator, key), values): (&(String, String), &std::collections::BTreeSet<String>)| {
-            Condition {
-                operator: operator.clone(),
-                key: key.clone(),
-                values: values.iter().cloned().collect(),
-            }
-        };
+    let one = |((operator, key), values): (&(String, String), &std::collections::BTreeSet<String>)| Condition {
+        operator: operator.clone(),
+        key: key.clone(),
+        values: values.iter().cloned().collect(),
+    };
     conditions.iter().map(one).collect()
 }

@@ -123,9 +123,7 @@ impl Canonical {
     }
 
     fn opaque(text: &str) -> Self {
-        Self {
-            body: Body::Opaque(text.to_owned()),
-        }
+        Self { body: Body::Opaque(text.to_owned()) }
     }
 
     /// Unique ids of deleted roles and users (`AROA…`, `AIDA…`) that stand where their ARNs were, sorted.
@@ -160,9 +158,7 @@ impl fmt::Debug for Canonical {
 /// The canonical form of a document.
 pub(super) fn of_node(node: &Node, account: &AccountRef) -> Canonical {
     match policy(node, account) {
-        Some(policy) => Canonical {
-            body: Body::Policy(policy),
-        },
+        Some(policy) => Canonical { body: Body::Policy(policy) },
         None => Canonical::opaque(&verbatim(node)),
     }
 }
@@ -170,12 +166,8 @@ pub(super) fn of_node(node: &Node, account: &AccountRef) -> Canonical {
 /// A policy, or `None` where a document is so strange that only its text can be compared.
 fn policy(node: &Node, account: &AccountRef) -> Option<Policy> {
     let members = distinct(node)?;
-    let mut policy = Policy {
-        version: "2008-10-17".to_owned(),
-        id: None,
-        statements: BTreeSet::new(),
-        rest: BTreeSet::new(),
-    };
+    let mut policy =
+        Policy { version: "2008-10-17".to_owned(), id: None, statements: BTreeSet::new(), rest: BTreeSet::new() };
     for (key, node) in members {
         match (key, &node.value) {
             ("Version", Value::Text(text)) => policy.version.clone_from(text),
@@ -209,15 +201,11 @@ fn entry(node: &Node, account: &AccountRef) -> Entry {
 
 /// A statement, or `None` where a part of it is not understood.
 fn known(node: &Node, account: &AccountRef) -> Option<Entry> {
-    let (mut sid, mut effect, mut principal, mut action, mut resource) =
-        (String::new(), None, None, None, None);
+    let (mut sid, mut effect, mut principal, mut action, mut resource) = (String::new(), None, None, None, None);
     let mut condition = Conditions::new();
     let members = distinct(node)?;
     let both = |one: &str, other: &str| members.contains_key(one) && members.contains_key(other);
-    if both("Principal", "NotPrincipal")
-        || both("Action", "NotAction")
-        || both("Resource", "NotResource")
-    {
+    if both("Principal", "NotPrincipal") || both("Action", "NotAction") || both("Resource", "NotResource") {
         return None;
     }
     for (key, node) in members {
@@ -238,13 +226,7 @@ fn known(node: &Node, account: &AccountRef) -> Option<Entry> {
             _ => return None,
         }
     }
-    let meaning = Meaning {
-        effect: effect?,
-        principal,
-        action: action?,
-        resource,
-        condition,
-    };
+    let meaning = Meaning { effect: effect?, principal, action: action?, resource, condition };
     Some(Entry::Known(meaning, sid))
 }
 
@@ -314,10 +296,7 @@ fn distinct(node: &Node) -> Option<BTreeMap<&str, &Node>> {
     let Value::Object(members) = &node.value else {
         return None;
     };
-    let map: BTreeMap<&str, &Node> = members
-        .iter()
-        .map(|member| (member.key.as_str(), &member.node))
-        .collect();
+    let map: BTreeMap<&str, &Node> = members.iter().map(|member| (member.key.as_str(), &member.node)).collect();
     (map.len() == members.len()).then_some(map)
 }
 
@@ -332,11 +311,7 @@ fn sorted(node: &Node) -> Node {
     Node::new(match &node.value {
         Value::List(items) => Value::List(items.iter().map(sorted).collect()),
         Value::Object(members) => {
-            let member = |member: &Member| Member {
-                key: member.key.clone(),
-                at: None,
-                node: sorted(&member.node),
-            };
+            let member = |member: &Member| Member { key: member.key.clone(), at: None, node: sorted(&member.node) };
             let mut members: Vec<Member> = members.iter().map(member).collect();
             // Stable: of a key that is there twice both stay, in their order.
             members.sort_by(|a, b| a.key.cmp(&b.key));

@@ -19,9 +19,7 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node) -> Vec
         names.check(reader, path, member);
         let place = path.key(&member.key);
         let Some(operator) = Operator::parse(&member.key) else {
-            reader
-                .findings
-                .add(&place, member.at, Operator::unknown(&member.key));
+            reader.findings.add(&place, member.at, Operator::unknown(&member.key));
             continue;
         };
         let Some(keys) = reader.object(&place, &member.node) else {
@@ -29,14 +27,7 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node) -> Vec
         };
         let mut seen = HashSet::new();
         for key in keys {
-            conditions.extend(read_key(
-                reader,
-                &place,
-                &member.key,
-                operator,
-                key,
-                &mut seen,
-            ));
+            conditions.extend(read_key(reader, &place, &member.key, operator, key, &mut seen));
         }
     }
     conditions
@@ -57,18 +48,12 @@ fn read_key(
         reader.findings.add(&place, member.at, message);
     }
     if !key.contains(':') {
-        let message =
-            "no condition key; a key begins with its service or provider, such as `aws:SourceArn`";
+        let message = "no condition key; a key begins with its service or provider, such as `aws:SourceArn`";
         reader.findings.add(&place, member.at, message);
     }
-    let values = reader.one_or_more(&place, &member.node, |reader, path, node| {
-        value(reader, path, node, operator.kind)
-    });
-    Some(Condition {
-        operator: name.to_owned(),
-        key,
-        values,
-    })
+    let values =
+        reader.one_or_more(&place, &member.node, |reader, path, node| value(reader, path, node, operator.kind));
+    Some(Condition { operator: name.to_owned(), key, values })
 }
 
 /// Reads one value. Values are text; a number or boolean stands for its text where the operator compares such.

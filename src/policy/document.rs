@@ -36,9 +36,7 @@ impl Version {
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
-        [Self::V2008, Self::V2012]
-            .into_iter()
-            .find(|version| version.as_str() == text)
+        [Self::V2008, Self::V2012].into_iter().find(|version| version.as_str() == text)
     }
 }
 
@@ -62,9 +60,7 @@ impl Effect {
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
-        [Self::Allow, Self::Deny]
-            .into_iter()
-            .find(|effect| effect.as_str() == text)
+        [Self::Allow, Self::Deny].into_iter().find(|effect| effect.as_str() == text)
     }
 }
 
@@ -96,12 +92,7 @@ impl PrincipalType {
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let all = [
-            Self::Aws,
-            Self::CanonicalUser,
-            Self::Federated,
-            Self::Service,
-        ];
+        let all = [Self::Aws, Self::CanonicalUser, Self::Federated, Self::Service];
         all.into_iter().find(|kind| kind.as_str() == text)
     }
 }
@@ -186,12 +177,7 @@ impl Document {
     ///
     /// # Errors
     /// Like [`Document::from_value`]; a text that is no JSON has one finding.
-    pub fn from_json(
-        grammar: Grammar,
-        path: &str,
-        text: &str,
-        tokens: &Tokens,
-    ) -> Result<Self, Vec<Finding>> {
+    pub fn from_json(grammar: Grammar, path: &str, text: &str, tokens: &Tokens) -> Result<Self, Vec<Finding>> {
         parse::from_json(grammar, path, text, tokens)
     }
 
@@ -275,27 +261,15 @@ impl Statement {
         }
         members.push(member("Effect", text(self.effect.as_str())));
         if let Some(principal) = &self.principal {
-            let key = if principal.negated {
-                "NotPrincipal"
-            } else {
-                "Principal"
-            };
+            let key = if principal.negated { "NotPrincipal" } else { "Principal" };
             let entries = principal.entries.iter();
             let entries = entries.map(|(kind, values)| member(kind.as_str(), texts(values)));
             members.push(member(key, Node::new(Value::Object(entries.collect()))));
         }
-        let key = if self.action.negated {
-            "NotAction"
-        } else {
-            "Action"
-        };
+        let key = if self.action.negated { "NotAction" } else { "Action" };
         members.push(member(key, texts(&self.action.values)));
         if let Some(resource) = &self.resource {
-            let key = if resource.negated {
-                "NotResource"
-            } else {
-                "Resource"
-            };
+            let key = if resource.negated { "NotResource" } else { "Resource" };
             members.push(member(key, texts(&resource.values)));
         }
         if !self.condition.is_empty() {
@@ -311,32 +285,17 @@ fn conditions(conditions: &[Condition]) -> Node {
     for condition in conditions {
         let entry = member(&condition.key, texts(&condition.values));
         match operators.last_mut() {
-            Some(Member {
-                key,
-                node:
-                    Node {
-                        value: Value::Object(keys),
-                        ..
-                    },
-                ..
-            }) if *key == condition.operator => {
+            Some(Member { key, node: Node { value: Value::Object(keys), .. }, .. }) if *key == condition.operator => {
                 keys.push(entry);
             }
-            _ => operators.push(member(
-                &condition.operator,
-                Node::new(Value::Object(vec![entry])),
-            )),
+            _ => operators.push(member(&condition.operator, Node::new(Value::Object(vec![entry])))),
         }
     }
     Node::new(Value::Object(operators))
 }
 
 fn member(key: &str, node: Node) -> Member {
-    Member {
-        key: key.to_owned(),
-        at: None,
-        node,
-    }
+    Member { key: key.to_owned(), at: None, node }
 }
 
 fn text(text: &str) -> Node {
@@ -347,26 +306,18 @@ fn text(text: &str) -> Node {
 fn texts(values: &[String]) -> Node {
     match values {
         [one] => text(one),
-        several => Node::new(Value::List(
-            several.iter().map(|value| text(value)).collect(),
-        )),
+        several => Node::new(Value::List(several.iter().map(|value| text(value)).collect())),
     }
 }
 
 impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Document")
-            .field("grammar", &self.grammar)
-            .field("size", &self.size())
-            .finish_non_exhaustive()
+        f.debug_struct("Document").field("grammar", &self.grammar).field("size", &self.size()).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Statement")
-            .field("path", &self.path)
-            .field("effect", &self.effect)
-            .finish_non_exhaustive()
+        f.debug_struct("Statement").field("path", &self.path).field("effect", &self.effect).finish_non_exhaustive()
     }
 }

@@ -62,11 +62,7 @@ impl fmt::Display for Path<'_> {
 
 /// The text on one line and at most [`QUOTED`] characters of it.
 fn clip(text: &str) -> String {
-    let mut out: String = text
-        .chars()
-        .take(QUOTED)
-        .flat_map(char::escape_debug)
-        .collect();
+    let mut out: String = text.chars().take(QUOTED).flat_map(char::escape_debug).collect();
     if text.chars().nth(QUOTED).is_some() {
         out.push('…');
     }
@@ -89,12 +85,7 @@ pub(super) struct Findings<'t> {
 
 impl<'t> Findings<'t> {
     pub(super) fn new(root: &str, source: Option<&'t str>) -> Self {
-        Self {
-            list: Vec::new(),
-            more: 0,
-            source,
-            root: root.to_owned(),
-        }
+        Self { list: Vec::new(), more: 0, source, root: root.to_owned() }
     }
 
     /// Adds a finding; `at` is the byte offset in the source.
@@ -110,10 +101,7 @@ impl<'t> Findings<'t> {
             }
             _ => message.to_string(),
         };
-        self.list.push(Finding {
-            path: path.to_string(),
-            message,
-        });
+        self.list.push(Finding { path: path.to_string(), message });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -123,10 +111,7 @@ impl<'t> Findings<'t> {
     /// All findings; a last one tells how many there were beyond the listed ones.
     pub(super) fn into_vec(mut self) -> Vec<Finding> {
         if self.more > 0 {
-            self.list.push(Finding {
-                path: self.root,
-                message: format!("{} more findings", self.more),
-            });
+            self.list.push(Finding { path: self.root, message: format!("{} more findings", self.more) });
         }
         self.list
     }
@@ -142,10 +127,7 @@ fn line_and_column(source: &str, at: usize) -> (usize, usize) {
 }
 
 /// The known word that was probably meant: same but for case, a plural, or a typing mistake.
-pub(super) fn did_you_mean<'k>(
-    word: &str,
-    known: impl IntoIterator<Item = &'k str>,
-) -> Option<&'k str> {
+pub(super) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     // Nobody mistypes a word into something much longer, and the distance costs length².
     if word.len() > QUOTED {
         return None;
@@ -171,11 +153,7 @@ fn distance(a: &str, b: &str) -> usize {
                 _ => continue,
             };
             let before = next.get(left - 1).copied().unwrap_or(usize::MAX - 1);
-            next.push(
-                (above_left + usize::from(x != *y))
-                    .min(above + 1)
-                    .min(before + 1),
-            );
+            next.push((above_left + usize::from(x != *y)).min(above + 1).min(before + 1));
         }
         row = next;
     }
@@ -197,14 +175,8 @@ mod tests {
             operator.key("aws:SourceArn").to_string(),
             "spec.trustPolicy.Statement[0].Condition.StringLike[\"aws:SourceArn\"]"
         );
-        assert_eq!(
-            first.key("a\nb").to_string(),
-            "spec.trustPolicy.Statement[0][\"a\\nb\"]"
-        );
-        assert_eq!(
-            first.key("").to_string(),
-            "spec.trustPolicy.Statement[0][\"\"]"
-        );
+        assert_eq!(first.key("a\nb").to_string(), "spec.trustPolicy.Statement[0][\"a\\nb\"]");
+        assert_eq!(first.key("").to_string(), "spec.trustPolicy.Statement[0][\"\"]");
     }
 
     #[test]

@@ -21,11 +21,7 @@ impl Document {
     /// nobody listed, so it is within `*` only.
     #[must_use]
     pub fn actions_beyond(&self, patterns: &[Pattern]) -> Vec<Grant> {
-        let is_within = |action: &Pattern| {
-            patterns
-                .iter()
-                .any(|pattern| pattern.covers_ignore_case(action))
-        };
+        let is_within = |action: &Pattern| patterns.iter().any(|pattern| pattern.covers_ignore_case(action));
         let all = is_within(&Pattern::new("*"));
         self.actions(|action| !is_within(action), |_| !all)
     }
@@ -34,24 +30,14 @@ impl Document {
     /// some of `s3:Put*`. `NotAction` includes every pattern that is not within one of its own.
     #[must_use]
     pub fn actions_among(&self, patterns: &[Pattern]) -> Vec<Grant> {
-        let is_among = |action: &Pattern| {
-            patterns
-                .iter()
-                .any(|pattern| pattern.overlaps_ignore_case(action))
-        };
-        let leaves_out =
-            |out: &[Pattern], pattern| out.iter().any(|out| out.covers_ignore_case(pattern));
-        let is_among_rest =
-            |out: &[Pattern]| !patterns.iter().all(|pattern| leaves_out(out, pattern));
+        let is_among = |action: &Pattern| patterns.iter().any(|pattern| pattern.overlaps_ignore_case(action));
+        let leaves_out = |out: &[Pattern], pattern| out.iter().any(|out| out.covers_ignore_case(pattern));
+        let is_among_rest = |out: &[Pattern]| !patterns.iter().all(|pattern| leaves_out(out, pattern));
         self.actions(is_among, is_among_rest)
     }
 
     /// The allowed actions that `listed` picks, and the `NotAction`s that `negated` picks.
-    fn actions(
-        &self,
-        listed: impl Fn(&Pattern) -> bool,
-        negated: impl Fn(&[Pattern]) -> bool,
-    ) -> Vec<Grant> {
+    fn actions(&self, listed: impl Fn(&Pattern) -> bool, negated: impl Fn(&[Pattern]) -> bool) -> Vec<Grant> {
         let mut grants = Vec::new();
         for statement in self.allowing() {
             let values = &statement.action.values;
@@ -63,10 +49,7 @@ impl Document {
                 }));
                 continue;
             }
-            let picked = patterns
-                .iter()
-                .enumerate()
-                .filter(|(_, pattern)| listed(pattern));
+            let picked = patterns.iter().enumerate().filter(|(_, pattern)| listed(pattern));
             grants.extend(picked.map(|(index, pattern)| Grant {
                 path: place(statement, "Action", index, patterns.len()),
                 text: pattern.as_str().to_owned(),
@@ -109,9 +92,5 @@ impl Document {
 /// The place of a value: one of several, or the only one.
 fn place(statement: &Statement, key: &str, index: usize, count: usize) -> String {
     let path = &statement.path;
-    if count == 1 {
-        format!("{path}.{key}")
-    } else {
-        format!("{path}.{key}[{index}]")
-    }
+    if count == 1 { format!("{path}.{key}") } else { format!("{path}.{key}[{index}]") }
 }

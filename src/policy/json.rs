@@ -87,22 +87,13 @@ fn take_over(value: &serde_json::Value, depth: usize) -> Result<Node, ()> {
         serde_json::Value::Bool(flag) => Value::Bool(*flag),
         serde_json::Value::Number(number) => Value::Number(number.to_string()),
         serde_json::Value::String(text) => Value::Text(text.clone()),
-        serde_json::Value::Array(items) => Value::List(
-            items
-                .iter()
-                .map(|item| take_over(item, depth + 1))
-                .collect::<Result<_, ()>>()?,
-        ),
+        serde_json::Value::Array(items) => {
+            Value::List(items.iter().map(|item| take_over(item, depth + 1)).collect::<Result<_, ()>>()?)
+        }
         serde_json::Value::Object(members) => Value::Object(
             members
                 .iter()
-                .map(|(key, value)| {
-                    Ok(Member {
-                        key: key.clone(),
-                        at: None,
-                        node: take_over(value, depth + 1)?,
-                    })
-                })
+                .map(|(key, value)| Ok(Member { key: key.clone(), at: None, node: take_over(value, depth + 1)? }))
                 .collect::<Result<_, ()>>()?,
         ),
     };
@@ -116,10 +107,7 @@ struct Parser<'t> {
 
 impl Parser<'_> {
     fn error(&self, message: impl Into<String>) -> SyntaxError {
-        SyntaxError {
-            message: message.into(),
-            at: self.at,
-        }
+        SyntaxError { message: message.into(), at: self.at }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -160,10 +148,7 @@ impl Parser<'_> {
             Some(b'n') => self.word("null", Value::Null)?,
             _ => return Err(self.error(format!("a value is expected, not {}", self.found()))),
         };
-        Ok(Node {
-            value,
-            at: Some(at),
-        })
+        Ok(Node { value, at: Some(at) })
     }
 
     fn word(&mut self, word: &str, value: Value) -> Result<Value, SyntaxError> {
@@ -203,25 +188,16 @@ impl Parser<'_> {
             self.blanks();
             let at = self.at;
             if self.peek() != Some(b'"') {
-                return Err(self.error(format!(
-                    "a key in double quotes is expected, not {}",
-                    self.found()
-                )));
+                return Err(self.error(format!("a key in double quotes is expected, not {}", self.found())));
             }
             let key = self.string()?;
             self.blanks();
             if self.peek() != Some(b':') {
-                return Err(
-                    self.error(format!("`:` is expected after a key, not {}", self.found()))
-                );
+                return Err(self.error(format!("`:` is expected after a key, not {}", self.found())));
             }
             self.at += 1;
             let node = self.value(depth + 1)?;
-            members.push(Member {
-                key,
-                at: Some(at),
-                node,
-            });
+            members.push(Member { key, at: Some(at), node });
             if self.separator(b'}')? {
                 return Ok(Value::Object(members));
             }
@@ -248,10 +224,7 @@ impl Parser<'_> {
             }
             _ => {
                 let close = char::from(close);
-                Err(self.error(format!(
-                    "`,` or `{close}` is expected, not {}",
-                    self.found()
-                )))
+                Err(self.error(format!("`,` or `{close}` is expected, not {}", self.found())))
             }
         }
     }
@@ -276,9 +249,7 @@ impl Parser<'_> {
         self.digits()?;
         if self.at > first + 1 && self.text.as_bytes().get(first) == Some(&b'0') {
             self.at = first;
-            return Err(
-                self.error("a number with a leading zero; an account id is text, in quotes")
-            );
+            return Err(self.error("a number with a leading zero; an account id is text, in quotes"));
         }
         if self.peek() == Some(b'.') {
             self.at += 1;
@@ -299,10 +270,7 @@ impl Parser<'_> {
         let mut out = String::new();
         loop {
             let start = self.at;
-            while self
-                .peek()
-                .is_some_and(|b| b != b'"' && b != b'\\' && b >= 0x20)
-            {
+            while self.peek().is_some_and(|b| b != b'"' && b != b'\\' && b >= 0x20) {
                 self.at += 1;
             }
             // The loop stops at ASCII bytes only, so both ends are character boundaries.
@@ -315,10 +283,7 @@ impl Parser<'_> {
                 Some(b'\\') => out.push(self.escape()?),
                 None => return Err(self.error("text without a closing quote")),
                 Some(_) => {
-                    return Err(self.error(format!(
-                        "{} inside quotes; write it as an escape",
-                        self.found()
-                    )));
+                    return Err(self.error(format!("{} inside quotes; write it as an escape", self.found())));
                 }
             }
         }
@@ -337,9 +302,7 @@ impl Parser<'_> {
             Some(b't') => '\t',
             Some(b'u') => return self.unicode(),
             _ => {
-                return Err(
-                    self.error(format!("`\\` before {} is no escape of JSON", self.found()))
-                );
+                return Err(self.error(format!("`\\` before {} is no escape of JSON", self.found())));
             }
         };
         self.at += 1;
@@ -364,13 +327,9 @@ impl Parser<'_> {
         self.at += 1;
         let digits = self.text.get(self.at..self.at + 4).unwrap_or_default();
         // `from_str_radix` alone would take a sign.
-        let code = if digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            u16::from_str_radix(digits, 16).ok()
-        } else {
-            None
-        };
         let code =
-            code.ok_or_else(|| self.error("four hexadecimal digits are expected after `\\u`"))?;
+            if digits.bytes().all(|b| b.is_ascii_hexdigit()) { u16::from_str_radix(digits, 16).ok() } else { None };
+        let code = code.ok_or_else(|| self.error("four hexadecimal digits are expected after `\\u`"))?;
         self.at += 4;
         Ok(code)
     }
@@ -448,10 +407,7 @@ mod tests {
 
     #[test]
     fn reads_escapes() {
-        assert_eq!(
-            compact(r#" "\u0041\/\ud83d\ude00\u00e9\n" "#),
-            "\"A/\u{1F600}é\\n\""
-        );
+        assert_eq!(compact(r#" "\u0041\/\ud83d\ude00\u00e9\n" "#), "\"A/\u{1F600}é\\n\"");
         assert!(compact(r#""\ud800""#).contains("half of a character"));
         assert!(compact(r#""\ud800A""#).contains("half of a character"));
         assert!(compact(r#""\u+041""#).contains("hexadecimal"));
@@ -467,10 +423,7 @@ mod tests {
             ("{\"a\" 1}", "`:` is expected after a key, not `1`@5"),
             ("[1 2]", "`,` or `]` is expected, not `2`@3"),
             ("[1] x", "text after the end of the document@4"),
-            (
-                "[01]",
-                "a number with a leading zero; an account id is text, in quotes@1",
-            ),
+            ("[01]", "a number with a leading zero; an account id is text, in quotes@1"),
             ("[1.]", "a digit is expected, not `]`@3"),
             ("\"a", "text without a closing quote@2"),
             ("\"a\nb\"", "`\\n` inside quotes; write it as an escape@2"),

@@ -7,9 +7,7 @@ use super::operator::{Kind, Operator};
 /// The canonical form of a value under `AWS`: an account's root ARN of our own partition is the account's id.
 pub(super) fn aws_principal(value: &str, account: &AccountRef) -> String {
     let root = || {
-        let rest = value
-            .strip_prefix("arn:")?
-            .strip_prefix(account.partition.as_str())?;
+        let rest = value.strip_prefix("arn:")?.strip_prefix(account.partition.as_str())?;
         let id = rest.strip_prefix(":iam::")?.strip_suffix(":root")?;
         Arn::is_account_id(id).then(|| id.to_owned())
     };
@@ -39,10 +37,7 @@ fn decimal(text: &str) -> Option<String> {
     if !plain(whole) || !plain(fraction) {
         return None;
     }
-    let (whole, fraction) = (
-        whole.trim_start_matches('0'),
-        fraction.trim_end_matches('0'),
-    );
+    let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
     Some(match (whole, fraction) {
         ("", "") => "0".to_owned(),
         (whole, "") => format!("{sign}{whole}"),
@@ -70,9 +65,7 @@ mod tests {
             assert_eq!(decimal(text).as_deref(), Some(expected), "{text}");
             assert_eq!(decimal(expected).as_deref(), Some(expected));
         }
-        for text in [
-            "", "-", ".", ".5", "5.", "1e2", "1x", "0x10", "${x}", "1.2.3", "--1", "+1", "1.-2",
-        ] {
+        for text in ["", "-", ".", ".5", "5.", "1e2", "1x", "0x10", "${x}", "1.2.3", "--1", "+1", "1.-2"] {
             assert_eq!(decimal(text), None, "{text}");
         }
     }
@@ -97,25 +90,13 @@ mod tests {
 
     #[test]
     fn account_roots() {
-        let account = AccountRef {
-            partition: "aws".to_owned(),
-            id: "111122223333".to_owned(),
-        };
+        let account = AccountRef { partition: "aws".to_owned(), id: "111122223333".to_owned() };
         for (text, expected) in [
             ("arn:aws:iam::123456789012:root", "123456789012"),
             ("123456789012", "123456789012"),
-            (
-                "arn:aws-cn:iam::123456789012:root",
-                "arn:aws-cn:iam::123456789012:root",
-            ),
-            (
-                "arn:aws:iam::123456789012:role/root",
-                "arn:aws:iam::123456789012:role/root",
-            ),
-            (
-                "arn:aws:sts::123456789012:root",
-                "arn:aws:sts::123456789012:root",
-            ),
+            ("arn:aws-cn:iam::123456789012:root", "arn:aws-cn:iam::123456789012:root"),
+            ("arn:aws:iam::123456789012:role/root", "arn:aws:iam::123456789012:role/root"),
+            ("arn:aws:sts::123456789012:root", "arn:aws:sts::123456789012:root"),
             ("arn:aws:iam::*:root", "arn:aws:iam::*:root"),
         ] {
             assert_eq!(aws_principal(text, &account), expected);

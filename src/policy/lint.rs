@@ -10,21 +10,12 @@ use super::pattern::Pattern;
 use super::principal::is_unique_id;
 
 const POD_IDENTITY: &str = "pods.eks.amazonaws.com";
-const SOURCES: [&str; 4] = [
-    "aws:sourcearn",
-    "aws:sourceaccount",
-    "aws:sourceorgid",
-    "aws:sourceorgpaths",
-];
+const SOURCES: [&str; 4] = ["aws:sourcearn", "aws:sourceaccount", "aws:sourceorgid", "aws:sourceorgpaths"];
 
 /// The findings of a document, statement by statement.
 pub(super) fn lint(document: &Document, account: &AccountRef) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for statement in document
-        .statements
-        .iter()
-        .filter(|statement| statement.effect == Effect::Allow)
-    {
+    for statement in document.statements.iter().filter(|statement| statement.effect == Effect::Allow) {
         let mut add = |place: &str, message: String| {
             let path = format!("{}{place}", statement.path);
             findings.push(Finding { path, message });
@@ -40,10 +31,7 @@ pub(super) fn lint(document: &Document, account: &AccountRef) -> Vec<Finding> {
 type Add<'a> = &'a mut dyn FnMut(&str, String);
 
 fn values(statement: &Statement, kind: PrincipalType) -> impl Iterator<Item = &str> {
-    let principals = statement
-        .principal
-        .iter()
-        .flat_map(|principal| &principal.entries);
+    let principals = statement.principal.iter().flat_map(|principal| &principal.entries);
     let of_kind = principals.filter(move |(listed, _)| *listed == kind);
     of_kind.flat_map(|(_, values)| values.iter().map(String::as_str))
 }
@@ -51,22 +39,15 @@ fn values(statement: &Statement, kind: PrincipalType) -> impl Iterator<Item = &s
 /// Whether the statement asks for a certain value of a key.
 fn asks(statement: &Statement, is_key: impl Fn(&str) -> bool) -> bool {
     statement.condition.iter().any(|condition| {
-        let asks = Operator::parse(&condition.operator).is_some_and(|operator| {
-            !operator.negated && !operator.holds_without_key && operator.kind != Kind::Null
-        });
-        let anything = condition
-            .values
-            .iter()
-            .any(|value| value.bytes().all(|b| b == b'*') && !value.is_empty());
+        let asks = Operator::parse(&condition.operator)
+            .is_some_and(|operator| !operator.negated && !operator.holds_without_key && operator.kind != Kind::Null);
+        let anything = condition.values.iter().any(|value| value.bytes().all(|b| b == b'*') && !value.is_empty());
         asks && !anything && is_key(&condition.key.to_ascii_lowercase())
     })
 }
 
 fn allows(action: &Terms, wanted: &str) -> bool {
-    let listed = action
-        .values
-        .iter()
-        .any(|action| Pattern::new(action).matches_ignore_case(wanted));
+    let listed = action.values.iter().any(|action| Pattern::new(action).matches_ignore_case(wanted));
     listed != action.negated
 }
 
@@ -83,9 +64,7 @@ fn service(statement: &Statement, add: Add<'_>) {
         );
         add(".Principal.Service", message);
     }
-    let complete = ["sts:AssumeRole", "sts:TagSession"]
-        .iter()
-        .all(|wanted| allows(&statement.action, wanted));
+    let complete = ["sts:AssumeRole", "sts:TagSession"].iter().all(|wanted| allows(&statement.action, wanted));
     if services.contains(&POD_IDENTITY) && !complete {
         let message = format!("`{POD_IDENTITY}` needs both `sts:AssumeRole` and `sts:TagSession`");
         add(".Action", message);
@@ -93,24 +72,18 @@ fn service(statement: &Statement, add: Add<'_>) {
 }
 
 fn aws(statement: &Statement, account: &AccountRef, add: Add<'_>) {
-    if values(statement, PrincipalType::Aws).any(|value| value == "*")
-        && statement.condition.is_empty()
-    {
+    if values(statement, PrincipalType::Aws).any(|value| value == "*") && statement.condition.is_empty() {
         let message = "everybody in every AWS account may assume the role; name principals, or add a condition";
         add(".Principal.AWS", message.to_owned());
     }
     if let Some(dead) = values(statement, PrincipalType::Aws).find(|value| is_unique_id(value)) {
-        let message = format!(
-            "{} is what AWS shows for a deleted role or user; write the ARN of one that exists",
-            quote(dead)
-        );
+        let message =
+            format!("{} is what AWS shows for a deleted role or user; write the ARN of one that exists", quote(dead));
         add(".Principal.AWS", message);
     }
     let foreign = values(statement, PrincipalType::Aws).find(|value| is_foreign(value, account));
     if let Some(foreign) = foreign
-        && !asks(statement, |key| {
-            key == "sts:externalid" || key == "aws:principalorgid"
-        })
+        && !asks(statement, |key| key == "sts:externalid" || key == "aws:principalorgid")
     {
         let message = format!(
             "{} is of another account; if that is a third party's, add a condition on `sts:ExternalId`, if it is of \
@@ -125,21 +98,15 @@ fn is_foreign(value: &str, account: &AccountRef) -> bool {
     if Arn::is_account_id(value) {
         return value != account.id;
     }
-    value
-        .parse::<Arn>()
-        .is_ok_and(|arn| arn.account != account.id || arn.partition != account.partition)
+    value.parse::<Arn>().is_ok_and(|arn| arn.account != account.id || arn.partition != account.partition)
 }
 
 fn federated(statement: &Statement, add: Add<'_>) {
-    let provider =
-        values(statement, PrincipalType::Federated).find(|value| value.contains(":oidc-provider/"));
+    let provider = values(statement, PrincipalType::Federated).find(|value| value.contains(":oidc-provider/"));
     let Some(provider) = provider else {
         return;
     };
-    for (key, what) in [
-        (":sub", "every identity it knows"),
-        (":aud", "tokens made for any audience"),
-    ] {
+    for (key, what) in [(":sub", "every identity it knows"), (":aud", "tokens made for any audience")] {
         if !asks(statement, |asked| asked.ends_with(key)) {
             let message = format!(
                 "{} without a condition on its `{key}` key accepts {what}; add one under `StringEquals`",
@@ -153,8 +120,7 @@ fn federated(statement: &Statement, add: Add<'_>) {
 fn everything(statement: &Statement, add: Add<'_>) {
     let all = |terms: &Terms| !terms.negated && terms.values.iter().any(|value| value == "*");
     if all(&statement.action) && statement.resource.as_ref().is_some_and(all) {
-        let message =
-            "everything is allowed on everything; name the actions and resources that are needed";
+        let message = "everything is allowed on everything; name the actions and resources that are needed";
         add("", message.to_owned());
     }
 }

@@ -43,9 +43,7 @@ mod tokens;
 pub use arn::{Arn, ArnError};
 pub use bridge::bridge;
 pub use canonical::{AccountRef, Canonical};
-pub use document::{
-    Condition, Document, Effect, Grammar, PrincipalType, Principals, Statement, Terms, Version,
-};
+pub use document::{Condition, Document, Effect, Grammar, PrincipalType, Principals, Statement, Terms, Version};
 pub use finding::Finding;
 pub use grants::Grant;
 pub use pattern::Pattern;

@@ -63,29 +63,19 @@ impl Operator {
     /// Reads an operator in IAM's own spelling.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let all = text.starts_with("ForAllValues:");
-        let bare = PREFIXES
-            .iter()
-            .find_map(|prefix| text.strip_prefix(prefix))
-            .unwrap_or(text);
-        let (name, if_exists) = bare
-            .strip_suffix(SUFFIX)
-            .map_or((bare, false), |name| (name, true));
+        let bare = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text);
+        let (name, if_exists) = bare.strip_suffix(SUFFIX).map_or((bare, false), |name| (name, true));
         let (_, kind, negated) = OPERATORS.iter().find(|(known, ..)| *known == name)?;
         if if_exists && *kind == Kind::Null {
             return None;
         }
-        Some(Self {
-            kind: *kind,
-            negated: *negated,
-            holds_without_key: all || if_exists,
-        })
+        Some(Self { kind: *kind, negated: *negated, holds_without_key: all || if_exists })
     }
 
     /// What to say about a text that is no operator.
     pub(super) fn unknown(text: &str) -> String {
         if text == "NullIfExists" {
-            return "`Null` asks whether the key exists and takes no `IfExists`; write `Null`"
-                .to_owned();
+            return "`Null` asks whether the key exists and takes no `IfExists`; write `Null`".to_owned();
         }
         match meant(text) {
             Some(meant) => format!("unknown condition operator; did you mean `{meant}`?"),
@@ -131,10 +121,7 @@ mod tests {
                     } else {
                         let parsed = parsed.unwrap();
                         assert_eq!((parsed.kind, parsed.negated), (kind, negated), "{text}");
-                        assert_eq!(
-                            parsed.holds_without_key,
-                            prefix == "ForAllValues:" || !suffix.is_empty()
-                        );
+                        assert_eq!(parsed.holds_without_key, prefix == "ForAllValues:" || !suffix.is_empty());
                     }
                 }
             }
@@ -146,20 +133,11 @@ mod tests {
         for (text, hint) in [
             ("stringequals", "did you mean `StringEquals`?"),
             ("StringEqual", "did you mean `StringEquals`?"),
-            (
-                "ForAnyValues:stringLikeifexists",
-                "did you mean `ForAnyValue:StringLikeIfExists`?",
-            ),
-            (
-                "ForAnyValue:Stringlike",
-                "did you mean `ForAnyValue:StringLike`?",
-            ),
+            ("ForAnyValues:stringLikeifexists", "did you mean `ForAnyValue:StringLikeIfExists`?"),
+            ("ForAnyValue:Stringlike", "did you mean `ForAnyValue:StringLike`?"),
             ("NullIfExists", "write `Null`"),
             ("Whatever", "unknown condition operator `Whatever`"),
-            (
-                "aws:SourceArn",
-                "unknown condition operator `aws:SourceArn`",
-            ),
+            ("aws:SourceArn", "unknown condition operator `aws:SourceArn`"),
             ("", "unknown condition operator ``"),
         ] {
             assert!(Operator::parse(text).is_none());

@@ -22,32 +22,20 @@ pub(super) fn from_value(
         reader.document(path, &node)
     } else {
         let limit = json::MAX_DEPTH;
-        reader
-            .findings
-            .add(&root, None, format!("nested deeper than {limit} levels"));
+        reader.findings.add(&root, None, format!("nested deeper than {limit} levels"));
         None
     };
     reader.finish(document)
 }
 
-pub(super) fn from_json(
-    grammar: Grammar,
-    path: &str,
-    text: &str,
-    tokens: &Tokens,
-) -> Result<Document, Vec<Finding>> {
+pub(super) fn from_json(grammar: Grammar, path: &str, text: &str, tokens: &Tokens) -> Result<Document, Vec<Finding>> {
     let mut reader = Reader::new(grammar, path, Some(text), tokens);
     let root = Path::Root(path);
     let document = match json::parse(text) {
         Ok(node) => reader.document(path, &node),
         Err(error) => {
-            let encoded =
-                text.trim_start().starts_with("%7B") || text.trim_start().starts_with("%7b");
-            let hint = if encoded {
-                "; the text is percent-encoded, write it as plain JSON"
-            } else {
-                ""
-            };
+            let encoded = text.trim_start().starts_with("%7B") || text.trim_start().starts_with("%7b");
+            let hint = if encoded { "; the text is percent-encoded, write it as plain JSON" } else { "" };
             let message = format!("no JSON: {}{hint}", error.message);
             reader.findings.add(&root, Some(error.at), message);
             None
@@ -67,11 +55,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(grammar: Grammar, path: &str, source: Option<&'a str>, tokens: &'a Tokens) -> Self {
-        Self {
-            grammar,
-            findings: Findings::new(path, source),
-            tokens,
-        }
+        Self { grammar, findings: Findings::new(path, source), tokens }
     }
 
     fn finish(self, document: Option<Document>) -> Result<Document, Vec<Finding>> {
@@ -84,8 +68,7 @@ impl<'a> Reader<'a> {
     fn document(&mut self, path: &str, node: &Node) -> Option<Document> {
         let root = Path::Root(path);
         if matches!(node.value, Value::List(_)) {
-            let message =
-                "a list; a policy document is one object, with the list under `Statement`";
+            let message = "a list; a policy document is one object, with the list under `Statement`";
             self.findings.add(&root, node.at, message);
             return None;
         }
@@ -110,22 +93,14 @@ impl<'a> Reader<'a> {
             let message = "`Statement` is missing; a document needs at least one statement";
             self.findings.add(&root, node.at, message);
         }
-        Some(Document {
-            grammar: self.grammar,
-            version: version?,
-            id,
-            statements,
-        })
+        Some(Document { grammar: self.grammar, version: version?, id, statements })
     }
 
     fn version(&mut self, path: &Path<'_>, node: &Node) -> Option<Version> {
         let text = self.text(path, node)?;
         let version = Version::parse(&text);
         if version.is_none() {
-            let message = format!(
-                "{} is no version of the policy language; {WRITE_VERSION}",
-                quote(&text)
-            );
+            let message = format!("{} is no version of the policy language; {WRITE_VERSION}", quote(&text));
             self.findings.add(path, node.at, message);
         }
         version
@@ -168,12 +143,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Replaces the tokens of a text and checks its characters.
-    pub(super) fn expand(
-        &mut self,
-        path: &Path<'_>,
-        at: Option<usize>,
-        text: &str,
-    ) -> Option<String> {
+    pub(super) fn expand(&mut self, path: &Path<'_>, at: Option<usize>, text: &str) -> Option<String> {
         let text = match self.tokens.expand(text) {
             Ok(text) => text,
             Err(error) => {
@@ -207,9 +177,7 @@ impl<'a> Reader<'a> {
             self.findings.add(path, node.at, message);
         }
         let items = items.iter().enumerate();
-        items
-            .filter_map(|(index, item)| read(self, &path.index(index), item))
-            .collect()
+        items.filter_map(|(index, item)| read(self, &path.index(index), item)).collect()
     }
 }
 
@@ -224,11 +192,7 @@ pub(super) struct Keys<'k> {
 
 impl<'k> Keys<'k> {
     pub(super) fn new(known: &'static [&'static str]) -> Self {
-        Self {
-            known,
-            seen: HashSet::new(),
-            present: HashSet::new(),
-        }
+        Self { known, seen: HashSet::new(), present: HashSet::new() }
     }
 
     pub(super) fn has(&self, key: &str) -> bool {

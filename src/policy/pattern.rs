@@ -51,10 +51,7 @@ impl Pattern {
     /// Whether the pattern matches the whole text, ASCII case aside; so IAM compares actions.
     #[must_use]
     pub fn matches_ignore_case(&self, text: &str) -> bool {
-        let text: Vec<Part> = text
-            .chars()
-            .map(|c| Part::Char(c.to_ascii_lowercase()))
-            .collect();
+        let text: Vec<Part> = text.chars().map(|c| Part::Char(c.to_ascii_lowercase())).collect();
         match_literal(&self.lower, &text)
     }
 
@@ -138,11 +135,7 @@ fn match_literal(pattern: &[Part], text: &[Part]) -> bool {
             },
         }
     }
-    pattern
-        .get(p..)
-        .unwrap_or_default()
-        .iter()
-        .all(|part| *part == Part::Many)
+    pattern.get(p..).unwrap_or_default().iter().all(|part| *part == Part::Many)
 }
 
 /// Whether some text matches both: the places in `b` that a common text can have reached, place by place in `a`.
@@ -159,17 +152,12 @@ fn overlaps(a: &[Part], b: &[Part]) -> bool {
             let here = reached.get(place).copied().unwrap_or_default();
             // From the place before by one character that both take, or staying at a `*` of `b`.
             let came = place.checked_sub(1).and_then(|last| b.get(last));
-            let meets = |part: &Part, other: &Part| {
-                *part == Part::Any || *other == Part::Any || part == other
-            };
+            let meets = |part: &Part, other: &Part| *part == Part::Any || *other == Part::Any || part == other;
             *slot = match part {
                 Part::Many => here || before,
                 part => {
                     let stayed = here && b.get(place) == Some(&Part::Many);
-                    let moved = place
-                        .checked_sub(1)
-                        .and_then(|last| reached.get(last))
-                        .copied();
+                    let moved = place.checked_sub(1).and_then(|last| reached.get(last)).copied();
                     let met = came.is_some_and(|came| *came != Part::Many && meets(part, came));
                     stayed || (met && moved == Some(true))
                 }
@@ -186,10 +174,7 @@ fn overlaps(a: &[Part], b: &[Part]) -> bool {
 fn skip_stars(reached: &mut [bool], pattern: &[Part]) {
     for (place, part) in pattern.iter().enumerate() {
         let here = reached.get(place).copied().unwrap_or_default();
-        if let Some(next) = reached
-            .get_mut(place + 1)
-            .filter(|_| here && *part == Part::Many)
-        {
+        if let Some(next) = reached.get_mut(place + 1).filter(|_| here && *part == Part::Many) {
             *next = true;
         }
     }
@@ -222,10 +207,7 @@ impl Reached {
 
     /// Adds what follows a `*`, and keeps what is behind the last `*` only.
     fn from_places(pattern: &[Part], star: Option<usize>, places: &[usize]) -> Self {
-        let newest = places
-            .iter()
-            .rev()
-            .find(|place| pattern.get(**place) == Some(&Part::Many));
+        let newest = places.iter().rev().find(|place| pattern.get(**place) == Some(&Part::Many));
         let star = newest.copied().or(star);
         let mut kept: Vec<usize> = star.map(|star| star + 1).into_iter().collect();
         let from = star.map_or(0, |star| star + 2);
@@ -243,9 +225,7 @@ impl Reached {
             return self.star < other.star;
         }
         let mut others = other.places.iter();
-        self.places
-            .iter()
-            .all(|place| others.any(|other| other == place))
+        self.places.iter().all(|place| others.any(|other| other == place))
     }
 }
 

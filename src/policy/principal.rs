@@ -7,22 +7,13 @@ use super::json::{Node, Value};
 use super::parse::{Keys, Reader};
 
 /// Reads `Principal` or `NotPrincipal`.
-pub(super) fn read(
-    reader: &mut Reader<'_>,
-    path: &Path<'_>,
-    node: &Node,
-    negated: bool,
-) -> Option<Principals> {
+pub(super) fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, negated: bool) -> Option<Principals> {
     if let Value::Text(text) = &node.value {
         if text == "*" {
             let entries = vec![(PrincipalType::Aws, vec!["*".to_owned()])];
             return Some(Principals { negated, entries });
         }
-        let message = format!(
-            "{} is no principal; write `*` or an object such as {}",
-            quote(text),
-            example(text)
-        );
+        let message = format!("{} is no principal; write `*` or an object such as {}", quote(text), example(text));
         reader.findings.add(path, node.at, message);
         return None;
     }
@@ -41,9 +32,7 @@ pub(super) fn read(
         keys.check(reader, path, member);
         if let Some(kind) = PrincipalType::parse(&member.key) {
             let place = path.key(&member.key);
-            let values = reader.one_or_more(&place, &member.node, |reader, path, node| {
-                value(reader, path, node, kind)
-            });
+            let values = reader.one_or_more(&place, &member.node, |reader, path, node| value(reader, path, node, kind));
             entries.push((kind, values));
         }
     }
@@ -53,9 +42,7 @@ pub(super) fn read(
 /// The object that was probably meant by a bare text.
 fn example(text: &str) -> String {
     let kind = match text {
-        text if text.contains(":saml-provider/") || text.contains(":oidc-provider/") => {
-            PrincipalType::Federated
-        }
+        text if text.contains(":saml-provider/") || text.contains(":oidc-provider/") => PrincipalType::Federated,
         text if text.ends_with(".amazonaws.com") => PrincipalType::Service,
         _ => PrincipalType::Aws,
     };
@@ -74,12 +61,7 @@ fn number(node: &Node) -> String {
     )
 }
 
-fn value(
-    reader: &mut Reader<'_>,
-    path: &Path<'_>,
-    node: &Node,
-    kind: PrincipalType,
-) -> Option<String> {
+fn value(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, kind: PrincipalType) -> Option<String> {
     if matches!(node.value, Value::Number(_)) {
         reader.findings.add(path, node.at, number(node));
         return None;
@@ -98,9 +80,7 @@ fn check(kind: PrincipalType, text: &str) -> Option<String> {
     }
     let quoted = quote(text);
     if text.contains("${") {
-        return Some(format!(
-            "{quoted}: IAM replaces no variables in principals; write the principal in full"
-        ));
+        return Some(format!("{quoted}: IAM replaces no variables in principals; write the principal in full"));
     }
     if text.contains(['*', '?']) {
         return Some(format!(
@@ -122,19 +102,14 @@ fn check(kind: PrincipalType, text: &str) -> Option<String> {
 fn check_aws(text: &str, quoted: &str) -> Option<String> {
     if text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() {
         let digits = text.len();
-        let message =
-            format!("{quoted}: an account id has 12 digits, this has {digits}; keep leading zeros");
+        let message = format!("{quoted}: an account id has 12 digits, this has {digits}; keep leading zeros");
         return (digits != 12).then_some(message);
     }
     if is_unique_id(text) {
         return None;
     }
     if !text.starts_with("arn:") {
-        let hint = if text.ends_with(".amazonaws.com") {
-            "; a service goes under `Service`"
-        } else {
-            ""
-        };
+        let hint = if text.ends_with(".amazonaws.com") { "; a service goes under `Service`" } else { "" };
         return Some(format!(
             "{quoted} is no principal; write an account id of 12 digits, an ARN of a role or user, or `*`{hint}"
         ));
@@ -144,21 +119,13 @@ fn check_aws(text: &str, quoted: &str) -> Option<String> {
         Err(error) => return Some(format!("{quoted}: {error}")),
     };
     if matches!(arn.kind(), "saml-provider" | "oidc-provider") {
-        return Some(format!(
-            "{quoted}: an identity provider goes under `Federated`"
-        ));
+        return Some(format!("{quoted}: an identity provider goes under `Federated`"));
     }
     let named = arn.resource.contains('/') && !arn.name().is_empty();
     let known = match (arn.service.as_str(), arn.kind()) {
         ("iam", "root") => arn.resource == "root",
         ("iam", "role" | "user") | ("sts", "federated-user") => named,
-        ("sts", "assumed-role") => {
-            arn.resource
-                .split('/')
-                .filter(|part| !part.is_empty())
-                .count()
-                == 3
-        }
+        ("sts", "assumed-role") => arn.resource.split('/').filter(|part| !part.is_empty()).count() == 3,
         _ => false,
     };
     let known = known && arn.region.is_empty() && Arn::is_account_id(&arn.account);
@@ -173,22 +140,12 @@ fn check_aws(text: &str, quoted: &str) -> Option<String> {
 /// Whether a text is the unique id of a role (`AROA…`) or a user (`AIDA…`): what AWS shows in place of the ARN once the
 /// principal is deleted (IAM user guide, "IAM identifiers").
 pub(super) fn is_unique_id(text: &str) -> bool {
-    let tail = text
-        .strip_prefix("AROA")
-        .or_else(|| text.strip_prefix("AIDA"));
-    tail.is_some_and(|tail| {
-        tail.len() >= 12
-            && tail
-                .bytes()
-                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
-    })
+    let tail = text.strip_prefix("AROA").or_else(|| text.strip_prefix("AIDA"));
+    tail.is_some_and(|tail| tail.len() >= 12 && tail.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()))
 }
 
 fn host_name(text: &str) -> bool {
-    text.contains('.')
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+    text.contains('.') && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
 fn check_service(text: &str, quoted: &str) -> Option<String> {
@@ -197,9 +154,7 @@ fn check_service(text: &str, quoted: &str) -> Option<String> {
     } else {
         ""
     };
-    (!host_name(text)).then(|| {
-        format!("{quoted} is no service principal; write one such as `ec2.amazonaws.com`{hint}")
-    })
+    (!host_name(text)).then(|| format!("{quoted} is no service principal; write one such as `ec2.amazonaws.com`{hint}"))
 }
 
 fn check_federated(text: &str, quoted: &str) -> Option<String> {

@@ -13,16 +13,8 @@ pub(super) fn policy(policy: &Policy) -> String {
         Entry::Known(meaning, sid) => statement(meaning, sid),
         Entry::Unknown(source) => verbatim(source),
     });
-    members.push(member(
-        "Statement",
-        Node::new(Value::List(statements.collect())),
-    ));
-    members.extend(
-        policy
-            .rest
-            .iter()
-            .map(|(key, source)| member(key, verbatim(source))),
-    );
+    members.push(member("Statement", Node::new(Value::List(statements.collect()))));
+    members.extend(policy.rest.iter().map(|(key, source)| member(key, verbatim(source))));
     let mut out = String::new();
     json::write(&Node::new(Value::Object(members)), &mut out);
     out
@@ -35,14 +27,8 @@ fn statement(meaning: &Meaning, sid: &str) -> Node {
     }
     members.push(member("Effect", text(meaning.effect.as_str())));
     if let Some(Who { negated, entries }) = &meaning.principal {
-        let entries = entries
-            .iter()
-            .map(|(kind, values)| member(kind, set(values)));
-        members.push(pair(
-            "Principal",
-            *negated,
-            Node::new(Value::Object(entries.collect())),
-        ));
+        let entries = entries.iter().map(|(kind, values)| member(kind, set(values)));
+        members.push(pair("Principal", *negated, Node::new(Value::Object(entries.collect()))));
     }
     let mut add = |key, what: &What| members.push(pair(key, what.negated, set(&what.values)));
     add("Action", &meaning.action);
@@ -53,15 +39,7 @@ fn statement(meaning: &Meaning, sid: &str) -> Node {
     for ((operator, key), values) in &meaning.condition {
         let entry = member(key, set(values));
         match operators.last_mut() {
-            Some(Member {
-                key: last,
-                node:
-                    Node {
-                        value: Value::Object(keys),
-                        ..
-                    },
-                ..
-            }) if last == operator => {
+            Some(Member { key: last, node: Node { value: Value::Object(keys), .. }, .. }) if last == operator => {
                 keys.push(entry);
             }
             _ => operators.push(member(operator, Node::new(Value::Object(vec![entry])))),
@@ -75,11 +53,7 @@ fn statement(meaning: &Meaning, sid: &str) -> Node {
 
 /// `Action` or `NotAction`, and so on.
 fn pair(key: &str, negated: bool, node: Node) -> Member {
-    if negated {
-        member(&format!("Not{key}"), node)
-    } else {
-        member(key, node)
-    }
+    if negated { member(&format!("Not{key}"), node) } else { member(key, node) }
 }
 
 /// What was kept as JSON text.
@@ -88,11 +62,7 @@ fn verbatim(source: &str) -> Node {
 }
 
 fn member(key: &str, node: Node) -> Member {
-    Member {
-        key: key.to_owned(),
-        at: None,
-        node,
-    }
+    Member { key: key.to_owned(), at: None, node }
 }
 
 fn text(text: &str) -> Node {
@@ -100,7 +70,5 @@ fn text(text: &str) -> Node {
 }
 
 fn set(values: &BTreeSet<String>) -> Node {
-    Node::new(Value::List(
-        values.iter().map(|value| text(value)).collect(),
-    ))
+    Node::new(Value::List(values.iter().map(|value| text(value)).collect()))
 }

@@ -62,13 +62,7 @@ pub(super) struct Rules<'c> {
 impl<'c> Rules<'c> {
     /// The statements, or `None` where something in the document is not understood.
     pub(super) fn of(canonical: &'c Canonical) -> Option<Self> {
-        let Body::Policy(Policy {
-            version,
-            statements,
-            rest,
-            ..
-        }) = &canonical.body
-        else {
+        let Body::Policy(Policy { version, statements, rest, .. }) = &canonical.body else {
             return None;
         };
         let meanings = statements.iter().map(|entry| match entry {
@@ -80,10 +74,7 @@ impl<'c> Rules<'c> {
     }
 
     pub(super) fn of_effect(&self, effect: Effect) -> impl Iterator<Item = &'c Meaning> {
-        self.meanings
-            .iter()
-            .copied()
-            .filter(move |meaning| meaning.effect == effect)
+        self.meanings.iter().copied().filter(move |meaning| meaning.effect == effect)
     }
 
     pub(super) fn contains(&self, meaning: &Meaning) -> bool {
@@ -153,23 +144,11 @@ pub(super) fn what_within(small: &What, big: &What) -> bool {
 }
 
 pub(super) fn who_within(small: &Who, big: &Who) -> bool {
-    let (inner, outer) = if small.negated {
-        (big, small)
-    } else {
-        (small, big)
-    };
+    let (inner, outer) = if small.negated { (big, small) } else { (small, big) };
     let within = |kind: &String, values: &BTreeSet<String>| {
-        values.is_empty()
-            || outer
-                .entries
-                .get(kind)
-                .is_some_and(|outer| values.is_subset(outer))
+        values.is_empty() || outer.entries.get(kind).is_some_and(|outer| values.is_subset(outer))
     };
-    small.negated == big.negated
-        && inner
-            .entries
-            .iter()
-            .all(|(kind, values)| within(kind, values))
+    small.negated == big.negated && inner.entries.iter().all(|(kind, values)| within(kind, values))
 }
 
 /// Whether each principal, action and resource of a statement is in one of the others.
@@ -184,9 +163,7 @@ fn covered_in_parts(small: &Meaning, parts: &[&Meaning], budget: &mut usize) -> 
         Some(what) => what.values.iter().map(Some).collect(),
         None => vec![None],
     };
-    let has = |what: &What, value: &String| {
-        !what.negated && (what.values.contains(value) || what.values.contains("*"))
-    };
+    let has = |what: &What, value: &String| !what.negated && (what.values.contains(value) || what.values.contains("*"));
     who.iter().all(|who| {
         small.action.values.iter().all(|action| {
             resources.iter().all(|resource| {
@@ -211,8 +188,7 @@ fn positive_who(meaning: &Meaning) -> Option<Vec<Option<(&String, &String)>>> {
         Some(who) if who.negated => None,
         Some(who) => {
             let entries = who.entries.iter();
-            let pairs = entries
-                .flat_map(|(kind, values)| values.iter().map(move |value| Some((kind, value))));
+            let pairs = entries.flat_map(|(kind, values)| values.iter().map(move |value| Some((kind, value))));
             Some(pairs.collect())
         }
     }
@@ -222,11 +198,7 @@ fn has_principal(meaning: &Meaning, who: Option<(&String, &String)>) -> bool {
     match (&meaning.principal, who) {
         (None, None) => true,
         (Some(listed), Some((kind, value))) => {
-            !listed.negated
-                && listed
-                    .entries
-                    .get(kind)
-                    .is_some_and(|values| values.contains(value))
+            !listed.negated && listed.entries.get(kind).is_some_and(|values| values.contains(value))
         }
         _ => false,
     }
@@ -235,14 +207,10 @@ fn has_principal(meaning: &Meaning, who: Option<(&String, &String)>) -> bool {
 /// Whether whatever meets `strong` meets `weak`: `strong` asks all that `weak` asks, of the same or fewer values.
 pub(super) fn implies(strong: &Conditions, weak: &Conditions) -> bool {
     weak.iter().all(|(place, weak)| {
-        strong
-            .get(place)
-            .is_some_and(|strong| match Operator::parse(&place.0) {
-                Some(operator) if operator.kind != Kind::Null && !operator.negated => {
-                    strong.is_subset(weak)
-                }
-                Some(operator) if operator.kind != Kind::Null => weak.is_subset(strong),
-                _ => strong == weak,
-            })
+        strong.get(place).is_some_and(|strong| match Operator::parse(&place.0) {
+            Some(operator) if operator.kind != Kind::Null && !operator.negated => strong.is_subset(weak),
+            Some(operator) if operator.kind != Kind::Null => weak.is_subset(strong),
+            _ => strong == weak,
+        })
     })
 }

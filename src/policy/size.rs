@@ -21,11 +21,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            trust: 2048,
-            inline_total: 10240,
-            managed: 6144,
-        }
+        Self { trust: 2048, inline_total: 10240, managed: 6144 }
     }
 }
 
@@ -42,10 +38,7 @@ impl Usage {
     /// The used share in percent, rounded down.
     #[must_use]
     pub fn percent(self) -> usize {
-        self.used
-            .saturating_mul(100)
-            .checked_div(self.limit)
-            .unwrap_or(100)
+        self.used.saturating_mul(100).checked_div(self.limit).unwrap_or(100)
     }
 
     /// Whether 80 % or more of the quota is used.
@@ -76,10 +69,7 @@ impl Limits {
     ///
     /// # Errors
     /// Their sum is larger than the quota; the finding is about the biggest of them, the first one of several.
-    pub fn check_inline<'p>(
-        &self,
-        parts: impl IntoIterator<Item = (&'p str, usize)>,
-    ) -> Result<Usage, Finding> {
+    pub fn check_inline<'p>(&self, parts: impl IntoIterator<Item = (&'p str, usize)>) -> Result<Usage, Finding> {
         let limit = self.inline_total;
         let (mut used, mut biggest) = (0usize, ("", 0));
         for (path, size) in parts {
@@ -125,10 +115,7 @@ mod tests {
     fn limits_are_inclusive() {
         let limits = Limits::default();
         assert!(limits.check_trust("t", 2048).is_ok());
-        let error = limits
-            .check_trust("spec.trustPolicy", 2049)
-            .unwrap_err()
-            .to_string();
+        let error = limits.check_trust("spec.trustPolicy", 2049).unwrap_err().to_string();
         assert_eq!(
             error,
             "spec.trustPolicy: a trust policy may have 2048 characters without white space, this has 2049"
@@ -141,36 +128,19 @@ mod tests {
     fn inline_policies_share_one() {
         let limits = Limits::default();
         let usage = limits.check_inline([("a", 5000), ("b", 5240)]).unwrap();
-        assert_eq!(
-            (usage.used, usage.percent(), usage.is_near()),
-            (10240, 100, true)
-        );
+        assert_eq!((usage.used, usage.percent(), usage.is_near()), (10240, 100, true));
         let finding = limits.check_inline([("a", 5000), ("b", 5241)]).unwrap_err();
         assert_eq!(finding.path, "b");
         assert!(
-            finding.message.contains("10240")
-                && finding.message.contains("10241")
-                && finding.message.contains("5241")
+            finding.message.contains("10240") && finding.message.contains("10241") && finding.message.contains("5241")
         );
         assert!(limits.check_inline([]).is_ok());
     }
 
     #[test]
     fn near_is_from_eighty_percent() {
-        assert!(
-            !Usage {
-                used: 1638,
-                limit: 2048
-            }
-            .is_near()
-        );
-        assert!(
-            Usage {
-                used: 1639,
-                limit: 2048
-            }
-            .is_near()
-        );
+        assert!(!Usage { used: 1638, limit: 2048 }.is_near());
+        assert!(Usage { used: 1639, limit: 2048 }.is_near());
         assert!(Usage { used: 0, limit: 0 }.is_near());
     }
 

@@ -9,32 +9,16 @@ use super::json::{Member, Node, Value};
 use super::parse::{Keys, Reader};
 use super::principal;
 
-const KEYS: [&str; 9] = [
-    "Sid",
-    "Effect",
-    "Principal",
-    "NotPrincipal",
-    "Action",
-    "NotAction",
-    "Resource",
-    "NotResource",
-    "Condition",
-];
+const KEYS: [&str; 9] =
+    ["Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"];
 
 /// Reads `Statement`: a list of statements, or one.
 pub(super) fn read_all(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node) -> Vec<Statement> {
     let mut sids = HashSet::new();
-    reader.one_or_more(path, node, |reader, path, node| {
-        read(reader, path, node, &mut sids)
-    })
+    reader.one_or_more(path, node, |reader, path, node| read(reader, path, node, &mut sids))
 }
 
-fn read(
-    reader: &mut Reader<'_>,
-    path: &Path<'_>,
-    node: &Node,
-    sids: &mut HashSet<String>,
-) -> Option<Statement> {
+fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, sids: &mut HashSet<String>) -> Option<Statement> {
     let members = reader.object(path, node)?;
     let mut keys = Keys::new(&KEYS);
     let (mut sid, mut effect, mut who, mut action, mut resource) = (None, None, None, None, None);
@@ -89,8 +73,7 @@ fn allows_principal(reader: &mut Reader<'_>, path: &Path<'_>, member: &Member) -
 fn allows_resource(reader: &mut Reader<'_>, path: &Path<'_>, member: &Member) -> bool {
     let allowed = reader.grammar == Grammar::Permission;
     if !allowed {
-        let message =
-            "a trust policy names no resource, it is about the role it belongs to; leave it out";
+        let message = "a trust policy names no resource, it is about the role it belongs to; leave it out";
         reader.findings.add(path, member.at, message);
     }
     allowed
@@ -109,14 +92,11 @@ fn check_presence(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, keys: &
     for (positive, negative) in pairs {
         match (keys.has(positive), keys.has(negative)) {
             (true, true) => {
-                let message =
-                    format!("both `{positive}` and `{negative}`; a statement has one of them");
+                let message = format!("both `{positive}` and `{negative}`; a statement has one of them");
                 reader.findings.add(path, node.at, message);
             }
             (false, false) => {
-                let message = format!(
-                    "`{positive}` is missing; a statement has `{positive}` or `{negative}`"
-                );
+                let message = format!("`{positive}` is missing; a statement has `{positive}` or `{negative}`");
                 reader.findings.add(path, node.at, message);
             }
             _ => {}
@@ -124,25 +104,14 @@ fn check_presence(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, keys: &
     }
 }
 
-fn read_sid(
-    reader: &mut Reader<'_>,
-    path: &Path<'_>,
-    node: &Node,
-    sids: &mut HashSet<String>,
-) -> Option<String> {
+fn read_sid(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, sids: &mut HashSet<String>) -> Option<String> {
     let sid = reader.text(path, node)?;
     if !sid.bytes().all(|b| b.is_ascii_alphanumeric()) {
-        let message = format!(
-            "{} is no Sid; a Sid has only letters A-Z, a-z and digits",
-            quote(&sid)
-        );
+        let message = format!("{} is no Sid; a Sid has only letters A-Z, a-z and digits", quote(&sid));
         reader.findings.add(path, node.at, message);
     }
     if !sid.is_empty() && !sids.insert(sid.clone()) {
-        let message = format!(
-            "the Sid {} is there twice; a Sid is unique in its document",
-            quote(&sid)
-        );
+        let message = format!("the Sid {} is there twice; a Sid is unique in its document", quote(&sid));
         reader.findings.add(path, node.at, message);
     }
     Some(sid)
@@ -152,14 +121,8 @@ fn read_effect(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node) -> Option<
     let text = reader.text(path, node)?;
     let effect = Effect::parse(&text);
     if effect.is_none() {
-        let message = match ["Allow", "Deny"]
-            .into_iter()
-            .find(|known| known.eq_ignore_ascii_case(&text))
-        {
-            Some(meant) => format!(
-                "{} is no effect; write `{meant}`, case matters here",
-                quote(&text)
-            ),
+        let message = match ["Allow", "Deny"].into_iter().find(|known| known.eq_ignore_ascii_case(&text)) {
+            Some(meant) => format!("{} is no effect; write `{meant}`, case matters here", quote(&text)),
             None => format!("{} is no effect; write `Allow` or `Deny`", quote(&text)),
         };
         reader.findings.add(path, node.at, message);
@@ -177,9 +140,7 @@ fn terms(
 ) -> Terms {
     let values = reader.one_or_more(path, node, |reader, path, node| {
         if matches!(node.value, Value::List(_)) {
-            reader
-                .findings
-                .add(path, node.at, "a list inside a list; write one list");
+            reader.findings.add(path, node.at, "a list inside a list; write one list");
             return None;
         }
         let text = reader.text(path, node)?;
@@ -196,9 +157,7 @@ fn check_action(grammar: Grammar, action: &str) -> Option<String> {
     let quoted = quote(action);
     let form = || format!("{quoted} is no action; write `SERVICE:ACTION`, such as `s3:GetObject`");
     if grammar == Grammar::Trust {
-        let sts = action
-            .get(..4)
-            .is_some_and(|service| service.eq_ignore_ascii_case("sts:"));
+        let sts = action.get(..4).is_some_and(|service| service.eq_ignore_ascii_case("sts:"));
         if !sts {
             return Some(format!(
                 "{quoted} in a trust policy, which takes actions of sts only, such as `sts:AssumeRole`"
@@ -220,13 +179,9 @@ fn check_action(grammar: Grammar, action: &str) -> Option<String> {
             "{quoted}: the service before the colon has only letters, digits, `-` and `.`, and no wildcards"
         ));
     }
-    let name_ok = name
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'*' | b'?'));
+    let name_ok = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'*' | b'?'));
     if !name_ok {
-        return Some(format!(
-            "{quoted}: after the colon an action has only letters, digits, `*` and `?`"
-        ));
+        return Some(format!("{quoted}: after the colon an action has only letters, digits, `*` and `?`"));
     }
     None
 }
@@ -238,9 +193,7 @@ fn check_resource(_: Grammar, resource: &str) -> Option<String> {
     }
     let quoted = quote(resource);
     if !resource.starts_with("arn:") {
-        return Some(format!(
-            "{quoted} is no resource; write an ARN, or `*` for all"
-        ));
+        return Some(format!("{quoted} is no resource; write an ARN, or `*` for all"));
     }
     // A wildcard may stand for several parts: `arn:aws:organizations::*:` is in use.
     let parts = resource.split(':').count();

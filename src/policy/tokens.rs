@@ -68,18 +68,10 @@ impl Tokens {
     }
 
     fn unknown(&self, name: &str) -> TokenError {
-        let known: Vec<String> = self
-            .values
-            .keys()
-            .map(|known| format!("`$({known})`"))
-            .collect();
+        let known: Vec<String> = self.values.keys().map(|known| format!("`$({known})`")).collect();
         TokenError::Unknown {
             name: name.chars().take(64).flat_map(char::escape_debug).collect(),
-            known: if known.is_empty() {
-                "none".to_owned()
-            } else {
-                known.join(", ")
-            },
+            known: if known.is_empty() { "none".to_owned() } else { known.join(", ") },
         }
     }
 }
@@ -90,10 +82,7 @@ mod tests {
 
     fn tokens() -> Tokens {
         let mut tokens = Tokens::default();
-        tokens
-            .set("name", "web")
-            .set("namespace", "shop")
-            .set("odd", "$(name)$$(");
+        tokens.set("name", "web").set("namespace", "shop").set("odd", "$(name)$$(");
         tokens
     }
 
@@ -123,12 +112,6 @@ mod tests {
             "unknown token `$(Name)`; known are `$(name)`, `$(namespace)`, `$(odd)`; write `$$(` for a literal `$(`"
         );
         assert_eq!(tokens().expand("$(name"), Err(TokenError::Unclosed));
-        assert!(
-            Tokens::default()
-                .expand("$()")
-                .unwrap_err()
-                .to_string()
-                .contains("known are none")
-        );
+        assert!(Tokens::default().expand("$()").unwrap_err().to_string().contains("known are none"));
     }
 }

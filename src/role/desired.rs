@@ -215,9 +215,8 @@ impl Builder<'_> {
     }
 
     fn findings(&mut self, findings: Vec<Finding>) {
-        let problems = findings
-            .into_iter()
-            .map(|finding| Problem { reason: Reason::InvalidSpec, message: finding.to_string() });
+        let problems =
+            findings.into_iter().map(|finding| Problem { reason: Reason::InvalidSpec, message: finding.to_string() });
         self.problems.extend(problems);
     }
 
@@ -290,8 +289,12 @@ impl Builder<'_> {
             let field = format!("spec.tags[{key}]");
             let value = self.tag(&field, key, value);
             match seen.insert(key.to_lowercase(), format!("{key} is there too")) {
-                Some(other) if other.starts_with("the class") => self.not_allowed(&field, format!("{other}; remove it")),
-                Some(other) => self.invalid(&field, format!("{other}, and IAM takes keys that differ only in case for the same")),
+                Some(other) if other.starts_with("the class") => {
+                    self.not_allowed(&field, format!("{other}; remove it"))
+                }
+                Some(other) => {
+                    self.invalid(&field, format!("{other}, and IAM takes keys that differ only in case for the same"))
+                }
                 None => {}
             }
             tags.insert(key.clone(), value);
@@ -365,7 +368,10 @@ impl Builder<'_> {
         if !text.starts_with("arn:") {
             let printable = text.chars().all(|c| ('!'..='~').contains(&c));
             if text.is_empty() || !printable || text.starts_with('/') {
-                self.invalid(field, "write an ARN, or the name of an AWS-managed policy with its path, such as ReadOnlyAccess");
+                self.invalid(
+                    field,
+                    "write an ARN, or the name of an AWS-managed policy with its path, such as ReadOnlyAccess",
+                );
                 return None;
             }
             return Some(format!("arn:{}:iam::aws:policy/{text}", account.partition));
@@ -384,7 +390,9 @@ impl Builder<'_> {
         for (i, policy) in self.spec.inline_policies.iter().flatten().enumerate() {
             let field = format!("spec.inlinePolicies[{i}].document");
             let (object, text) = (policy.document.as_ref(), policy.document_json.as_ref());
-            let Some(document) = self.document(Grammar::Permission, &field, object, text) else { continue };
+            let Some(document) = self.document(Grammar::Permission, &field, object, text) else {
+                continue;
+            };
             if inline.insert(policy.name.clone(), document).is_some() {
                 self.invalid(&format!("spec.inlinePolicies[{i}].name"), format!("{:?} is there twice", policy.name));
             }
@@ -446,12 +454,16 @@ impl Builder<'_> {
 fn check_policy_arn(text: &str, account: &AccountRef) -> Result<(), String> {
     let arn: Arn = text.parse().map_err(|error| format!("{text:?} is no ARN: {error}"))?;
     let shape = "a policy's ARN is arn:PARTITION:iam::ACCOUNT:policy/NAME";
-    if arn.service != "iam" || !arn.region.is_empty() || !arn.resource.starts_with("policy/") || arn.resource.len() < 8 {
+    if arn.service != "iam" || !arn.region.is_empty() || !arn.resource.starts_with("policy/") || arn.resource.len() < 8
+    {
         return Err(format!("{text:?} is no managed policy; {shape}"));
     }
     if arn.partition != account.partition {
         let here = &account.partition;
-        return Err(format!("{text:?} is of partition {}, the account of {here}; write arn:$(partition):…", arn.partition));
+        return Err(format!(
+            "{text:?} is of partition {}, the account of {here}; write arn:$(partition):…",
+            arn.partition
+        ));
     }
     if arn.account != "aws" && arn.account != account.id {
         return Err(format!(

@@ -450,7 +450,8 @@ impl Planner<'_> {
     }
 
     fn inline(&mut self) {
-        let put = |name: &String, document: &Document| Action::PutInline { name: name.clone(), document: document.clone() };
+        let put =
+            |name: &String, document: &Document| Action::PutInline { name: name.clone(), document: document.clone() };
         let wanted = &self.desired.inline;
         // New ones first: what moves from a changed policy into a new one is then never missing.
         for (name, document) in wanted.iter().filter(|(name, _)| !self.observed.inline.contains_key(*name)) {

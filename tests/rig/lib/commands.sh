@@ -21,8 +21,8 @@ cmd_up() {
     bring_up
   fi
   settle_operator "$with_operator"
-  trap - EXIT
   print_help
+  trap - EXIT HUP INT TERM
 }
 
 lock_rig() {
@@ -171,7 +171,7 @@ cmd_build() {
   need "${tools[@]}"
   watch_exit
   build build_binaries
-  trap - EXIT
+  trap - EXIT HUP INT TERM
   say "built: $(short "$BIN")"
 }
 
@@ -181,6 +181,6 @@ cmd_python() {
   if is_moto_stale; then need python3-venv; fi
   watch_exit
   build build_moto
-  trap - EXIT
+  trap - EXIT HUP INT TERM
   exec "$VENV/bin/python" "$@"
 }

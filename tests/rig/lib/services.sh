@@ -10,11 +10,17 @@ is_ready() { # NAME
     kube-apiserver) http --cacert "$PKI/apiserver.crt" "$address/readyz" ;;
     kube-controller-manager)
       http --cacert "$PKI/controller-manager/kube-controller-manager.crt" "$address/healthz" &&
-        kubectl get serviceaccount default --namespace default -o name >/dev/null 2>&1
+        serviceaccounts_are_made
       ;;
     moto) http "$address/moto-api/" ;;
     operator*) http "$address/readyz" ;;
   esac
+}
+
+# No redirection around a function: a message about Ctrl-C would go there too.
+serviceaccounts_are_made() {
+  KUBECONFIG=$ADMIN_KUBECONFIG KUBECACHEDIR=$RIG_DIR/kubecache "$(bin kubectl)" \
+    get serviceaccount default --namespace default -o name >/dev/null 2>&1
 }
 
 http() { curl --silent --fail --noproxy '*' --max-time 5 --output /dev/null "$@"; }

@@ -1,0 +1,300 @@
+//! What the tests on the rig share: a namespace with a class of its own, an operator process of its own
+//! (the real binary, with the chart's ServiceAccount token), and a proxy in front of the emulated AWS that
+//! counts calls and injects faults. So tests run side by side.
+//!
+//! Needs the rig: `make test` brings it up, or `tests/rig/rig up --no-operator && source target/rig/env`.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+pub mod aws;
+pub mod operator;
+pub mod proxy;
+
+use iamrole_operator::api::iamroleclass::{Account, DriftCheck};
+use iamrole_operator::api::schema::Selector;
+use iamrole_operator::api::{ANNOTATION_DEFAULT_CLASS, IamRole, IamRoleClass, IamRoleClassSpec, IamRoleStatus};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::ApiResource;
+use kube::{Client, ResourceExt as _};
+use operator::Operator;
+use proxy::Proxy;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// Longest wait for something that should take a second.
+pub const SOON: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(25);
+
+/// One test's world.
+pub struct World {
+    pub namespace: String,
+    pub client: Client,
+    pub iam: aws_sdk_iam::Client,
+    pub proxy: Proxy,
+    pub operator: Operator,
+}
+
+/// A setting of the rig.
+pub fn env(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set: these tests need the rig (make test, or tests/rig/rig up --no-operator && source target/rig/env)")
+    })
+}
+
+impl World {
+    /// A namespace `test` with a default class and an operator.
+    pub async fn new(test: &str) -> Self {
+        Self::with_class(test, |_| {}).await
+    }
+
+    /// The same with a changed class.
+    pub async fn with_class(test: &str, change: impl FnOnce(&mut IamRoleClassSpec)) -> Self {
+        let mut world = Self::without_operator(test, change).await;
+        world.operator.start().await;
+        world
+    }
+
+    /// The same without a running operator; see [`Operator::start`].
+    pub async fn without_operator(test: &str, change: impl FnOnce(&mut IamRoleClassSpec)) -> Self {
+        let client = Client::try_default().await.expect("a client for KUBECONFIG; is the rig up?");
+        let namespace = format!("{test}-{:x}", unique());
+        let labels = BTreeMap::from([("test".to_owned(), namespace.clone())]);
+        let mut object = Namespace::default();
+        object.metadata.name = Some(namespace.clone());
+        object.metadata.labels = Some(labels.clone());
+        Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await.expect("a namespace");
+        let proxy = Proxy::start(&env("AWS_ENDPOINT_URL")).await;
+        let operator = Operator::new(&namespace, &proxy.url());
+        let world = Self { namespace, client, iam: aws::client().await, proxy, operator };
+        let mut spec = IamRoleClassSpec {
+            namespace_selector: Selector { match_labels: labels, ..Selector::default() },
+            unbounded: Some(true),
+            controller: Some(world.operator.controller.clone()),
+            ..IamRoleClassSpec::default()
+        };
+        change(&mut spec);
+        world.create_class(&world.namespace.clone(), spec, true).await;
+        world
+    }
+
+    pub async fn create_class(&self, name: &str, spec: IamRoleClassSpec, is_default: bool) {
+        let mut class = IamRoleClass::new(name, spec);
+        if is_default {
+            class.metadata.annotations = Some(BTreeMap::from([(ANNOTATION_DEFAULT_CLASS.into(), "true".into())]));
+        }
+        self.classes().create(&PostParams::default(), &class).await.expect("a class");
+    }
+
+    pub fn classes(&self) -> Api<IamRoleClass> {
+        Api::all(self.client.clone())
+    }
+
+    pub fn roles(&self) -> Api<IamRole> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn raw_roles(&self) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace, &ApiResource::erase::<IamRole>(&()))
+    }
+
+    /// Creates an `IamRole` from its spec in YAML or JSON; the API server's refusal is the error.
+    pub async fn try_create(&self, name: &str, spec: Value) -> Result<(), String> {
+        let object = json!({
+            "apiVersion": "iamrole.dev/v1alpha1", "kind": "IamRole", "metadata": { "name": name }, "spec": spec,
+        });
+        let object: DynamicObject = serde_json::from_value(object).expect("an object");
+        let params = PostParams { field_manager: Some("test".into()), ..PostParams::default() };
+        self.raw_roles().create(&params, &object).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    pub async fn create(&self, name: &str, spec: Value) {
+        self.try_create(name, spec).await.expect("the API server takes it");
+    }
+
+    /// Merge-patches the spec.
+    pub async fn try_patch(&self, name: &str, spec: Value) -> Result<(), String> {
+        self.patch_object(name, json!({ "spec": spec })).await
+    }
+
+    pub async fn patch(&self, name: &str, spec: Value) {
+        self.try_patch(name, spec).await.expect("the API server takes it");
+    }
+
+    pub async fn patch_object(&self, name: &str, patch: Value) -> Result<(), String> {
+        let params = PatchParams::default();
+        self.raw_roles().patch(name, &params, &Patch::Merge(patch)).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    pub async fn get(&self, name: &str) -> IamRole {
+        self.roles().get(name).await.expect("the object")
+    }
+
+    pub async fn status(&self, name: &str) -> IamRoleStatus {
+        self.get(name).await.status.unwrap_or_default()
+    }
+
+    pub async fn delete(&self, name: &str) {
+        self.roles().delete(name, &DeleteParams::default()).await.expect("a deletion");
+    }
+
+    /// Waits until `Ready` is True for the current generation; returns the object.
+    pub async fn ready(&self, name: &str) -> IamRole {
+        self.condition(name, "Ready", "True", None).await
+    }
+
+    /// Waits until a condition of the current generation has this status (and reason).
+    pub async fn condition(&self, name: &str, kind: &str, status: &str, reason: Option<&str>) -> IamRole {
+        let what = format!("{kind}={status} {}", reason.unwrap_or_default());
+        self.until(name, &what, |role| {
+            let generation = role.metadata.generation;
+            condition(role, kind).is_some_and(|condition| {
+                condition.status == status
+                    && reason.is_none_or(|reason| condition.reason == reason)
+                    && condition.observed_generation == generation
+            })
+        })
+        .await
+    }
+
+    /// Waits until `Ready` of the current generation has this reason; returns its message.
+    pub async fn reason(&self, name: &str, reason: &str) -> String {
+        let role = self
+            .until(name, reason, |role| {
+                let generation = role.metadata.generation;
+                condition(role, "Ready")
+                    .is_some_and(|ready| ready.reason == reason && ready.observed_generation == generation)
+            })
+            .await;
+        condition(&role, "Ready").expect("Ready").message.clone()
+    }
+
+    /// Waits until the object is as `done` wants it.
+    pub async fn until(&self, name: &str, what: &str, done: impl Fn(&IamRole) -> bool) -> IamRole {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let role = self.get(name).await;
+            if done(&role) {
+                return role;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{name} never got to {what}; status: {:#?}\n{}",
+                role.status,
+                self.operator.log()
+            );
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until the object is gone.
+    pub async fn gone(&self, name: &str) {
+        let done = eventually(SOON, || async { self.roles().get_opt(name).await.expect("an answer").is_none() }).await;
+        assert!(done, "{name} is still there: {:#?}\n{}", self.status(name).await, self.operator.log());
+    }
+
+    /// The events of an object, as `(type, reason, note)`.
+    pub async fn events(&self, name: &str) -> Vec<(String, String, String)> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let events = api.list(&ListParams::default()).await.expect("events");
+        let about =
+            |event: &Event| event.regarding.as_ref().and_then(|about| about.name.clone()) == Some(name.to_owned());
+        let text = |text: Option<String>| text.unwrap_or_default();
+        events
+            .items
+            .into_iter()
+            .filter(about)
+            .map(|event| (text(event.type_), text(event.reason), text(event.note)))
+            .collect()
+    }
+
+    /// Waits for an event with this reason whose note holds `part`.
+    pub async fn event(&self, name: &str, reason: &str, part: &str) {
+        let there = eventually(SOON, || async {
+            self.events(name).await.iter().any(|(_, r, note)| r == reason && note.contains(part))
+        });
+        assert!(there.await, "no event {reason} with {part:?}: {:#?}", self.events(name).await);
+    }
+
+    /// Annotates the object so that it is checked now, and waits until it was.
+    pub async fn check_now(&self, name: &str) {
+        let token = format!("{:x}", unique());
+        let patch = json!({ "metadata": { "annotations": { "iamrole.dev/reconcile-requested-at": token } } });
+        self.patch_object(name, patch).await.expect("an annotation");
+        self.until(name, "handling the requested check", |role| {
+            role.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_ref()) == Some(&token)
+        })
+        .await;
+    }
+
+    /// The name that the class's template gives.
+    pub fn templated(&self, name: &str) -> String {
+        format!("{}.{}.{name}", self.operator.cluster, self.namespace)
+    }
+}
+
+/// A class's drift interval.
+pub fn every(seconds: i32) -> Option<DriftCheck> {
+    Some(DriftCheck { interval_seconds: Some(seconds) })
+}
+
+/// A class's account.
+pub fn account(id: &str) -> Option<Account> {
+    Some(Account { id: Some(id.to_owned()) })
+}
+
+/// The condition of a type.
+pub fn condition<'a>(role: &'a IamRole, kind: &str) -> Option<&'a Condition> {
+    role.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+/// Polls until `done`, or false at the deadline.
+pub async fn eventually<F: Future<Output = bool>>(limit: Duration, done: impl Fn() -> F) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        if done().await {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Trust for EC2.
+pub fn ec2() -> Value {
+    trust(&json!({ "Service": "ec2.amazonaws.com" }))
+}
+
+/// Trust for a principal.
+pub fn trust(principal: &Value) -> Value {
+    json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole" }] })
+}
+
+/// A document that allows an action on everything.
+pub fn allow(action: &str) -> Value {
+    json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": action, "Resource": "*" }] })
+}
+
+fn unique() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(std::process::id()) & 0xffff_ffff
+}
+
+/// Reads a YAML file of the repository as JSON documents.
+pub fn yaml_documents(path: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).expect("a file");
+    let documents =
+        text.split("\n---\n").filter(|part| part.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#')));
+    documents.map(|part| serde_saphyr::from_str(part).unwrap_or_else(|error| panic!("{path}: {error}"))).collect()
+}
+
+/// The object's resource version.
+pub fn version(role: &IamRole) -> String {
+    role.resource_version().unwrap_or_default()
+}

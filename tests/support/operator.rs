@@ -1,0 +1,104 @@
+//! The operator as a process: the real binary with the chart's ServiceAccount token.
+
+use super::{env, eventually};
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::{Child, Command};
+
+/// An operator that serves one namespace and the classes of one test.
+pub struct Operator {
+    /// The value of `spec.controller` of the classes that it serves.
+    pub controller: String,
+    /// Its cluster name.
+    pub cluster: String,
+    /// More environment for the next start.
+    pub environment: Vec<(String, String)>,
+    namespace: String,
+    endpoint: String,
+    port: u16,
+    log: std::path::PathBuf,
+    child: Option<Child>,
+}
+
+impl Operator {
+    pub fn new(namespace: &str, endpoint: &str) -> Self {
+        let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("operators");
+        std::fs::create_dir_all(&folder).expect("a folder for logs");
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+        Self {
+            controller: format!("test/{namespace}"),
+            cluster: "rig".into(),
+            environment: Vec::new(),
+            namespace: namespace.into(),
+            endpoint: endpoint.into(),
+            port,
+            log: folder.join(format!("{namespace}.log")),
+            child: None,
+        }
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(&mut self) {
+        self.spawn();
+        let ready = eventually(Duration::from_secs(30), || async {
+            self.get("/readyz").await.is_some_and(|(code, _)| code == 200)
+        });
+        assert!(ready.await, "the operator never got ready:\n{}", self.log());
+    }
+
+    /// Starts it without waiting.
+    pub fn spawn(&mut self) {
+        let log = std::fs::File::options().create(true).append(true).open(&self.log).expect("a log file");
+        let child = Command::new(env!("CARGO_BIN_EXE_iamrole"))
+            .args(["run", "--listen", &format!("127.0.0.1:{}", self.port)])
+            .args(["--cluster-name", &self.cluster, "--watch-namespaces", &self.namespace])
+            .args(["--controller", &self.controller, "--log-level", "info,iamrole_operator=debug"])
+            .env("KUBECONFIG", env("RIG_OPERATOR_KUBECONFIG"))
+            .env("AWS_ENDPOINT_URL", &self.endpoint)
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the operator starts");
+        self.child = Some(child);
+    }
+
+    /// SIGKILL, as a crash.
+    pub async fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().await.expect("a kill");
+        }
+    }
+
+    /// SIGTERM; returns the exit code.
+    pub async fn stop(&mut self) -> Option<i32> {
+        let mut child = self.child.take()?;
+        let id = child.id()?;
+        let sent = Command::new("kill").args(["-TERM", &id.to_string()]).status().await.expect("kill");
+        assert!(sent.success());
+        let ended = tokio::time::timeout(Duration::from_secs(30), child.wait()).await.expect("it ends in time");
+        ended.expect("a status").code()
+    }
+
+    /// Resident memory in KiB.
+    pub fn resident(&self) -> u64 {
+        let id = self.child.as_ref().and_then(Child::id).expect("a running operator");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("/proc");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+    }
+
+    /// GETs a path of its own server: status and body.
+    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
+        super::proxy::get(&format!("http://127.0.0.1:{}{path}", self.port)).await
+    }
+
+    /// Everything it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}

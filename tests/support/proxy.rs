@@ -1,0 +1,211 @@
+//! A proxy in front of the emulated AWS: records every call and, by rule, refuses it, drops it before or
+//! after its effect, or delays it.
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const LIMIT: usize = 4 << 20;
+
+/// One call to AWS.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub action: String,
+    pub parameters: BTreeMap<String, String>,
+}
+
+impl Call {
+    /// Whether it can change anything.
+    pub fn writes(&self) -> bool {
+        !(self.action.starts_with("Get") || self.action.starts_with("List"))
+    }
+}
+
+/// What happens to a matching call.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// AWS refuses it: status, code, message.
+    Refuse(u16, &'static str, String),
+    /// The connection breaks before AWS sees it.
+    DropBefore,
+    /// AWS does it, the answer is lost.
+    DropAfter,
+    /// It takes longer.
+    Delay(Duration),
+}
+
+/// A fault for the next `times` calls of `action` whose parameters hold `part`.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub action: &'static str,
+    pub part: String,
+    pub times: usize,
+    pub fault: Fault,
+}
+
+#[derive(Default)]
+struct Inner {
+    calls: Mutex<Vec<Call>>,
+    rules: Mutex<Vec<Rule>>,
+}
+
+#[derive(Clone)]
+pub struct Proxy {
+    inner: Arc<Inner>,
+    address: SocketAddr,
+}
+
+#[derive(Clone)]
+struct Shared {
+    inner: Arc<Inner>,
+    client: Client<HttpConnector, Full<Bytes>>,
+    upstream: String,
+}
+
+impl Proxy {
+    pub async fn start(upstream: &str) -> Self {
+        let inner = Arc::new(Inner::default());
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let shared = Shared { inner: inner.clone(), client, upstream: upstream.trim_end_matches('/').to_owned() };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let app = axum::Router::new().fallback(handle).with_state(shared);
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { inner, address }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Adds a fault for the next `times` matching calls; attempts of the SDK's own retries count.
+    pub fn fault(&self, action: &'static str, part: &str, times: usize, fault: Fault) {
+        self.inner.rules.lock().unwrap().push(Rule { action, part: part.to_owned(), times, fault });
+    }
+
+    /// Refuses matching calls until [`Proxy::heal`].
+    pub fn refuse(&self, action: &'static str, part: &str, status: u16, code: &'static str, message: &str) {
+        self.fault(action, part, usize::MAX, Fault::Refuse(status, code, message.to_owned()));
+    }
+
+    /// Takes all faults away.
+    pub fn heal(&self) {
+        self.inner.rules.lock().unwrap().clear();
+    }
+
+    /// All IAM calls so far (the identity check is left out).
+    pub fn calls(&self) -> Vec<Call> {
+        self.inner.calls.lock().unwrap().iter().filter(|call| call.action != "GetCallerIdentity").cloned().collect()
+    }
+
+    /// The names of the IAM calls so far.
+    pub fn actions(&self) -> Vec<String> {
+        self.calls().into_iter().map(|call| call.action).collect()
+    }
+
+    /// The names of the calls so far that can change anything.
+    pub fn writes(&self) -> Vec<String> {
+        self.calls().into_iter().filter(Call::writes).map(|call| call.action).collect()
+    }
+
+    /// Forgets the calls so far.
+    pub fn forget(&self) {
+        self.inner.calls.lock().unwrap().clear();
+    }
+}
+
+/// GETs a URL: status and body; `None` if there is no answer.
+pub async fn get(url: &str) -> Option<(u16, String)> {
+    let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let answer = client.get(url.parse().ok()?).await.ok()?;
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.ok()?.to_bytes();
+    Some((status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+async fn handle(State(shared): State<Shared>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, LIMIT).await else {
+        return broken();
+    };
+    let call = parse(&body);
+    let fault = shared.inner.take(&call);
+    shared.inner.calls.lock().unwrap().push(call);
+    match fault {
+        Some(Fault::Refuse(status, code, message)) => return refusal(status, code, &message),
+        Some(Fault::DropBefore) => return broken(),
+        Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
+        Some(Fault::DropAfter) | None => {}
+    }
+    let uri = format!("{}{}", shared.upstream, parts.uri.path_and_query().map_or("/", |path| path.as_str()));
+    let mut forwarded = axum::http::Request::builder().method(parts.method).uri(uri);
+    for (name, value) in parts.headers.iter().filter(|(name, _)| *name != "host") {
+        forwarded = forwarded.header(name, value);
+    }
+    let forwarded = forwarded.body(Full::new(body)).expect("a request");
+    let Ok(answer) = shared.client.request(forwarded).await else {
+        return broken();
+    };
+    if matches!(fault, Some(Fault::DropAfter)) {
+        return broken();
+    }
+    let (parts, body) = answer.into_parts();
+    let Ok(body) = body.collect().await else {
+        return broken();
+    };
+    Response::from_parts(parts, Body::from(body.to_bytes()))
+}
+
+impl Inner {
+    fn take(&self, call: &Call) -> Option<Fault> {
+        let mut rules = self.rules.lock().unwrap();
+        let matches = |rule: &&mut Rule| {
+            rule.times > 0
+                && (rule.action == "*" || rule.action == call.action)
+                && (rule.part.is_empty() || call.parameters.values().any(|value| value.contains(&rule.part)))
+        };
+        let rule = rules.iter_mut().find(matches)?;
+        rule.times -= 1;
+        Some(rule.fault.clone())
+    }
+}
+
+/// A connection that breaks in the middle of the answer.
+fn broken() -> Response {
+    let stream = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("broken on purpose")) });
+    let mut response = Response::new(Body::from_stream(stream));
+    response.headers_mut().insert("content-length", axum::http::HeaderValue::from_static("100"));
+    response
+}
+
+fn refusal(status: u16, code: &str, message: &str) -> Response {
+    let kind = if status >= 500 { "Receiver" } else { "Sender" };
+    let text = format!(
+        "<ErrorResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><Error><Type>{kind}</Type><Code>{code}</Code>\
+         <Message>{message}</Message></Error><RequestId>00000000-0000-0000-0000-000000000000</RequestId></ErrorResponse>"
+    );
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = axum::http::StatusCode::from_u16(status).expect("a status");
+    response.headers_mut().insert("content-type", axum::http::HeaderValue::from_static("text/xml"));
+    response
+}
+
+/// The form that the Query protocol sends.
+fn parse(body: &[u8]) -> Call {
+    let text = String::from_utf8_lossy(body);
+    let decode = |text: &str| {
+        let text = text.replace('+', " ");
+        percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned()
+    };
+    let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+    let mut parameters: BTreeMap<String, String> = pairs.map(|(key, value)| (decode(key), decode(value))).collect();
+    Call { action: parameters.remove("Action").unwrap_or_default(), parameters }
+}
