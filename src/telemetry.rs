@@ -165,7 +165,7 @@ impl Metrics {
         ActiveGuard(self.active.clone())
     }
 
-    /// The metrics as OpenMetrics text.
+    /// The metrics as `OpenMetrics` text.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();

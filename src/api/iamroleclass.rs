@@ -103,7 +103,7 @@ pub struct IamRoleClassSpec {
 /// The AWS account of a class.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(inline)]
+#[schemars(inline, extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Account {
     /// Account id, 12 digits in quotes. The operator checks it before it believes any answer. Can't be changed
     /// once set. Absent: the first account seen is kept in status.
@@ -115,7 +115,7 @@ pub struct Account {
 /// Unlisted policies that are never removed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(inline)]
+#[schemars(inline, extend("x-kubernetes-map-type" = "atomic"))]
 pub struct UnlistedExceptions {
     /// Names of inline policies; `*` and `?` match. `AWSRevokeOlderSessions` always counts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -130,7 +130,7 @@ pub struct UnlistedExceptions {
 /// How drift is looked for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(inline)]
+#[schemars(inline, extend("x-kubernetes-map-type" = "atomic"))]
 pub struct DriftCheck {
     /// Seconds between two checks, with some jitter. Absent: 900.
     #[serde(skip_serializing_if = "Option::is_none")]

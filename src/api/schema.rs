@@ -80,7 +80,7 @@ fn statement() -> Value {
 /// A label selector, as in `metav1.LabelSelector` but bounded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(inline)]
+#[schemars(inline, extend("x-kubernetes-map-type" = "atomic"))]
 pub struct Selector {
     /// Labels that must all be there with exactly these values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -163,6 +163,7 @@ fn label_values(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// `metav1.Condition`s with the API server's own bounds, merged by type.
+#[must_use]
 pub fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array", "maxItems": 16,
@@ -187,9 +188,10 @@ pub fn conditions(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// Tags or class tags: at most `max`, with IAM's bounds. Keys are checked by a CEL rule of the spec.
+#[must_use]
 pub fn tags(max: u32) -> Schema {
     json_schema!({
-        "type": "object", "maxProperties": max, "x-kubernetes-map-type": "granular",
+        "type": "object", "maxProperties": max, "x-kubernetes-map-type": "atomic",
         "additionalProperties": {
             "type": "string", "maxLength": 256, "pattern": r"^[\p{L}\p{Z}\p{N}_.:/=+\-@$()]*$",
             "description": "Tag value.",
@@ -198,6 +200,7 @@ pub fn tags(max: u32) -> Schema {
 }
 
 /// A set of bounded strings.
+#[must_use]
 pub fn string_set(max_items: u32, max_length: u32, description: &str) -> Schema {
     json_schema!({
         "type": "array", "maxItems": max_items, "x-kubernetes-list-type": "set",

@@ -99,7 +99,8 @@ where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
     let start = Instant::now();
-    let result = future.await.map_err(|error| AwsError::new(call, target, &error));
+    // The SDK's futures take 16 kB each.
+    let result = Box::pin(future).await.map_err(|error| AwsError::new(call, target, &error));
     let outcome = result.as_ref().map_or_else(|error| error.kind.outcome(), |_| "Success");
     metrics.aws_call(call, outcome, start.elapsed());
     tracing::debug!(call, resource = target, outcome, "AWS call");

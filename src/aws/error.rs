@@ -182,9 +182,12 @@ fn by_code(code: &str, message: &str, call: &str, target: &str) -> Option<Kind> 
         "NoSuchEntity" => missing(message, call, target),
         "EntityAlreadyExists" => Kind::AlreadyExists,
         "DeleteConflict" => Kind::DeleteConflict,
-        "ValidationError" | "InvalidInput" | "InvalidParameterValue" | "InvalidParameter" => Kind::Invalid,
         "MalformedPolicyDocument" if message.contains("Invalid principal") => Kind::PrincipalNotFound,
-        "MalformedPolicyDocument" => Kind::Invalid,
+        "MalformedPolicyDocument"
+        | "ValidationError"
+        | "InvalidInput"
+        | "InvalidParameterValue"
+        | "InvalidParameter" => Kind::Invalid,
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => Kind::Denied,
         "InvalidClientTokenId"
         | "SignatureDoesNotMatch"

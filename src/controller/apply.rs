@@ -3,7 +3,7 @@
 use super::carry::{Carried, carry_out};
 use super::context::Context;
 use super::failure::Failure;
-use super::roles::{Outcome, Setback, class_ref, interval};
+use super::roles::{Outcome, Setback, Stepped, class_ref, interval};
 use super::status::{Verdict, find, show_plan, show_whole_plan};
 use super::subject::Subject;
 use crate::api::iamrole::{Adoption, Cause, Mode, Origin, PolicyRef, RoleRef};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// IAM is eventually consistent: for so long after our own write a read may show the past.
 pub const SETTLE: Duration = Duration::from_secs(30);
 /// A role just created may be missing in reads for so long.
-pub const YOUNG: Duration = Duration::from_secs(60);
+pub const YOUNG: Duration = Duration::from_mins(1);
 /// A role must be missing twice, so far apart, before it is made anew.
 const MISSES_APART: Duration = Duration::from_secs(10);
 /// IAM's default quota of attached managed policies per role.
@@ -49,12 +49,7 @@ enum Decision {
 }
 
 /// Brings AWS to what spec and class say, or reports what would be done.
-pub async fn apply(
-    subject: &mut Subject,
-    ctx: &Context,
-    case: Case<'_>,
-    status: IamRoleStatus,
-) -> Result<Outcome, Setback> {
+pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status: IamRoleStatus) -> Stepped<Outcome> {
     let early = |failure| Setback::early(failure, status.clone());
     let class_name = case.class.metadata.name.clone().unwrap_or_default();
     let (owner, limits) = (subject.owner(ctx), Limits::default());
@@ -79,7 +74,7 @@ pub async fn apply(
     let mut work = Work { ctx, case, desired: &desired, status, changed: false };
     work.status.plan.clear();
     work.status.plan_count = None;
-    work.run(subject).await
+    Box::pin(work.run(subject)).await
 }
 
 /// A settled role that something woke (our own finalizer, a class that says the same) is not read before
@@ -140,7 +135,7 @@ async fn observe_only(
     case: Case<'_>,
     desired: &Desired,
     mut status: IamRoleStatus,
-) -> Result<Outcome, Setback> {
+) -> Stepped<Outcome> {
     status.class = Some(class_ref(case.class));
     let record = Record::from_status(&status);
     let state = case.account.observe(&desired.name, &policies(desired, &record)).await;
@@ -172,16 +167,14 @@ fn would_do(desired: &Desired, state: RoleState, record: &Record) -> Result<Plan
     let Some(mut observed) = state.role else {
         return if desired.adoption == Adoption::Required { Err(missing(desired)) } else { Ok(plan::create(desired)) };
     };
-    match judge(desired, &observed)? {
-        Ownership::Ours(_) => Ok(plan::update(desired, &observed, record, ATTACHMENTS, false)),
-        _ => {
-            let mut plan = plan::adopt(desired);
-            observed.tags.extend(desired.owner.tags(Origin::Adopted));
-            let rest = plan::update(desired, &observed, record, ATTACHMENTS, false);
-            plan.steps.extend(rest.steps);
-            Ok(Plan { refused: rest.refused, unlisted: rest.unlisted, ..plan })
-        }
+    if judge(desired, &observed)?.is_ours() {
+        return Ok(plan::update(desired, &observed, record, ATTACHMENTS, false));
     }
+    let mut plan = plan::adopt(desired);
+    observed.tags.extend(desired.owner.tags(Origin::Adopted));
+    let rest = plan::update(desired, &observed, record, ATTACHMENTS, false);
+    plan.steps.extend(rest.steps);
+    Ok(Plan { refused: rest.refused, unlisted: rest.unlisted, ..plan })
 }
 
 /// Whose the role is; a failure where the spec gives no leave to touch it.
@@ -255,14 +248,14 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn early(&self, failure: Failure) -> Setback {
-        Setback { failure, status: self.status.clone(), pending: self.changed }
+    fn early(&self, failure: Failure) -> Box<Setback> {
+        Box::new(Setback { failure, status: self.status.clone(), pending: self.changed })
     }
 
-    async fn run(&mut self, subject: &mut Subject) -> Result<Outcome, Setback> {
+    async fn run(&mut self, subject: &mut Subject) -> Stepped<Outcome> {
         let class_generation = self.case.class.metadata.generation.unwrap_or_default();
         let settled = subject.is_settled(class_generation);
-        let cause = self.cause(subject, settled, class_generation);
+        let cause = cause(subject, settled, class_generation);
         self.status.class = Some(class_ref(self.case.class));
         for round in 0..ROUNDS {
             let decision = self.decide(subject, round > 0).await?;
@@ -271,7 +264,7 @@ impl Work<'_> {
                 Decision::Adopt(plan, observed) => (plan, Some(observed), true),
             };
             if settled && !plan.steps.is_empty() && subject.requested().is_none() && self.too_early(subject) {
-                return Ok(self.look_again_later(subject));
+                return Ok(look_again_later(subject));
             }
             self.intend(subject, &plan, observed.as_deref(), adopting).await?;
             let mut record = Record::from_status(&self.status);
@@ -293,20 +286,8 @@ impl Work<'_> {
         )))
     }
 
-    fn cause(&self, subject: &Subject, settled: bool, class_generation: i64) -> Cause {
-        let same_generation = subject.status.observed_generation == Some(subject.generation);
-        let before = subject.status.class.as_ref().map(|class| class.observed_generation);
-        if settled {
-            Cause::Drift
-        } else if same_generation && before.is_some_and(|before| before != class_generation) {
-            Cause::Class
-        } else {
-            Cause::Spec
-        }
-    }
-
     /// Reads what must be read and plans. A role that never was is created without a read.
-    async fn decide(&self, subject: &Subject, look: bool) -> Result<Decision, Setback> {
+    async fn decide(&self, subject: &Subject, look: bool) -> Stepped<Decision> {
         let record = Record::from_status(&self.status);
         let fresh = !record.role_exists() && self.desired.adoption != Adoption::Required;
         if fresh && !look {
@@ -331,7 +312,7 @@ impl Work<'_> {
     }
 
     /// The role is not there: wait, look twice, or go on to create it.
-    fn absent(&self, subject: &Subject, record: &Record) -> Result<(), Setback> {
+    fn absent(&self, subject: &Subject, record: &Record) -> Stepped<()> {
         if self.desired.adoption == Adoption::Required && !record.role_exists() {
             return Err(self.early(missing(self.desired)));
         }
@@ -356,10 +337,6 @@ impl Work<'_> {
             || now.saturating_duration_since(self.ctx.started) < SETTLE
     }
 
-    fn look_again_later(&self, subject: &Subject) -> Outcome {
-        Outcome { status: subject.status.clone(), verdict: None, again: Some(SETTLE), handled: false }
-    }
-
     /// Writes down what is about to be made, before it is made.
     async fn intend(
         &mut self,
@@ -367,7 +344,7 @@ impl Work<'_> {
         plan: &Plan,
         observed: Option<&Observed>,
         adopting: bool,
-    ) -> Result<(), Setback> {
+    ) -> Stepped<()> {
         if plan.steps.is_empty() {
             return Ok(());
         }
@@ -411,7 +388,7 @@ impl Work<'_> {
         self.status.last_changes = changes;
     }
 
-    fn adopted(&self, subject: &Subject, carried: &Carried) -> Result<Outcome, Setback> {
+    fn adopted(&self, subject: &Subject, carried: &Carried) -> Stepped<Outcome> {
         let _ = subject;
         match Failure::merged(&carried.failures) {
             Some(failure) => Err(self.early(failure)),
@@ -429,7 +406,7 @@ impl Work<'_> {
         plan: &Plan,
         observed: Option<&Observed>,
         carried: &Carried,
-    ) -> Result<Outcome, Setback> {
+    ) -> Stepped<Outcome> {
         self.status.unlisted.clone_from(&plan.unlisted);
         let mut failures = carried.failures.clone();
         if !plan.refused.is_empty() {
@@ -438,7 +415,7 @@ impl Work<'_> {
         if let Some(failure) = Failure::merged(&failures) {
             let left = plan.steps.iter().enumerate().filter(|(i, _)| carried.left.contains(i)).map(|(_, step)| step);
             show_plan(&mut self.status, &self.desired.name, left);
-            return Err(Setback { failure, status: self.status.clone(), pending: true });
+            return Err(Setback::pending(failure, self.status.clone()));
         }
         self.settle_record(observed);
         let arn = self.status.role.as_ref().and_then(|role| role.arn.clone()).unwrap_or_default();
@@ -486,6 +463,22 @@ impl Work<'_> {
         record.own = own.collect();
         record.into_status(&mut self.status);
     }
+}
+
+fn cause(subject: &Subject, settled: bool, class_generation: i64) -> Cause {
+    let same_generation = subject.status.observed_generation == Some(subject.generation);
+    let before = subject.status.class.as_ref().map(|class| class.observed_generation);
+    if settled {
+        Cause::Drift
+    } else if same_generation && before.is_some_and(|before| before != class_generation) {
+        Cause::Class
+    } else {
+        Cause::Spec
+    }
+}
+
+fn look_again_later(subject: &Subject) -> Outcome {
+    Outcome { status: subject.status.clone(), verdict: None, again: Some(SETTLE), handled: false }
 }
 
 fn role_ref(desired: &Desired, observed: Option<&Observed>, before: Option<&RoleRef>, origin: Origin) -> RoleRef {

@@ -4,6 +4,7 @@
 use crate::api::Reason;
 use crate::aws::{AwsError, Kind};
 use crate::role::Problem;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 /// How a failure is retried and reported.
@@ -81,7 +82,8 @@ fn join(messages: &[&str]) -> String {
     const SHOWN: usize = 10;
     let mut text = messages.iter().take(SHOWN).copied().collect::<Vec<_>>().join("; ");
     if messages.len() > SHOWN {
-        text.push_str(&format!("; and {} more", messages.len() - SHOWN));
+        // Writing to a String can't fail.
+        let _ = write!(text, "; and {} more", messages.len() - SHOWN);
     }
     text
 }

@@ -154,7 +154,7 @@ mod tests {
         let first = entry.fail(&slow, 1, false, start);
         assert!(!first.stalled);
         for _ in 0..10 {
-            let sentence = entry.fail(&slow, 1, false, start + Duration::from_secs(60));
+            let sentence = entry.fail(&slow, 1, false, start + Duration::from_mins(1));
             assert!(!sentence.stalled && sentence.delay <= Duration::from_secs(61), "wakes when it gets stalled");
         }
         let later = start + STALLED_AFTER;
@@ -167,7 +167,7 @@ mod tests {
     fn what_passes_is_never_stalled_and_what_needs_a_change_is_at_once() {
         let (mut entry, start) = (Entry::default(), Instant::now());
         entry.fail(&failure(Retry::Passing), 1, false, start);
-        let hours_later = start + Duration::from_secs(7200);
+        let hours_later = start + Duration::from_hours(2);
         assert!(!entry.fail(&failure(Retry::Passing), 1, true, hours_later).stalled);
         assert!(entry.fail(&failure(Retry::OnChange), 1, false, start).stalled);
         let wait = failure(Retry::Wait(Duration::from_secs(7)));

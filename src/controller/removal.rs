@@ -10,7 +10,7 @@ use super::carry::report_on;
 use super::context::Context;
 use super::events::Tone;
 use super::failure::Failure;
-use super::roles::{Outcome, Setback, wake_waiting};
+use super::roles::{Outcome, Setback, Stepped, wake_waiting};
 use super::status::{Tri, Verdict, show_plan};
 use super::subject::Subject;
 use crate::api::iamrole::{Cause, DeletionPolicy, Mode, WhenUnlisted};
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 const WAY_OUT: &str = "To let the object go and leave the role in AWS, set spec.deletionPolicy: Retain (it works while it is being deleted)";
 
 /// Removes the role, or lets the object go without it.
-pub async fn remove(subject: &mut Subject, ctx: &Arc<Context>) -> Result<Outcome, Setback> {
+pub async fn remove(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> {
     if !subject.has_finalizer() {
         wake_waiting(subject, ctx);
         return Ok(outcome(subject.status.clone(), None));
@@ -50,8 +50,7 @@ pub async fn remove(subject: &mut Subject, ctx: &Arc<Context>) -> Result<Outcome
         return Ok(outcome(subject.status.clone(), Some(Verdict::rest(Tri::Unknown, Reason::Suspended, message))));
     }
     let status = subject.status.clone();
-    let (class, account) =
-        reach(subject, ctx, class).map_err(|failure| Setback { failure, status: status.clone(), pending: true })?;
+    let (class, account) = reach(subject, ctx, class).map_err(|failure| Setback::pending(failure, status.clone()))?;
     let removal = Removal { ctx, class: &class, account: &account, settings: &settings, owner: subject.owner(ctx) };
     removal.run(subject).await
 }
@@ -117,9 +116,9 @@ const fn outcome(status: IamRoleStatus, verdict: Option<Verdict>) -> Outcome {
     Outcome { status, verdict, again: None, handled: false }
 }
 
-async fn release(subject: &mut Subject, ctx: &Context, reason: Reason, note: &str) -> Result<Outcome, Setback> {
+async fn release(subject: &mut Subject, ctx: &Context, reason: Reason, note: &str) -> Stepped<Outcome> {
     let status = subject.status.clone();
-    subject.release(ctx).await.map_err(|failure| Setback { failure, status: status.clone(), pending: true })?;
+    subject.release(ctx).await.map_err(|failure| Setback::pending(failure, status.clone()))?;
     tracing::info!(reason = reason.as_str(), note, "released");
     ctx.events.publish(&subject.reference(), Tone::Normal, reason, "Delete", note).await;
     wake_waiting(subject, ctx);
@@ -135,14 +134,14 @@ struct Removal<'a> {
 }
 
 impl Removal<'_> {
-    async fn run(&self, subject: &mut Subject) -> Result<Outcome, Setback> {
+    async fn run(&self, subject: &mut Subject) -> Stepped<Outcome> {
         let mut status = subject.status.clone();
         let record = Record::from_status(&status);
         let name = self.name(subject, &record);
         let Some(name) = name else {
             return release(subject, self.ctx, Reason::Deleted, "Nothing was ever made in AWS").await;
         };
-        let failed = |failure: Failure| Setback { failure, status: status.clone(), pending: true };
+        let failed = |failure: Failure| Setback::pending(failure, status.clone());
         let arns: BTreeSet<String> = record.own.iter().map(|policy| policy.arn.clone()).collect();
         let state = self.account.observe(&name, &arns).await.map_err(|error| failed(error.into()))?;
         if state.role.is_none() && self.may_be_late(subject, &record) {
@@ -179,7 +178,7 @@ impl Removal<'_> {
                 Err(error) => {
                     let failure = self.blocked(&name, &step.action, error).await;
                     show_plan(&mut status, &name, deletion.plan.steps.iter().skip(i));
-                    return Err(Setback { failure, status, pending: true });
+                    return Err(Setback::pending(failure, status));
                 }
             }
         }
@@ -247,14 +246,12 @@ impl Removal<'_> {
         if error.kind != Kind::DeleteConflict {
             return error.into();
         }
-        let (what, users) = match action {
-            Action::DeletePolicy(arn) => (format!("policy {arn}"), self.account.users_of(arn).await),
-            _ => {
-                let profiles = self.account.profiles_of(name).await;
-                let named =
-                    profiles.map(|names| names.into_iter().map(|name| format!("instance profile {name}")).collect());
-                (format!("role {name}"), named)
-            }
+        let (what, users) = if let Action::DeletePolicy(arn) = action {
+            (format!("policy {arn}"), self.account.users_of(arn).await)
+        } else {
+            let profiles = self.account.profiles_of(name).await;
+            let named = |names: Vec<String>| names.into_iter().map(|name| format!("instance profile {name}")).collect();
+            (format!("role {name}"), profiles.map(named))
         };
         let users: Vec<String> = users.unwrap_or_default();
         let by = if users.is_empty() { error.message } else { format!("still used by {}", users.join(", ")) };

@@ -107,7 +107,7 @@ mod tests {
     fn the_default_class_is_the_one_that_selects_the_namespace() {
         let (mine, other) = (class("mine", true, Some(("team", "a"))), class("other", true, Some(("team", "b"))));
         assert_eq!(ask(&[mine.clone(), other.clone()], None, None), Ok(Some("mine".into())));
-        assert!(ask(&[other.clone()], None, None).unwrap_err().contains("no default IamRoleClass selects"));
+        assert!(ask(std::slice::from_ref(&other), None, None).unwrap_err().contains("no default IamRoleClass selects"));
         let everyone = class("everyone", true, None);
         let message = ask(&[mine.clone(), everyone], None, None).unwrap_err();
         assert!(message.contains("everyone, mine"), "{message}");
@@ -117,7 +117,11 @@ mod tests {
     #[test]
     fn a_named_class_must_exist_select_the_namespace_and_be_ours() {
         let other = class("other", false, Some(("team", "b")));
-        assert!(ask(&[other.clone()], Some("other"), None).unwrap_err().contains("does not select namespace shop"));
+        assert!(
+            ask(std::slice::from_ref(&other), Some("other"), None)
+                .unwrap_err()
+                .contains("does not select namespace shop")
+        );
         assert!(ask(&[other], Some("nope"), None).unwrap_err().contains("there is no IamRoleClass nope"));
         let mut elsewhere = class("elsewhere", false, None);
         elsewhere.spec.controller = Some("another.example/operator".into());

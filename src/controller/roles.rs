@@ -42,6 +42,9 @@ pub struct Outcome {
     pub handled: bool,
 }
 
+/// The result of a step that may end the reconciliation.
+pub type Stepped<T> = Result<T, Box<Setback>>;
+
 /// A failed reconciliation, with what status should say beyond the conditions.
 pub struct Setback {
     /// Why.
@@ -55,8 +58,14 @@ pub struct Setback {
 impl Setback {
     /// A failure before it was known whether there is anything to do.
     #[must_use]
-    pub fn early(failure: Failure, status: IamRoleStatus) -> Self {
-        Self { failure, status, pending: false }
+    pub fn early(failure: Failure, status: IamRoleStatus) -> Box<Self> {
+        Box::new(Self { failure, status, pending: false })
+    }
+
+    /// A failure with something left to do.
+    #[must_use]
+    pub fn pending(failure: Failure, status: IamRoleStatus) -> Box<Self> {
+        Box::new(Self { failure, status, pending: true })
     }
 
     /// A role that is as wanted, as last seen, stays so while AWS or its class can't be asked.
@@ -79,12 +88,11 @@ pub async fn reconcile(object: Arc<RawRole>, ctx: Arc<Context>) -> Result<Action
         resource_version = object.metadata.resource_version,
     );
     let work = work(&object, &ctx).instrument(span.clone());
-    let (action, result) = match tokio::time::timeout(TIME_LIMIT, work).await {
-        Ok(done) => done,
-        Err(_) => {
-            span.in_scope(|| tracing::warn!("gave up after {TIME_LIMIT:?}; trying again"));
-            (Action::requeue(jitter(Duration::from_mins(1))), "error")
-        }
+    let (action, result) = if let Ok(done) = tokio::time::timeout(TIME_LIMIT, work).await {
+        done
+    } else {
+        span.in_scope(|| tracing::warn!("gave up after {TIME_LIMIT:?}; trying again"));
+        (Action::requeue(jitter(Duration::from_mins(1))), "error")
     };
     ctx.metrics.reconciled("iamrole", result, started.elapsed());
     Ok(action)
@@ -103,7 +111,7 @@ async fn work(object: &Arc<RawRole>, ctx: &Arc<Context>) -> (Action, &'static st
         if subject.is_deleted() { removal::remove(&mut subject, ctx).await } else { advance(&mut subject, ctx).await };
     match result {
         Ok(outcome) => conclude(&mut subject, ctx, outcome).await,
-        Err(setback) => fail(&mut subject, ctx, setback).await,
+        Err(setback) => fail(&mut subject, ctx, *setback).await,
     }
 }
 
@@ -120,7 +128,7 @@ async fn newest(object: &Arc<RawRole>, ctx: &Context) -> Result<Option<RawRole>,
 }
 
 /// Everything a live object goes through before AWS is touched.
-async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Result<Outcome, Setback> {
+async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> {
     let keep = |failure: Failure, subject: &Subject| Setback::early(failure, subject.status.clone());
     let spec = subject.spec.clone().map_err(|failure| keep(failure, subject))?;
     let origin = subject.status.role.as_ref().and_then(|role| role.origin);

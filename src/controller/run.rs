@@ -75,7 +75,7 @@ pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: 
     let (class_store, class_writer) = store::<IamRoleClass>();
     let (namespace_store, namespace_writer) = store_of_namespaces();
     let (wake_class, class_wakes) = unbounded();
-    let (scopes, watched) = scopes(&options.namespaces);
+    let (scopes, to_serve) = role_scopes(&options.namespaces);
     let ctx = Arc::new(Context {
         events: Events::new(client.clone(), &instance()),
         client,
@@ -97,7 +97,7 @@ pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: 
     let namespaces = watch_namespaces(watches.clone(), namespace_writer, ctx.clone(), stop.clone());
     let classes = watch::classes(watches.clone(), class_writer);
     let classes = serve_classes(classes, class_wakes, class_store, ctx.clone(), stop.clone());
-    let concurrency = share(options.concurrency, watched.len());
+    let concurrency = share(options.concurrency, to_serve.len());
     let roles = watched
         .into_iter()
         .map(|watched| serve_roles(watched, watches.clone(), ctx.clone(), concurrency, stop.clone()));
@@ -114,7 +114,7 @@ struct Watched {
     wakes: UnboundedReceiver<ObjectRef<RawRole>>,
 }
 
-fn scopes(namespaces: &[String]) -> (Vec<RoleScope>, Vec<Watched>) {
+fn role_scopes(namespaces: &[String]) -> (Vec<RoleScope>, Vec<Watched>) {
     let all = [None];
     let names: Vec<Option<String>> = namespaces.iter().cloned().map(Some).collect();
     let names = if names.is_empty() { all.to_vec() } else { names };
@@ -240,6 +240,8 @@ async fn announce(ctx: Arc<Context>, health: Arc<Health>, stop: Receiver<bool>) 
     }
 }
 
+/// The controllers' reconcilers never fail.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature is kube's")]
 fn never<K>(_: Arc<K>, error: &Infallible, _: Arc<Context>) -> Action {
     match *error {}
 }

@@ -154,9 +154,10 @@ impl Subject {
     }
 
     async fn set_finalizers(&mut self, ctx: &Context, patch: Value) -> Result<(), Failure> {
-        match finalizer::apply(&ctx.roles_api(&self.namespace), &self.name, patch).await? {
-            Some(written) => self.accept(ctx, written),
-            None => tracing::debug!("the object is gone already"),
+        if let Some(written) = finalizer::apply(&ctx.roles_api(&self.namespace), &self.name, patch).await? {
+            self.accept(ctx, written);
+        } else {
+            tracing::debug!("the object is gone already");
         }
         Ok(())
     }

@@ -51,6 +51,7 @@ pub fn roles(
         .predicate_filter(role_changes, Config::default())
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the signature of a predicate")]
 fn role_changes(role: &RawRole) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     let meta = role.meta();
@@ -75,6 +76,7 @@ pub fn classes(
         .predicate_filter(class_changes, Config::default())
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the signature of a predicate")]
 fn class_changes(class: &IamRoleClass) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     let meta = class.meta();

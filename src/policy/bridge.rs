@@ -3,11 +3,12 @@
 use super::canonical::{self, AccountRef, Canonical, Conditions, Meaning, What, Who};
 use super::document::{Condition, Document, Effect, PrincipalType, Principals, Statement, Terms};
 use super::leaf;
+use super::operator::{Kind, Operator};
 use super::principal::is_unique_id;
 use super::relation::{Rules, implies, what_within, who_within};
 
 /// Comparisons that finding the common statements takes at most.
-const BUDGET: usize = 200_000;
+const BUDGET: usize = 20_000;
 
 /// Actions by which a role is assumed.
 const ASSUME: [&str; 3] = ["sts:AssumeRole", "sts:AssumeRoleWithSAML", "sts:AssumeRoleWithWebIdentity"];
@@ -39,8 +40,11 @@ fn build(old: &Canonical, new: &Document, account: &AccountRef) -> Option<Docume
             statements.push(unnamed(statement.clone()));
             continue;
         }
+        let principals = statement.principal.iter().flat_map(|who| &who.entries);
+        let principals: usize = principals.map(|(_, values)| values.len()).sum();
+        let cost = principals + statement.action.values.len() + statement.condition.len();
         for other in old.of_effect(Effect::Allow) {
-            budget = budget.checked_sub(1)?;
+            budget = budget.checked_sub(cost)?;
             if old.speaks_alike(&target, &meaning) && old.speaks_alike(&target, other) {
                 statements.extend(common(statement, &meaning, other, account));
             }
@@ -81,12 +85,33 @@ fn common(new: &Statement, meaning: &Meaning, old: &Meaning, account: &AccountRe
     let (who, action) = (common_who(new, meaning, old, account)?, common_action(new, meaning, old)?);
     let condition = if implies(&meaning.condition, &old.condition) {
         new.condition.clone()
-    } else if implies(&old.condition, &meaning.condition) {
-        revive_conditions(&old.condition)
     } else {
-        return None;
+        revive_conditions(&both(&meaning.condition, &old.condition)?)
     };
     Some(statement(Effect::Allow, who, action, condition))
+}
+
+/// Conditions that hold only where both given ones do; `None` where that is never or can't be said.
+fn both(one: &Conditions, other: &Conditions) -> Option<Conditions> {
+    let mut both = one.clone();
+    for (place, values) in other {
+        let Some(known) = both.get_mut(place) else {
+            both.insert(place.clone(), values.clone());
+            continue;
+        };
+        match Operator::parse(&place.0) {
+            Some(operator) if operator.negated => known.extend(values.iter().cloned()),
+            Some(operator) if operator.kind != Kind::Null => {
+                known.retain(|value| values.contains(value));
+            }
+            _ if known == values => {}
+            _ => return None,
+        }
+        if known.is_empty() {
+            return None;
+        }
+    }
+    Some(both)
 }
 
 fn common_who(new: &Statement, meaning: &Meaning, old: &Meaning, account: &AccountRef) -> Option<Principals> {

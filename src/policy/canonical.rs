@@ -8,12 +8,12 @@
 //! the account's own partition), `true` is `"true"`, an absent `Version` is `2008-10-17`, an empty `Sid` or
 //! `Condition` is none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
 use super::document::{Effect, Grammar, Statement};
 use super::json::{self, Member, Node, Value};
-use super::leaf;
+use super::leaf::{self, ValueRule};
 use super::principal::is_unique_id;
 use super::print;
 
@@ -203,27 +203,32 @@ fn entry(node: &Node, account: &AccountRef) -> Entry {
 fn known(node: &Node, account: &AccountRef) -> Option<Entry> {
     let (mut sid, mut effect, mut principal, mut action, mut resource) = (String::new(), None, None, None, None);
     let mut condition = Conditions::new();
-    let members = distinct(node)?;
-    let both = |one: &str, other: &str| members.contains_key(one) && members.contains_key(other);
-    if both("Principal", "NotPrincipal") || both("Action", "NotAction") || both("Resource", "NotResource") {
-        return None;
-    }
-    for (key, node) in members {
+    for (key, node) in distinct(node)? {
         let negated = key.starts_with("Not");
-        match key {
-            "Sid" => text(node)?.clone_into(&mut sid),
-            "Effect" => effect = Some(Effect::parse(text(node)?)?),
-            "Principal" | "NotPrincipal" => principal = Some(who(node, negated, account)?),
+        // Of a pair such as `Action` and `NotAction` one may be there.
+        let is_second = match key {
+            "Sid" => {
+                text(node)?.clone_into(&mut sid);
+                false
+            }
+            "Effect" => effect.replace(Effect::parse(text(node)?)?).is_some(),
+            "Principal" | "NotPrincipal" => principal.replace(who(node, negated, account)?).is_some(),
             "Action" | "NotAction" => {
                 let values = set(node, str::to_ascii_lowercase)?;
-                action = Some(What { negated, values });
+                action.replace(What { negated, values }).is_some()
             }
             "Resource" | "NotResource" => {
                 let values = set(node, str::to_owned)?;
-                resource = Some(What { negated, values });
+                resource.replace(What { negated, values }).is_some()
             }
-            "Condition" => condition = conditions(node)?,
+            "Condition" => {
+                condition = conditions(node)?;
+                false
+            }
             _ => return None,
+        };
+        if is_second {
+            return None;
         }
     }
     let meaning = Meaning { effect: effect?, principal, action: action?, resource, condition };
@@ -250,8 +255,9 @@ fn who(node: &Node, negated: bool, account: &AccountRef) -> Option<Who> {
 fn conditions(node: &Node) -> Option<Conditions> {
     let mut conditions = Conditions::new();
     for (operator, node) in distinct(node)? {
+        let rule = ValueRule::of(operator);
         for (key, node) in distinct(node)? {
-            let values = condition_values(operator, node)?;
+            let values = condition_values(rule, node)?;
             let place = (operator.to_owned(), key.to_ascii_lowercase());
             if !values.is_empty() && conditions.insert(place, values).is_some() {
                 // The same key in two spellings: which one counts is not known.
@@ -262,14 +268,14 @@ fn conditions(node: &Node) -> Option<Conditions> {
     Some(conditions)
 }
 
-fn condition_values(operator: &str, node: &Node) -> Option<BTreeSet<String>> {
+fn condition_values(rule: ValueRule, node: &Node) -> Option<BTreeSet<String>> {
     let items = match &node.value {
         Value::List(items) => items.as_slice(),
         Value::Null => &[],
         _ => std::slice::from_ref(node),
     };
     let values = items.iter().map(|item| match &item.value {
-        Value::Text(text) | Value::Number(text) => Some(leaf::condition_value(operator, text)),
+        Value::Text(text) | Value::Number(text) => Some(rule.canonical(text)),
         Value::Bool(flag) => Some(flag.to_string()),
         Value::Null | Value::List(_) | Value::Object(_) => None,
     });
@@ -291,13 +297,15 @@ fn set(node: &Node, normal: impl Fn(&str) -> String) -> Option<BTreeSet<String>>
     }
 }
 
-/// The members of an object; `None` for another value, and where a key is there twice.
-fn distinct(node: &Node) -> Option<BTreeMap<&str, &Node>> {
+/// The members of an object as key and value; `None` for another value, and where a key is there twice.
+fn distinct(node: &Node) -> Option<impl Iterator<Item = (&str, &Node)>> {
     let Value::Object(members) = &node.value else {
         return None;
     };
-    let map: BTreeMap<&str, &Node> = members.iter().map(|member| (member.key.as_str(), &member.node)).collect();
-    (map.len() == members.len()).then_some(map)
+    let mut seen = HashSet::with_capacity(members.len());
+    let distinct = members.iter().all(|member| seen.insert(member.key.as_str()));
+    let pairs = members.iter().map(|member| (member.key.as_str(), &member.node));
+    distinct.then_some(pairs)
 }
 
 /// The text of a value, the keys of objects sorted.

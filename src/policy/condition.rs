@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::document::Condition;
 use super::finding::Path;
 use super::json::{Member, Node, Value};
-use super::operator::{Kind, Operator};
+use super::operator::{Kind, Operator, Unknown};
 use super::parse::{Keys, Reader};
 
 /// Reads `Condition`. An empty object and an operator without keys have no effect and are left out.
@@ -19,7 +19,8 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node) -> Vec
         names.check(reader, path, member);
         let place = path.key(&member.key);
         let Some(operator) = Operator::parse(&member.key) else {
-            reader.findings.add(&place, member.at, Operator::unknown(&member.key));
+            let message = Unknown(&member.key);
+            reader.findings.add(&place, member.at, message);
             continue;
         };
         let Some(keys) = reader.object(&place, &member.node) else {

@@ -52,7 +52,7 @@ impl fmt::Display for Path<'_> {
                 if plain && !key.is_empty() {
                     write!(f, "{parent}.{key}")
                 } else {
-                    write!(f, "{parent}[\"{}\"]", clip(key))
+                    write!(f, "{parent}[\"{}\"]", Clipped(key))
                 }
             }
             Path::Index(parent, index) => write!(f, "{parent}[{index}]"),
@@ -60,18 +60,34 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// The text on one line and at most [`QUOTED`] characters of it.
-fn clip(text: &str) -> String {
-    let mut out: String = text.chars().take(QUOTED).flat_map(char::escape_debug).collect();
-    if text.chars().nth(QUOTED).is_some() {
-        out.push('…');
+/// A text on one line, and at most [`QUOTED`] characters of it.
+struct Clipped<'t>(&'t str);
+
+impl fmt::Display for Clipped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars().take(QUOTED) {
+            write!(f, "{}", c.escape_debug())?;
+        }
+        if self.0.chars().nth(QUOTED).is_some() {
+            f.write_str("…")?;
+        }
+        Ok(())
     }
-    out
 }
 
-/// The text in backticks, for a message; shortened, on one line.
-pub(super) fn quote(text: &str) -> String {
-    format!("`{}`", clip(text))
+/// A text in backticks, for a message; shortened, on one line.
+#[derive(Clone, Copy)]
+pub(super) struct Quoted<'t>(&'t str);
+
+/// Quotes a text for a message. Costs nothing until it is written.
+pub(super) fn quote(text: &str) -> Quoted<'_> {
+    Quoted(text)
+}
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", Clipped(self.0))
+    }
 }
 
 /// Collects findings in the order they are met.
@@ -90,7 +106,7 @@ impl<'t> Findings<'t> {
 
     /// Adds a finding; `at` is the byte offset in the source.
     pub(super) fn add(&mut self, path: &Path<'_>, at: Option<usize>, message: impl fmt::Display) {
-        if self.list.len() >= LISTED {
+        if self.is_full() {
             self.more += 1;
             return;
         }
@@ -102,6 +118,11 @@ impl<'t> Findings<'t> {
             _ => message.to_string(),
         };
         self.list.push(Finding { path: path.to_string(), message });
+    }
+
+    /// Whether further findings are only counted.
+    pub(super) fn is_full(&self) -> bool {
+        self.list.len() >= LISTED
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -21,27 +21,29 @@ impl Document {
     /// nobody listed, so it is within `*` only.
     #[must_use]
     pub fn actions_beyond(&self, patterns: &[Pattern]) -> Vec<Grant> {
-        let is_within = |action: &Pattern| patterns.iter().any(|pattern| pattern.covers_ignore_case(action));
-        let all = is_within(&Pattern::new("*"));
+        let patterns: Vec<Action> = patterns.iter().map(|pattern| Action::new(pattern.as_str())).collect();
+        let is_within = |action: &Action| patterns.iter().any(|pattern| pattern.covers(action));
+        let all = is_within(&Action::new("*"));
         self.actions(|action| !is_within(action), |_| !all)
     }
 
-    /// The allowed actions that may include one of `patterns`, which ignore case: `s3:*` and `*Object` do include
+    /// The allowed actions that may include one of `patterns`, which ignore case: `s3:*` and `s3:*Object` do include
     /// some of `s3:Put*`. `NotAction` includes every pattern that is not within one of its own.
     #[must_use]
     pub fn actions_among(&self, patterns: &[Pattern]) -> Vec<Grant> {
-        let is_among = |action: &Pattern| patterns.iter().any(|pattern| pattern.overlaps_ignore_case(action));
-        let leaves_out = |out: &[Pattern], pattern| out.iter().any(|out| out.covers_ignore_case(pattern));
-        let is_among_rest = |out: &[Pattern]| !patterns.iter().all(|pattern| leaves_out(out, pattern));
+        let patterns: Vec<Action> = patterns.iter().map(|pattern| Action::new(pattern.as_str())).collect();
+        let is_among = |action: &Action| patterns.iter().any(|pattern| pattern.overlaps(action));
+        let leaves_out = |out: &[Action], pattern| out.iter().any(|out| out.covers(pattern));
+        let is_among_rest = |out: &[Action]| !patterns.iter().all(|pattern| leaves_out(out, pattern));
         self.actions(is_among, is_among_rest)
     }
 
     /// The allowed actions that `listed` picks, and the `NotAction`s that `negated` picks.
-    fn actions(&self, listed: impl Fn(&Pattern) -> bool, negated: impl Fn(&[Pattern]) -> bool) -> Vec<Grant> {
+    fn actions(&self, listed: impl Fn(&Action) -> bool, negated: impl Fn(&[Action]) -> bool) -> Vec<Grant> {
         let mut grants = Vec::new();
         for statement in self.allowing() {
             let values = &statement.action.values;
-            let patterns: Vec<Pattern> = values.iter().map(|text| Pattern::new(text)).collect();
+            let patterns: Vec<Action> = values.iter().map(|text| Action::new(text)).collect();
             if statement.action.negated {
                 grants.extend(negated(&patterns).then(|| Grant {
                     path: format!("{}.NotAction", statement.path),
@@ -52,7 +54,7 @@ impl Document {
             let picked = patterns.iter().enumerate().filter(|(_, pattern)| listed(pattern));
             grants.extend(picked.map(|(index, pattern)| Grant {
                 path: place(statement, "Action", index, patterns.len()),
-                text: pattern.as_str().to_owned(),
+                text: pattern.whole.as_str().to_owned(),
             }));
         }
         grants
@@ -86,6 +88,42 @@ impl Document {
     fn allowing(&self) -> impl Iterator<Item = &Statement> {
         let statements = self.statements.iter();
         statements.filter(|statement| statement.effect == Effect::Allow)
+    }
+}
+
+/// A pattern of actions. An action has one colon, so a pattern with one is a pattern of services and one of names:
+/// `*:CreateUser` and `s3:Get*` have nothing in common.
+struct Action {
+    whole: Pattern,
+    parts: Option<(Pattern, Pattern)>,
+}
+
+impl Action {
+    fn new(text: &str) -> Self {
+        let parts = if text == "*" { Some(("*", "*")) } else { text.split_once(':') };
+        let parts = parts.filter(|(_, name)| !name.contains(':'));
+        Self {
+            whole: Pattern::new(text),
+            parts: parts.map(|(service, name)| (Pattern::new(service), Pattern::new(name))),
+        }
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        match (&self.parts, &other.parts) {
+            (Some((service, name)), Some((other_service, other_name))) => {
+                service.covers_ignore_case(other_service) && name.covers_ignore_case(other_name)
+            }
+            _ => self.whole.covers_ignore_case(&other.whole),
+        }
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        match (&self.parts, &other.parts) {
+            (Some((service, name)), Some((other_service, other_name))) => {
+                service.overlaps_ignore_case(other_service) && name.overlaps_ignore_case(other_name)
+            }
+            _ => self.whole.overlaps_ignore_case(&other.whole),
+        }
     }
 }
 

@@ -14,13 +14,35 @@ pub(super) fn aws_principal(value: &str, account: &AccountRef) -> String {
     root().unwrap_or_else(|| value.to_owned())
 }
 
-/// The canonical form of a condition's value, which depends on what the operator compares.
-pub(super) fn condition_value(operator: &str, value: &str) -> String {
-    match Operator::parse(operator).map(|operator| operator.kind) {
-        Some(Kind::Bool | Kind::Null) => value.to_ascii_lowercase(),
-        Some(Kind::String) if operator.contains("EqualsIgnoreCase") => value.to_ascii_lowercase(),
-        Some(Kind::Numeric) => decimal(value).unwrap_or_else(|| value.to_owned()),
-        _ => value.to_owned(),
+/// How values of a condition operator are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ValueRule {
+    /// As text.
+    Exact,
+    /// As text, but for the case of ASCII letters.
+    AnyCase,
+    /// As decimal numbers.
+    Decimal,
+}
+
+impl ValueRule {
+    /// The rule of an operator; of an unknown one, the exact text.
+    pub(super) fn of(operator: &str) -> Self {
+        match Operator::parse(operator).map(|operator| operator.kind) {
+            Some(Kind::Bool | Kind::Null) => Self::AnyCase,
+            Some(Kind::String) if operator.contains("EqualsIgnoreCase") => Self::AnyCase,
+            Some(Kind::Numeric) => Self::Decimal,
+            _ => Self::Exact,
+        }
+    }
+
+    /// The canonical form of a value.
+    pub(super) fn canonical(self, value: &str) -> String {
+        match self {
+            Self::Exact => value.to_owned(),
+            Self::AnyCase => value.to_ascii_lowercase(),
+            Self::Decimal => decimal(value).unwrap_or_else(|| value.to_owned()),
+        }
     }
 }
 
@@ -84,7 +106,8 @@ mod tests {
             ("DateEquals", "5.0", "5.0"),
             ("Unheard", "True", "True"),
         ] {
-            assert_eq!(condition_value(operator, value), expected, "{operator}");
+            let rule = ValueRule::of(operator);
+            assert_eq!(rule.canonical(value), expected, "{operator}");
         }
     }
 

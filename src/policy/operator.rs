@@ -1,5 +1,7 @@
 //! Condition operators (IAM user guide, "IAM JSON policy elements: Condition operators").
 
+use std::fmt;
+
 use super::finding::{did_you_mean, quote};
 
 /// What an operator compares, which decides the values it takes and when two of them are equal.
@@ -71,18 +73,23 @@ impl Operator {
         }
         Some(Self { kind: *kind, negated: *negated, holds_without_key: all || if_exists })
     }
+}
 
-    /// What to say about a text that is no operator.
-    pub(super) fn unknown(text: &str) -> String {
-        if text == "NullIfExists" {
-            return "`Null` asks whether the key exists and takes no `IfExists`; write `Null`".to_owned();
+/// What to say about a text that is no operator. Worked out when it is written, since a guess is dear.
+pub(super) struct Unknown<'t>(pub &'t str);
+
+impl fmt::Display for Unknown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == "NullIfExists" {
+            return f.write_str("`Null` asks whether the key exists and takes no `IfExists`; write `Null`");
         }
-        match meant(text) {
-            Some(meant) => format!("unknown condition operator; did you mean `{meant}`?"),
-            None => format!(
+        match meant(self.0) {
+            Some(meant) => write!(f, "unknown condition operator; did you mean `{meant}`?"),
+            None => write!(
+                f,
                 "unknown condition operator {}; operators are `StringEquals`, `ArnLike`, `Bool`, …, with `IfExists` \
                  after or `ForAllValues:`/`ForAnyValue:` before them",
-                quote(text)
+                quote(self.0)
             ),
         }
     }
@@ -141,7 +148,7 @@ mod tests {
             ("", "unknown condition operator ``"),
         ] {
             assert!(Operator::parse(text).is_none());
-            let message = Operator::unknown(text);
+            let message = Unknown(text).to_string();
             assert!(message.contains(hint), "{text}: {message}");
         }
     }

@@ -202,24 +202,27 @@ impl<'k> Keys<'k> {
     /// Adds a finding where a key is unknown, and where it is there twice: JSON readers silently keep one of them, and
     /// the lost one may be the condition.
     pub(super) fn check(&mut self, reader: &mut Reader<'_>, path: &Path<'_>, member: &'k Member) {
-        let mut add = |message: String| {
-            let place = path.key(&member.key);
-            reader.findings.add(&place, member.at, message);
-        };
+        let place = path.key(&member.key);
         if !self.seen.insert(&member.key) {
-            add("the key is there twice; keep one of them".to_owned());
+            let message = "the key is there twice; keep one of them";
+            reader.findings.add(&place, member.at, message);
         }
         if self.known.is_empty() {
             return;
         }
         if let Some(key) = self.known.iter().find(|key| **key == member.key) {
             self.present.insert(key);
+        } else if reader.findings.is_full() {
+            // A guess is dear, and nobody would see it.
+            reader.findings.add(&place, member.at, "unknown key");
         } else if let Some(meant) = did_you_mean(&member.key, self.known.iter().copied()) {
             self.present.insert(meant);
-            add(format!("unknown key; did you mean `{meant}`?"));
+            let message = format!("unknown key; did you mean `{meant}`?");
+            reader.findings.add(&place, member.at, message);
         } else {
             let known: Vec<String> = self.known.iter().map(|key| format!("`{key}`")).collect();
-            add(format!("unknown key; known here are {}", known.join(", ")));
+            let message = format!("unknown key; known here are {}", known.join(", "));
+            reader.findings.add(&place, member.at, message);
         }
     }
 }

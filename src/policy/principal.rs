@@ -2,7 +2,7 @@
 
 use super::arn::Arn;
 use super::document::{PrincipalType, Principals};
-use super::finding::{Path, quote};
+use super::finding::{Path, Quoted, quote};
 use super::json::{Node, Value};
 use super::parse::{Keys, Reader};
 
@@ -89,9 +89,9 @@ fn check(kind: PrincipalType, text: &str) -> Option<String> {
         ));
     }
     match kind {
-        PrincipalType::Aws => check_aws(text, &quoted),
-        PrincipalType::Service => check_service(text, &quoted),
-        PrincipalType::Federated => check_federated(text, &quoted),
+        PrincipalType::Aws => check_aws(text, quoted),
+        PrincipalType::Service => check_service(text, quoted),
+        PrincipalType::Federated => check_federated(text, quoted),
         PrincipalType::CanonicalUser => {
             let known = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric());
             (!known).then(|| format!("{quoted} is no canonical user id"))
@@ -99,14 +99,13 @@ fn check(kind: PrincipalType, text: &str) -> Option<String> {
     }
 }
 
-fn check_aws(text: &str, quoted: &str) -> Option<String> {
+fn check_aws(text: &str, quoted: Quoted<'_>) -> Option<String> {
+    if Arn::is_account_id(text) || is_unique_id(text) {
+        return None;
+    }
     if text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() {
         let digits = text.len();
-        let message = format!("{quoted}: an account id has 12 digits, this has {digits}; keep leading zeros");
-        return (digits != 12).then_some(message);
-    }
-    if is_unique_id(text) {
-        return None;
+        return Some(format!("{quoted}: an account id has 12 digits, this has {digits}; keep leading zeros"));
     }
     if !text.starts_with("arn:") {
         let hint = if text.ends_with(".amazonaws.com") { "; a service goes under `Service`" } else { "" };
@@ -148,7 +147,7 @@ fn host_name(text: &str) -> bool {
     text.contains('.') && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
-fn check_service(text: &str, quoted: &str) -> Option<String> {
+fn check_service(text: &str, quoted: Quoted<'_>) -> Option<String> {
     let hint = if text.starts_with("arn:") || Arn::is_account_id(text) {
         "; accounts, roles and users go under `AWS`"
     } else {
@@ -157,7 +156,7 @@ fn check_service(text: &str, quoted: &str) -> Option<String> {
     (!host_name(text)).then(|| format!("{quoted} is no service principal; write one such as `ec2.amazonaws.com`{hint}"))
 }
 
-fn check_federated(text: &str, quoted: &str) -> Option<String> {
+fn check_federated(text: &str, quoted: Quoted<'_>) -> Option<String> {
     if !text.starts_with("arn:") {
         return (!host_name(text)).then(|| {
             format!(

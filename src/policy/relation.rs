@@ -44,9 +44,14 @@ pub fn relation(old: &Canonical, new: &Canonical) -> Relation {
         let mut rules = small.of_effect(effect);
         rules.all(|rule| big.cover(rule, small, &mut budget))
     };
-    if all_within(&new, &old, Effect::Allow) && all_within(&old, &new, Effect::Deny) {
+    // Where nothing is allowed, denials say nothing.
+    let mut narrows = |old: &Rules<'_>, new: &Rules<'_>| {
+        new.of_effect(Effect::Allow).next().is_none()
+            || (all_within(new, old, Effect::Allow) && all_within(old, new, Effect::Deny))
+    };
+    if narrows(&old, &new) {
         Relation::Narrows
-    } else if all_within(&old, &new, Effect::Allow) && all_within(&new, &old, Effect::Deny) {
+    } else if narrows(&new, &old) {
         Relation::Widens
     } else {
         Relation::Alters
