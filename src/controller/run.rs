@@ -98,7 +98,7 @@ pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: 
     let classes = watch::classes(watches.clone(), class_writer);
     let classes = serve_classes(classes, class_wakes, class_store, ctx.clone(), stop.clone());
     let concurrency = share(options.concurrency, to_serve.len());
-    let roles = watched
+    let roles = to_serve
         .into_iter()
         .map(|watched| serve_roles(watched, watches.clone(), ctx.clone(), concurrency, stop.clone()));
     let announce = announce(ctx.clone(), health, stop.clone());
