@@ -1,13 +1,26 @@
-.PHONY: up down demo rig-build
+.DEFAULT_GOAL := help
+.PHONY: help demo test up down crds image rig-build
 
-up: ## start the rig: Kubernetes, moto and the operator, on loopback
+help: ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: ## Kubernetes, emulated AWS and the operator come up; the examples are applied and shown from AWS's side
+	tests/rig/demo
+
+test: ## everything: format, lints, tests, also on a real API server
+	tests/all
+
+up: ## start the rig: Kubernetes, emulated AWS and the operator, on loopback
 	tests/rig/rig up
 
 down: ## end the rig
 	tests/rig/rig down
 
-demo: ## the rig up, the examples applied, the roles shown from AWS's side
-	tests/rig/demo
+crds: ## write the CRDs from the types to where they are shipped
+	cargo run --quiet -- crds --out crds --out charts/iamrole-operator/crds --out charts/iamrole-operator-crds/files
 
-rig-build: ## make the rig's binaries only
+image: ## build the container image and run what is in it
+	hack/image
+
+rig-build: ## only make the rig's binaries
 	tests/rig/rig build
