@@ -8,10 +8,11 @@ use super::status::{Verdict, find, show_plan, show_whole_plan};
 use super::subject::Subject;
 use crate::api::iamrole::{Adoption, Cause, Mode, Origin, PolicyRef, RoleRef};
 use crate::api::{ConditionType, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
-use crate::aws::{Account, AwsError, RoleState};
+use crate::aws::{Account, AwsError, Kind, RoleState};
 use crate::policy::Limits;
 use crate::role::desired::{Facts, desired};
 use crate::role::{Desired, Observed, Ownership, Plan, Record, Settings, plan};
+use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,7 +65,7 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
     same_identity(subject, &desired).map_err(early)?;
     claim(subject, ctx, &desired).map_err(early)?;
     if case.settings.mode != Mode::Enforce {
-        return observe_only(subject, case, &desired, status).await;
+        return observe_only(subject, ctx, case, &desired, status).await;
     }
     subject.add_finalizer(ctx).await.map_err(early)?;
     hold_class(ctx, case.class).await.map_err(early)?;
@@ -125,6 +126,18 @@ fn claim(subject: &Subject, ctx: &Context, desired: &Desired) -> Result<(), Fail
     })
 }
 
+/// A failed call. Without credentials it is the class that is not ready: it is looked at at once, and its
+/// condition tells why.
+pub fn of_aws(ctx: &Context, class: &IamRoleClass, error: AwsError) -> Failure {
+    if error.kind != Kind::NoCredentials {
+        return error.into();
+    }
+    let name = class.metadata.name.as_deref().unwrap_or_default();
+    // The receiver lives as long as the controller.
+    let _ = ctx.wake_class.unbounded_send(ObjectRef::new(name));
+    Failure::soon(Reason::ClassNotReady, format!("IamRoleClass {name} is not ready: {error}"))
+}
+
 /// A class in use must not vanish: its roles could then not be deleted.
 async fn hold_class(ctx: &Context, class: &IamRoleClass) -> Result<(), Failure> {
     super::classes::add_finalizer(ctx, class).await.map_err(Failure::from)
@@ -132,6 +145,7 @@ async fn hold_class(ctx: &Context, class: &IamRoleClass) -> Result<(), Failure> 
 
 async fn observe_only(
     subject: &Subject,
+    ctx: &Context,
     case: Case<'_>,
     desired: &Desired,
     mut status: IamRoleStatus,
@@ -139,7 +153,7 @@ async fn observe_only(
     status.class = Some(class_ref(case.class));
     let record = Record::from_status(&status);
     let state = case.account.observe(&desired.name, &policies(desired, &record)).await;
-    let state = state.map_err(|error| Setback::early(error.into(), status.clone()))?;
+    let state = state.map_err(|error| Setback::early(of_aws(ctx, case.class, error), status.clone()))?;
     let exists = state.role.is_some();
     let plan = would_do(desired, state, &record).map_err(|failure| Setback::early(failure, status.clone()))?;
     show_whole_plan(&mut status, &desired.name, &plan);
@@ -255,7 +269,8 @@ impl Work<'_> {
     async fn run(&mut self, subject: &mut Subject) -> Stepped<Outcome> {
         let class_generation = self.case.class.metadata.generation.unwrap_or_default();
         let settled = subject.is_settled(class_generation);
-        let cause = cause(subject, settled, class_generation);
+        let cause = cause(self.ctx, subject, settled, class_generation);
+        self.adoption_settles(subject)?;
         self.status.class = Some(class_ref(self.case.class));
         for round in 0..ROUNDS {
             let decision = self.decide(subject, round > 0).await?;
@@ -268,8 +283,7 @@ impl Work<'_> {
             }
             self.intend(subject, &plan, observed.as_deref(), adopting).await?;
             let mut record = Record::from_status(&self.status);
-            let carried =
-                carry_out(self.ctx, subject, self.case.account, self.desired, &plan, &mut record, cause).await;
+            let carried = carry_out(self.ctx, subject, self.case, self.desired, &plan, &mut record, cause).await;
             self.changed |= !carried.changes.is_empty();
             self.remember(record, &carried);
             if carried.already_exists {
@@ -295,7 +309,7 @@ impl Work<'_> {
         }
         let account = self.case.account;
         let state = account.observe(&self.desired.name, &policies(self.desired, &record)).await;
-        let state = state.map_err(|error: AwsError| self.early(error.into()))?;
+        let state = state.map_err(|error| self.early(of_aws(self.ctx, self.case.class, error)))?;
         let Some(observed) = state.role else {
             self.absent(subject, &record)?;
             return Ok(Decision::Do(plan::create(self.desired), None));
@@ -389,14 +403,22 @@ impl Work<'_> {
     }
 
     fn adopted(&self, subject: &Subject, carried: &Carried) -> Stepped<Outcome> {
-        let _ = subject;
-        match Failure::merged(&carried.failures) {
-            Some(failure) => Err(self.early(failure)),
-            None => Err(self.early(Failure::wait(
-                SETTLE,
-                format!("role {} is adopted; its tags settle before the rest is done", self.desired.name),
-            ))),
+        if let Some(failure) = Failure::merged(&carried.failures) {
+            return Err(self.early(failure));
         }
+        self.ctx.memory.with(&subject.uid, |entry| entry.adopted = Some(Instant::now()));
+        Err(self.early(self.settling(SETTLE)))
+    }
+
+    /// The second pass of an adoption reads what the first one wrote, and must not read the past.
+    fn adoption_settles(&self, subject: &Subject) -> Stepped<()> {
+        let adopted = self.ctx.memory.with(&subject.uid, |entry| entry.adopted);
+        let left = adopted.map(|at| SETTLE.saturating_sub(at.elapsed())).unwrap_or_default();
+        if left.is_zero() { Ok(()) } else { Err(self.early(self.settling(left))) }
+    }
+
+    fn settling(&self, left: Duration) -> Failure {
+        Failure::wait(left, format!("role {} is adopted; its tags settle before the rest is done", self.desired.name))
     }
 
     /// Success, or everything that went wrong in one failure.
@@ -410,7 +432,7 @@ impl Work<'_> {
         self.status.unlisted.clone_from(&plan.unlisted);
         let mut failures = carried.failures.clone();
         if !plan.refused.is_empty() {
-            failures.push(Failure::slow(plan.refused[0].reason, Failure::problems(&plan.refused).message));
+            failures.push(Failure::problems(&plan.refused));
         }
         if let Some(failure) = Failure::merged(&failures) {
             let left = plan.steps.iter().enumerate().filter(|(i, _)| carried.left.contains(i)).map(|(_, step)| step);
@@ -426,7 +448,11 @@ impl Work<'_> {
             tracing::info!(arn, "applied");
         }
         let again = interval(self.case.class);
-        self.ctx.memory.with(&subject.uid, |entry| entry.next_check = Some(Instant::now() + again));
+        let class_generation = self.case.class.metadata.generation.unwrap_or_default();
+        self.ctx.memory.with(&subject.uid, |entry| {
+            entry.next_check = Some(Instant::now() + again);
+            entry.applied = Some((subject.generation, class_generation));
+        });
         let again = Some(again);
         let handled = subject.requested().is_some();
         Ok(Outcome { status: self.status.clone(), verdict: Some(verdict), again, handled })
@@ -465,10 +491,11 @@ impl Work<'_> {
     }
 }
 
-fn cause(subject: &Subject, settled: bool, class_generation: i64) -> Cause {
+fn cause(ctx: &Context, subject: &Subject, settled: bool, class_generation: i64) -> Cause {
+    let applied = ctx.memory.with(&subject.uid, |entry| entry.applied);
     let same_generation = subject.status.observed_generation == Some(subject.generation);
     let before = subject.status.class.as_ref().map(|class| class.observed_generation);
-    if settled {
+    if settled || applied == Some((subject.generation, class_generation)) {
         Cause::Drift
     } else if same_generation && before.is_some_and(|before| before != class_generation) {
         Cause::Class

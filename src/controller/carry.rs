@@ -1,15 +1,18 @@
 //! Carries a plan out: a loop over its steps that keeps the record and says what was done.
 
+use super::apply::{Case, of_aws};
 use super::context::Context;
 use super::events::Tone;
 use super::failure::{Failure, Retry};
 use super::subject::Subject;
-use crate::api::Reason;
 use crate::api::iamrole::{Cause, Change, Origin, PolicyRef, RoleRef};
-use crate::aws::{Account, Done, Kind};
+use crate::api::{IamRoleClass, Reason};
+use crate::aws::{AwsError, Done, Kind};
 use crate::role::{Action, Desired, Phase, Plan, Record, Step};
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+const SHORT: Duration = Duration::from_secs(1);
 
 /// What came of a plan.
 #[derive(Debug, Default)]
@@ -28,7 +31,7 @@ pub struct Carried {
 pub async fn carry_out(
     ctx: &Context,
     subject: &Subject,
-    account: &Account,
+    case: Case<'_>,
     desired: &Desired,
     plan: &Plan,
     record: &mut Record,
@@ -47,8 +50,14 @@ pub async fn carry_out(
             carried.left.insert(i);
             continue;
         }
+        if ctx.is_stopping() {
+            // A stop must fit into the grace period: what was done is written down, the rest comes later.
+            carried.left.extend(i..plan.steps.len());
+            carried.failures.push(Failure::wait(SHORT, "the operator is stopping; the rest follows after its restart"));
+            return carried;
+        }
         note_attempt(ctx, subject, step);
-        match account.execute(&desired.name, &step.action).await {
+        match case.account.execute(&desired.name, &step.action).await {
             Ok(done) => {
                 enter(record, desired, &step.action, done);
                 carried.changes.push(report(ctx, subject, desired, &step.action, cause).await);
@@ -61,7 +70,7 @@ pub async fn carry_out(
                 carried.left.insert(i);
                 failed.push((step.phase, step.action.target(&desired.name)));
                 let hopeless = matches!(error.kind, Kind::NoCredentials | Kind::Transient | Kind::Busy);
-                carried.failures.push(of_step(error, &step.action));
+                carried.failures.push(of_step(ctx, case.class, error, &step.action));
                 if hopeless {
                     carried.left.extend(i + 1..plan.steps.len());
                     return carried;
@@ -73,9 +82,9 @@ pub async fn carry_out(
 }
 
 /// A failure of a step. A role of ours that AWS does not know yet is waited for.
-fn of_step(error: crate::aws::AwsError, action: &Action) -> Failure {
+fn of_step(ctx: &Context, class: &IamRoleClass, error: AwsError, action: &Action) -> Failure {
     let role_missing = error.kind == Kind::NotFound && !matches!(action, Action::UpdatePolicy { .. });
-    let mut failure = Failure::from(error);
+    let mut failure = of_aws(ctx, class, error);
     if role_missing {
         failure.retry = Retry::Passing;
         failure.reason = Reason::Reconciling;

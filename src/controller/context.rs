@@ -77,11 +77,19 @@ pub struct Context {
     pub metrics: Metrics,
     /// When the process started.
     pub started: Instant,
+    /// Turns true when the process is to stop.
+    pub stop: tokio::sync::watch::Receiver<bool>,
     /// How the classes stand.
     pub class_states: Mutex<HashMap<String, ClassState>>,
 }
 
 impl Context {
+    /// Whether the process is to stop.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
     /// Whether this installation serves the class.
     #[must_use]
     pub fn serves(&self, class: &IamRoleClass) -> bool {

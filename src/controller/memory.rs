@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// A failure that lasts as long is reported as stalled.
 const STALLED_AFTER: Duration = Duration::from_mins(2);
-/// What only a change can cure is still looked at now and then.
+/// What only a change can cure is still looked at now and then, ever more slowly.
 const ON_CHANGE: Duration = Duration::from_mins(10);
 const PASSING_CAP: Duration = Duration::from_mins(1);
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -20,6 +20,10 @@ pub struct Entry {
     failures: u32,
     failing_since: Option<Instant>,
     failing_generation: Option<i64>,
+    /// Generations of object and class that were last applied in full.
+    pub applied: Option<(i64, i64)>,
+    /// When a foreign role was tagged as ours; the rest waits until that has settled.
+    pub adopted: Option<Instant>,
     /// Our last write to AWS for it.
     pub last_write: Option<Instant>,
     /// We have deleted the role ourselves; that it is not seen is no surprise then.
@@ -57,7 +61,7 @@ impl Entry {
         self.failures = self.failures.saturating_add(1);
         let lasting = already_stalled || now.saturating_duration_since(since) >= STALLED_AFTER;
         match failure.retry {
-            Retry::OnChange => Sentence { delay: jitter(ON_CHANGE), stalled: true },
+            Retry::OnChange => Sentence { delay: self.delay(ON_CHANGE), stalled: true },
             Retry::Passing => Sentence { delay: self.delay(PASSING_CAP), stalled: false },
             Retry::Wait(delay) => Sentence { delay, stalled: false },
             Retry::Backoff(cap) => {

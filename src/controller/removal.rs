@@ -6,6 +6,7 @@
 //! 4. No role, or one that is not ours: an event, release.
 //! 5. Ours: the deletion plan; what blocks it is named.
 
+use super::apply::of_aws;
 use super::carry::report_on;
 use super::context::Context;
 use super::events::Tone;
@@ -143,7 +144,8 @@ impl Removal<'_> {
         };
         let failed = |failure: Failure| Setback::pending(failure, status.clone());
         let arns: BTreeSet<String> = record.own.iter().map(|policy| policy.arn.clone()).collect();
-        let state = self.account.observe(&name, &arns).await.map_err(|error| failed(error.into()))?;
+        let state = self.account.observe(&name, &arns).await;
+        let state = state.map_err(|error| failed(self.of_aws(error)))?;
         if state.role.is_none() && self.may_be_late(subject, &record) {
             let message = format!("role {name} is not there (yet); looking again before the object is let go");
             return Err(failed(Failure::wait(Duration::from_secs(5), message)));
@@ -241,10 +243,19 @@ impl Removal<'_> {
         format!("Left role {} untouched: it {whose}", role.name)
     }
 
+    /// Without credentials the way out is named, as for a class that is not ready.
+    fn of_aws(&self, error: crate::aws::AwsError) -> Failure {
+        let failure = of_aws(self.ctx, self.class, error);
+        if failure.reason == Reason::ClassNotReady {
+            return Failure::slow(Reason::DeleteBlocked, format!("{}. {WAY_OUT}", failure.message));
+        }
+        failure
+    }
+
     /// What a failed step means; a conflict is explained by naming who is in the way.
     async fn blocked(&self, name: &str, action: &Action, error: crate::aws::AwsError) -> Failure {
         if error.kind != Kind::DeleteConflict {
-            return error.into();
+            return self.of_aws(error);
         }
         let (what, users) = if let Action::DeletePolicy(arn) = action {
             (format!("policy {arn}"), self.account.users_of(arn).await)

@@ -27,8 +27,6 @@ use tracing::Instrument as _;
 const DEFAULT_INTERVAL: i32 = 900;
 /// A reconciliation that hangs must not hold its slot for ever.
 const TIME_LIMIT: Duration = Duration::from_mins(5);
-/// How soon to try again after the object was changed under our hands.
-const CONFLICT: Duration = Duration::from_millis(500);
 
 /// How a reconciliation ended: what status is to say, and when to look again.
 pub struct Outcome {
@@ -235,8 +233,7 @@ async fn conclude(subject: &mut Subject, ctx: &Context, outcome: Outcome) -> (Ac
     if !subject.is_deleted()
         && let Err(failure) = subject.write_status(ctx, status).await
     {
-        tracing::info!(%failure, "writing status");
-        return (Action::requeue(CONFLICT), "error");
+        return again(subject, ctx, &failure);
     }
     match outcome.again {
         Some(delay) => (Action::requeue(delay), "requeue_after"),
@@ -249,8 +246,7 @@ async fn fail(subject: &mut Subject, ctx: &Context, setback: Setback) -> (Action
     let Setback { failure, mut status, .. } = setback;
     if failure.reason == Reason::KubernetesError {
         // Most often a conflict: the object changed under our hands. Status can't be written either.
-        tracing::info!(%failure, "Kubernetes API");
-        return (Action::requeue(CONFLICT), "error");
+        return again(subject, ctx, &failure);
     }
     let before = is_stalled(&status.conditions, subject.generation, failure.reason);
     let Sentence { delay, stalled } =
@@ -268,8 +264,7 @@ async fn fail(subject: &mut Subject, ctx: &Context, setback: Setback) -> (Action
     }
     let news = is_news(&old, &status.conditions);
     if let Err(error) = subject.write_status(ctx, status).await {
-        tracing::info!(%error, "writing status");
-        return (Action::requeue(CONFLICT), "error");
+        return again(subject, ctx, &error);
     }
     if !waits {
         ctx.metrics.failed(failure.reason);
@@ -280,6 +275,15 @@ async fn fail(subject: &mut Subject, ctx: &Context, setback: Setback) -> (Action
         }
     }
     (Action::requeue(delay), if waits { "requeue_after" } else { "error" })
+}
+
+/// Kubernetes refused a write, most often since the object changed under our hands: it can't be told in
+/// status, and is tried again, ever more slowly if it lasts.
+fn again(subject: &Subject, ctx: &Context, failure: &Failure) -> (Action, &'static str) {
+    tracing::info!(%failure, "writing to Kubernetes");
+    let sentence =
+        ctx.memory.with(&subject.uid, |entry| entry.fail(failure, subject.generation, false, Instant::now()));
+    (Action::requeue(sentence.delay), "error")
 }
 
 /// Now, in whole seconds as the API server keeps it; finer times would make each status look new.

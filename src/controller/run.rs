@@ -91,6 +91,7 @@ pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: 
         claims: super::claims::Claims::default(),
         metrics,
         started,
+        stop: stop.clone(),
         class_states: std::sync::Mutex::default(),
     });
 
