@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test up down crds image rig-build
+.PHONY: help demo test bench up down crds image rig-build
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -9,6 +9,9 @@ demo: ## Kubernetes, emulated AWS and the operator come up; the examples are app
 
 test: ## everything: format, lints, tests, also on a real API server
 	tests/all
+
+bench: ## what the operator costs: size, memory, calls
+	benches/run
 
 up: ## start the rig: Kubernetes, emulated AWS and the operator, on loopback
 	tests/rig/rig up
