@@ -3,12 +3,14 @@
 use super::carry::{Carried, carry_out};
 use super::context::Context;
 use super::failure::Failure;
+use super::judge::{judge, missing, same_identity};
+use super::preview::preview;
 use super::roles::{Outcome, Setback, Stepped, class_ref, interval};
-use super::status::{Verdict, find, show_plan, show_whole_plan};
+use super::status::{Verdict, find, show_plan};
 use super::subject::Subject;
 use crate::api::iamrole::{Adoption, Cause, Mode, Origin, PolicyRef, RoleRef};
 use crate::api::{ConditionType, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
-use crate::aws::{Account, AwsError, Kind, RoleState};
+use crate::aws::{Account, AwsError, Kind};
 use crate::policy::Limits;
 use crate::role::desired::{Facts, desired};
 use crate::role::{Desired, Observed, Ownership, Plan, Record, Settings, plan};
@@ -24,7 +26,7 @@ pub const YOUNG: Duration = Duration::from_mins(1);
 /// A role must be missing twice, so far apart, before it is made anew.
 const MISSES_APART: Duration = Duration::from_secs(10);
 /// IAM's default quota of attached managed policies per role.
-const ATTACHMENTS: usize = 10;
+pub const ATTACHMENTS: usize = 10;
 /// Create, then read what was there already, then work on that.
 const ROUNDS: usize = 3;
 
@@ -65,7 +67,7 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
     same_identity(subject, &desired).map_err(early)?;
     claim(subject, ctx, &desired).map_err(early)?;
     if case.settings.mode != Mode::Enforce {
-        return observe_only(subject, ctx, case, &desired, status).await;
+        return preview(subject, ctx, case, &desired, status).await;
     }
     subject.add_finalizer(ctx).await.map_err(early)?;
     hold_class(ctx, case.class).await.map_err(early)?;
@@ -88,26 +90,6 @@ fn not_due(subject: &Subject, ctx: &Context, class: &IamRoleClass) -> Option<Dur
     let next = ctx.memory.with(&subject.uid, |entry| entry.next_check)?;
     let later = next.saturating_duration_since(Instant::now());
     (!later.is_zero()).then_some(later)
-}
-
-fn same_identity(subject: &Subject, desired: &Desired) -> Result<(), Failure> {
-    let Some(role) = subject.status.role.as_ref().filter(|role| role.id.is_some()) else {
-        return Ok(());
-    };
-    let (field, is, asked) = if role.name != desired.name {
-        ("name", &role.name, &desired.name)
-    } else if role.path != desired.path && (desired.path_given || role.origin != Some(Origin::Adopted)) {
-        ("path", &role.path, &desired.path)
-    } else {
-        return Ok(());
-    };
-    Err(Failure::on_change(
-        Reason::IdentityImmutable,
-        format!(
-            "the role's {field} is {is:?}, spec and class ask for {asked:?}; IAM can't change it and nothing is touched. Set \
-             it back, or delete the object and create it anew"
-        ),
-    ))
 }
 
 fn claim(subject: &Subject, ctx: &Context, desired: &Desired) -> Result<(), Failure> {
@@ -143,112 +125,16 @@ async fn hold_class(ctx: &Context, class: &IamRoleClass) -> Result<(), Failure> 
     super::classes::add_finalizer(ctx, class).await.map_err(Failure::from)
 }
 
-async fn observe_only(
-    subject: &Subject,
-    ctx: &Context,
-    case: Case<'_>,
-    desired: &Desired,
-    mut status: IamRoleStatus,
-) -> Stepped<Outcome> {
-    status.class = Some(class_ref(case.class));
-    let record = Record::from_status(&status);
-    let state = case.account.observe(&desired.name, &policies(desired, &record)).await;
-    let state = state.map_err(|error| Setback::early(of_aws(ctx, case.class, error), status.clone()))?;
-    let exists = state.role.is_some();
-    let plan = would_do(desired, state, &record).map_err(|failure| Setback::early(failure, status.clone()))?;
-    show_whole_plan(&mut status, &desired.name, &plan);
-    status.unlisted.clone_from(&plan.unlisted);
-    let verdict = if plan.is_empty() {
-        Verdict::rest(super::status::Tri::True, Reason::Observed, format!("role {} is as specified", desired.name))
-    } else {
-        let refused: Vec<String> = plan.refused.iter().map(ToString::to_string).collect();
-        let message = format!(
-            "{} would be done, see status.plan; set mode: Enforce to do it{}{}",
-            count(plan.steps.len(), "change"),
-            if refused.is_empty() { "" } else { ". Refused: " },
-            refused.join("; ")
-        );
-        let mut verdict = Verdict::rest(super::status::Tri::False, Reason::ChangesPending, message);
-        verdict.drifted = exists;
-        verdict
-    };
-    let again = Some(interval(case.class));
-    let handled = subject.requested().is_some();
-    Ok(Outcome { status, verdict: Some(verdict), again, handled })
-}
-
-fn would_do(desired: &Desired, state: RoleState, record: &Record) -> Result<Plan, Failure> {
-    let Some(mut observed) = state.role else {
-        return if desired.adoption == Adoption::Required { Err(missing(desired)) } else { Ok(plan::create(desired)) };
-    };
-    if judge(desired, &observed)?.is_ours() {
-        return Ok(plan::update(desired, &observed, record, ATTACHMENTS, false));
-    }
-    let mut plan = plan::adopt(desired);
-    observed.tags.extend(desired.owner.tags(Origin::Adopted));
-    let rest = plan::update(desired, &observed, record, ATTACHMENTS, false);
-    plan.steps.extend(rest.steps);
-    Ok(Plan { refused: rest.refused, unlisted: rest.unlisted, ..plan })
-}
-
-/// Whose the role is; a failure where the spec gives no leave to touch it.
-fn judge(desired: &Desired, observed: &Observed) -> Result<Ownership, Failure> {
-    let ownership = desired.owner.judge(&observed.tags);
-    match &ownership {
-        Ownership::Ours(_) => {
-            let as_found = matches!(ownership, Ownership::Ours(Origin::Adopted)) && !desired.path_given;
-            same_place(desired, observed, as_found)?;
-        }
-        Ownership::Other(owner) => {
-            return Err(Failure::on_change(
-                Reason::RoleOwnedByOther,
-                format!("role {} belongs to {owner}; it is left untouched. Choose another roleName", observed.arn),
-            ));
-        }
-        Ownership::Foreign if desired.adoption == Adoption::Never => {
-            return Err(Failure::on_change(
-                Reason::RoleNotOwned,
-                format!(
-                    "role {} exists and does not carry this operator's owner tags; it is left untouched. Choose another \
-                     roleName, set adoption: IfExists to take it over, or remove it in AWS",
-                    observed.arn
-                ),
-            ));
-        }
-        Ownership::Foreign => same_place(desired, observed, !desired.path_given)?,
-    }
-    Ok(ownership)
-}
-
-fn same_place(desired: &Desired, observed: &Observed, path_as_found: bool) -> Result<(), Failure> {
-    let same_path = path_as_found || observed.path == desired.path;
-    if observed.name == desired.name && same_path {
-        return Ok(());
-    }
-    Err(Failure::on_change(
-        Reason::IdentityImmutable,
-        format!(
-            "AWS has the role as {}, spec and class ask for {}{}; IAM takes names that differ only in case or path for the \
-             same. Use the existing name and path, or another name",
-            observed.arn, desired.path, desired.name
-        ),
-    ))
-}
-
-fn missing(desired: &Desired) -> Failure {
-    Failure::slow(
-        Reason::RoleMissing,
-        format!("there is no role {} to adopt; create it, or set adoption: IfExists", desired.name),
-    )
-}
-
 /// The customer-managed policies to look at: wanted ones and recorded ones.
-fn policies(desired: &Desired, record: &Record) -> BTreeSet<String> {
+#[must_use]
+pub fn policies(desired: &Desired, record: &Record) -> BTreeSet<String> {
     let wanted = desired.own.iter().map(|policy| policy.arn.clone());
     wanted.chain(record.own.iter().map(|policy| policy.arn.clone())).collect()
 }
 
-fn count(number: usize, noun: &str) -> String {
+/// A number with its noun.
+#[must_use]
+pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 

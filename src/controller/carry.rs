@@ -35,7 +35,7 @@ pub async fn carry_out(
     desired: &Desired,
     plan: &Plan,
     record: &mut Record,
-    cause: Cause,
+    why: Cause,
 ) -> Carried {
     let mut carried = Carried::default();
     let mut failed: Vec<(Phase, &str)> = Vec::new();
@@ -60,7 +60,7 @@ pub async fn carry_out(
         match case.account.execute(&desired.name, &step.action).await {
             Ok(done) => {
                 enter(record, desired, &step.action, done);
-                carried.changes.push(report(ctx, subject, desired, &step.action, cause).await);
+                carried.changes.push(report(ctx, subject, desired, &step.action, why).await);
             }
             Err(error) if error.kind == Kind::AlreadyExists => {
                 carried.already_exists = true;

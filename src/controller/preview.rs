@@ -1,0 +1,62 @@
+//! Mode Observe: what would be done, and nothing done.
+
+use super::apply::{ATTACHMENTS, Case, count, of_aws, policies};
+use super::context::Context;
+use super::failure::Failure;
+use super::judge::{judge, missing};
+use super::roles::{Outcome, Setback, Stepped, class_ref, interval};
+use super::status::{Tri, Verdict, show_whole_plan};
+use super::subject::Subject;
+use crate::api::iamrole::{Adoption, Origin};
+use crate::api::{IamRoleStatus, Reason};
+use crate::aws::RoleState;
+use crate::role::{Desired, Plan, Record, plan};
+
+/// Reads, plans, and reports the plan.
+pub async fn preview(
+    subject: &Subject,
+    ctx: &Context,
+    case: Case<'_>,
+    desired: &Desired,
+    mut status: IamRoleStatus,
+) -> Stepped<Outcome> {
+    status.class = Some(class_ref(case.class));
+    let record = Record::from_status(&status);
+    let state = case.account.observe(&desired.name, &policies(desired, &record)).await;
+    let state = state.map_err(|error| Setback::early(of_aws(ctx, case.class, error), status.clone()))?;
+    let exists = state.role.is_some();
+    let plan = would_do(desired, state, &record).map_err(|failure| Setback::early(failure, status.clone()))?;
+    show_whole_plan(&mut status, &desired.name, &plan);
+    status.unlisted.clone_from(&plan.unlisted);
+    let verdict = if plan.is_empty() {
+        Verdict::rest(Tri::True, Reason::Observed, format!("role {} is as specified", desired.name))
+    } else {
+        let refused: Vec<String> = plan.refused.iter().map(ToString::to_string).collect();
+        let message = format!(
+            "{} would be done, see status.plan; set mode: Enforce to do it{}{}",
+            count(plan.steps.len(), "change"),
+            if refused.is_empty() { "" } else { ". Refused: " },
+            refused.join("; ")
+        );
+        let mut verdict = Verdict::rest(Tri::False, Reason::ChangesPending, message);
+        verdict.drifted = exists;
+        verdict
+    };
+    let again = Some(interval(case.class));
+    let handled = subject.requested().is_some();
+    Ok(Outcome { status, verdict: Some(verdict), again, handled })
+}
+
+fn would_do(desired: &Desired, state: RoleState, record: &Record) -> Result<Plan, Failure> {
+    let Some(mut observed) = state.role else {
+        return if desired.adoption == Adoption::Required { Err(missing(desired)) } else { Ok(plan::create(desired)) };
+    };
+    if judge(desired, &observed)?.is_ours() {
+        return Ok(plan::update(desired, &observed, record, ATTACHMENTS, false));
+    }
+    let mut plan = plan::adopt(desired);
+    observed.tags.extend(desired.owner.tags(Origin::Adopted));
+    let rest = plan::update(desired, &observed, record, ATTACHMENTS, false);
+    plan.steps.extend(rest.steps);
+    Ok(Plan { refused: rest.refused, unlisted: rest.unlisted, ..plan })
+}
