@@ -119,3 +119,44 @@ pub async fn foreign_policy(iam: &Client, name: &str) -> String {
         iam.create_policy().policy_name(name).policy_document(super::allow("s3:Get*").to_string()).send().await;
     answer.expect("a policy").policy().and_then(|policy| policy.arn()).expect("an ARN").to_owned()
 }
+
+/// Names of all customer-managed policies whose name holds `part`.
+pub async fn policies_with(iam: &Client, part: &str) -> BTreeSet<String> {
+    let mut pages = iam.list_policies().scope(aws_sdk_iam::types::PolicyScopeType::Local).into_paginator().send();
+    let mut names = BTreeSet::new();
+    while let Some(page) = pages.next().await {
+        let page = page.expect("policies");
+        names.extend(page.policies().iter().filter_map(|policy| policy.policy_name()).map(str::to_owned));
+    }
+    names.retain(|name| name.contains(part));
+    names
+}
+
+/// Attaches a policy by hand.
+pub async fn attach(iam: &Client, role: &str, arn: &str) {
+    iam.attach_role_policy().role_name(role).policy_arn(arn).send().await.expect("an attachment");
+}
+
+/// Puts an inline policy by hand.
+pub async fn put_inline(iam: &Client, role: &str, name: &str, document: &Value) {
+    let call = iam.put_role_policy().role_name(role).policy_name(name).policy_document(document.to_string());
+    call.send().await.expect("an inline policy");
+}
+
+/// Sets tags by hand.
+pub async fn tag_role(iam: &Client, role: &str, tags: &[(&str, &str)]) {
+    let tags = tags.iter().map(|(key, value)| Tag::builder().key(*key).value(*value).build().expect("a tag"));
+    iam.tag_role().role_name(role).set_tags(Some(tags.collect())).send().await.expect("tags");
+}
+
+/// Removes a role by hand, with all that hangs on it; its managed policies stay.
+pub async fn delete_role(iam: &Client, name: &str) {
+    let found = role(iam, name).await.expect("the role");
+    for arn in &found.attached {
+        iam.detach_role_policy().role_name(name).policy_arn(arn).send().await.expect("a detachment");
+    }
+    for policy in found.inline.keys() {
+        iam.delete_role_policy().role_name(name).policy_name(policy).send().await.expect("a deletion");
+    }
+    iam.delete_role().role_name(name).send().await.expect("a deletion");
+}

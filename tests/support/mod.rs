@@ -10,20 +10,24 @@ pub mod aws;
 pub mod operator;
 pub mod proxy;
 
+use futures::StreamExt as _;
 use iamrole_operator::api::iamroleclass::{Account, DriftCheck};
 use iamrole_operator::api::schema::Selector;
 use iamrole_operator::api::{ANNOTATION_DEFAULT_CLASS, IamRole, IamRoleClass, IamRoleClassSpec, IamRoleStatus};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{
+    Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+};
 use kube::core::ApiResource;
 use kube::{Client, ResourceExt as _};
 use operator::Operator;
 use proxy::Proxy;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Longest wait for something that should take a second.
@@ -220,6 +224,23 @@ impl World {
         assert!(there.await, "no event {reason} with {part:?}: {:#?}", self.events(name).await);
     }
 
+    /// Collects the resource version of every write to the object from now on, its creation included.
+    pub async fn writes_to(&self, name: &str) -> Arc<Mutex<BTreeSet<String>>> {
+        let seen = Arc::new(Mutex::new(BTreeSet::new()));
+        let list = self.raw_roles().list(&ListParams::default()).await.expect("a list");
+        let from = list.metadata.resource_version.expect("a version");
+        let params = WatchParams::default().fields(&format!("metadata.name={name}"));
+        let events = self.raw_roles().watch(&params, &from).await.expect("a watch");
+        let writes = seen.clone();
+        tokio::spawn(events.for_each(move |event| {
+            if let Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) = event {
+                writes.lock().unwrap().extend(object.metadata.resource_version);
+            }
+            futures::future::ready(())
+        }));
+        seen
+    }
+
     /// Annotates the object so that it is checked now, and waits until it was.
     pub async fn check_now(&self, name: &str) {
         let token = format!("{:x}", unique());
@@ -264,6 +285,11 @@ pub async fn eventually<F: Future<Output = bool>>(limit: Duration, done: impl Fn
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Whether `holds` is true all the time for so long. For what must *not* happen; never to wait for something.
+pub async fn stays<F: Future<Output = bool>>(long: Duration, holds: impl Fn() -> F) -> bool {
+    !eventually(long, || async { !holds().await }).await
 }
 
 /// Trust for EC2.

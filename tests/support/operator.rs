@@ -14,6 +14,8 @@ pub struct Operator {
     pub cluster: String,
     /// More environment for the next start.
     pub environment: Vec<(String, String)>,
+    /// What the next start logs.
+    pub log_level: &'static str,
     namespace: String,
     endpoint: String,
     port: u16,
@@ -31,6 +33,7 @@ impl Operator {
             controller: format!("test/{namespace}"),
             cluster: "rig".into(),
             environment: Vec::new(),
+            log_level: "info,iamrole_operator=debug",
             namespace: namespace.into(),
             endpoint: endpoint.into(),
             port,
@@ -54,7 +57,7 @@ impl Operator {
         let child = Command::new(env!("CARGO_BIN_EXE_iamrole"))
             .args(["run", "--listen", &format!("127.0.0.1:{}", self.port)])
             .args(["--cluster-name", &self.cluster, "--watch-namespaces", &self.namespace])
-            .args(["--controller", &self.controller, "--log-level", "info,iamrole_operator=debug"])
+            .args(["--controller", &self.controller, "--log-level", self.log_level])
             .env("KUBECONFIG", env("RIG_OPERATOR_KUBECONFIG"))
             .env("AWS_ENDPOINT_URL", &self.endpoint)
             .envs(self.environment.iter().cloned())
@@ -72,6 +75,12 @@ impl Operator {
         if let Some(mut child) = self.child.take() {
             child.kill().await.expect("a kill");
         }
+    }
+
+    /// A crash and a new start: all that it remembers is lost.
+    pub async fn restart(&mut self) {
+        self.kill().await;
+        self.start().await;
     }
 
     /// SIGTERM; returns the exit code.

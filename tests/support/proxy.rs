@@ -131,7 +131,12 @@ pub async fn get(url: &str) -> Option<(u16, String)> {
     Some((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
-async fn handle(State(shared): State<Shared>, request: Request) -> Response {
+/// What AWS has received it carries out, whether or not the caller is still there to hear of it.
+async fn handle(state: State<Shared>, request: Request) -> Response {
+    tokio::spawn(forward(state, request)).await.unwrap_or_else(|_| broken())
+}
+
+async fn forward(State(shared): State<Shared>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, LIMIT).await else {
         return broken();

@@ -1,0 +1,92 @@
+//! Calls and writes are counted, not timed.
+
+mod support;
+
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use support::{SOON, World, allow, ec2, eventually, every, stays, version};
+
+#[tokio::test]
+async fn a_role_is_created_with_exactly_the_calls_that_make_it() {
+    let world = World::new("numbers").await;
+    let writes = world.writes_to("app").await;
+    let (managed, inline, own) = (["ReadOnlyAccess", "SecurityAudit"], ["a", "b", "c"], ["x", "y"]);
+    let policies = |names: &[&str]| -> Vec<_> {
+        names.iter().map(|name| json!({ "name": name, "document": allow("s3:GetObject") })).collect()
+    };
+    world
+        .create("app", json!({
+            "description": "d", "maxSessionDurationSeconds": 7200, "tags": { "a": "b" }, "trustPolicy": ec2(),
+            "managedPolicies": managed, "inlinePolicies": policies(&inline), "customerManagedPolicies": policies(&own),
+        }))
+        .await;
+    let ready = world.ready("app").await;
+    let mut counted: BTreeMap<String, usize> = BTreeMap::new();
+    world.proxy.actions().into_iter().for_each(|action| *counted.entry(action).or_default() += 1);
+    let expected = [
+        ("CreateRole", 1),
+        ("AttachRolePolicy", managed.len() + own.len()),
+        ("PutRolePolicy", inline.len()),
+        ("CreatePolicy", own.len()),
+    ];
+    assert_eq!(counted, expected.map(|(action, count)| (action.to_owned(), count)).into());
+
+    let calls = world.proxy.actions().len();
+    let quiet = stays(Duration::from_secs(5), || async { world.proxy.actions().len() == calls }).await;
+    assert!(quiet, "and none afterwards: {:?}", world.proxy.actions());
+    assert_eq!(version(&world.get("app").await), version(&ready));
+    let seen = writes.lock().unwrap().clone();
+    assert!(seen.contains(&version(&ready)), "the watch saw everything: {seen:?}");
+    assert!(seen.len() <= 4, "the user's create and at most three of ours: {seen:?}");
+}
+
+#[tokio::test]
+async fn a_steady_role_is_read_and_never_written() {
+    let world = World::with_class("numbers", |class| class.drift_check = every(5)).await;
+    let policy = json!({ "name": "x", "document": allow("s3:GetObject") });
+    world
+        .create(
+            "app",
+            json!({
+                "description": "d", "maxSessionDurationSeconds": 7200, "tags": { "a": "b" }, "trustPolicy": ec2(),
+                "managedPolicies": ["ReadOnlyAccess"], "inlinePolicies": [policy], "customerManagedPolicies": [policy],
+            }),
+        )
+        .await;
+    let ready = world.ready("app").await;
+    world.proxy.forget();
+    let checks = || world.proxy.actions().iter().filter(|action| *action == "GetRole").count();
+    // The fourth begins after the third has ended.
+    assert!(eventually(2 * SOON, || async { checks() >= 4 }).await, "{:?}", world.proxy.actions());
+    assert_eq!(world.proxy.writes(), [""; 0]);
+    let after = world.get("app").await;
+    assert_eq!(version(&after), version(&ready), "{:#?}\n{:#?}", ready.status, after.status);
+}
+
+#[tokio::test]
+async fn a_restart_with_fifty_steady_roles_writes_nothing() {
+    const ROLES: usize = 50;
+    let mut world = World::new("numbers").await;
+    let name = |i: usize| format!("role-{i}");
+    for i in 0..ROLES {
+        let inline = json!([{ "name": "x", "document": allow("s3:GetObject") }]);
+        world.create(&name(i), json!({ "trustPolicy": ec2(), "inlinePolicies": inline })).await;
+    }
+    let mut versions = BTreeMap::new();
+    for i in 0..ROLES {
+        versions.insert(name(i), version(&world.ready(&name(i)).await));
+    }
+    assert_eq!(world.operator.stop().await, Some(0));
+    world.proxy.forget();
+    world.operator.start().await;
+    // Reading the inline policy is the last thing that a check does.
+    let checked = || world.proxy.actions().iter().filter(|action| *action == "GetRolePolicy").count();
+    assert!(eventually(3 * SOON, || async { checked() >= ROLES }).await, "{}", checked());
+    let calls = world.proxy.actions().len();
+    assert!(stays(Duration::from_secs(2), || async { world.proxy.actions().len() == calls }).await);
+    assert_eq!(world.proxy.writes(), [""; 0]);
+    for (name, before) in versions {
+        assert_eq!(version(&world.get(&name).await), before, "{name}");
+    }
+}
