@@ -477,6 +477,11 @@ pub(super) fn tag_rules(owner: &str) -> Vec<serde_json::Value> {
             &format!("{owner}.tags.all(k, !k.matches('^(?i)(aws:|iamrole\\\\.dev/)'))"),
             "tag keys under aws: and iamrole.dev/ are reserved",
         ),
+        // Other letters than ASCII are compared by the operator.
+        rule(
+            &format!("{owner}.tags.all(k, {owner}.tags.exists_one(other, other.lowerAscii() == k.lowerAscii()))"),
+            "two tag keys differ only in case, and IAM takes them for the same; keep one of them",
+        ),
     ]
 }
 
