@@ -19,7 +19,6 @@ use std::collections::BTreeMap;
     status = "IamRoleStatus",
     doc = "IamRole is an AWS IAM role: trust policy, permission policies, tags and boundary. The operator makes AWS match it and removes the role when the object is deleted.",
     category = "aws",
-    category = "iamrole",
     selectable = ".spec.roleName",
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status","description":"Whether this generation is in AWS."}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason","description":"Why."}"#,
@@ -54,7 +53,7 @@ pub struct IamRoleSpec {
 
     /// Description of the role. Absent: empty.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1000), regex(pattern = r"^[\t\n\r -~¡-ÿ]*$"))]
+    #[schemars(length(max = 1000), extend("x-kubernetes-validations" = [schema::iam_text()]))]
     pub description: Option<String>,
 
     /// Longest session in seconds, 3600 to 43200. Absent: 3600.
@@ -65,10 +64,7 @@ pub struct IamRoleSpec {
     /// ARN of the managed policy that bounds what the role can do. A boundary of the class wins; a different
     /// one is then refused.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 20, max = 2048),
-        regex(pattern = r"^arn:([a-z0-9-]+|\$\(partition\)):iam::([0-9]{12}|aws|\$\(account\)):policy/[!-~]+$")
-    )]
+    #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = [schema::policy_arn()]))]
     pub permissions_boundary: Option<String>,
 
     /// Tags of the role in AWS, at most 35. Keys under aws: and iamrole.dev/ are reserved; IAM takes keys
@@ -157,7 +153,7 @@ pub struct CustomerManagedPolicy {
     pub policy_name: Option<String>,
     /// Description of the policy in AWS. Can't be changed, since IAM can't.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1000), regex(pattern = r"^[\t\n\r -~¡-ÿ]*$"))]
+    #[schemars(length(max = 1000), extend("x-kubernetes-validations" = [schema::iam_text()]))]
     pub description: Option<String>,
     /// What the policy permits, as an IAM document. Exactly one of document and documentJson is needed.
     #[serde(skip_serializing_if = "Option::is_none")]

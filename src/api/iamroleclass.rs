@@ -18,7 +18,6 @@ use std::collections::BTreeMap;
     plural = "iamroleclasses",
     status = "IamRoleClassStatus",
     doc = "IamRoleClass says in which AWS account and under which rules the IamRoles of the selected namespaces live, as a StorageClass does for volumes.",
-    category = "iamrole",
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status","description":"Whether roles of this class can be served."}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason","description":"Why."}"#,
     printcolumn = r#"{"name":"Account","type":"string","jsonPath":".status.accountId","description":"AWS account of the class."}"#,
@@ -49,10 +48,7 @@ pub struct IamRoleClassSpec {
 
     /// ARN of the permissions boundary that is forced on every role; tokens are replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 20, max = 2048),
-        regex(pattern = r"^arn:([a-z0-9-]+|\$\(partition\)):iam::([0-9]{12}|aws|\$\(account\)):policy/[!-~]+$")
-    )]
+    #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = [schema::policy_arn()]))]
     pub permissions_boundary: Option<String>,
 
     /// True: roles may have no boundary. Exactly one of permissionsBoundary and unbounded is needed.

@@ -199,6 +199,25 @@ pub fn tags(max: u32) -> Schema {
     })
 }
 
+/// The characters that IAM takes in descriptions. A rule and no pattern: a pattern's refusal shows an expression
+/// that nobody reads, for the em dash that a text was copied with.
+#[must_use]
+pub fn iam_text() -> Value {
+    json!({
+        "rule": r"self.matches('^[\\t\\n\\r -~¡-ÿ]*$')",
+        "message": "IAM takes letters, digits and signs of Latin-1 only: no em dash, no typographic quotes, no emoji",
+    })
+}
+
+/// The ARN of a managed policy, tokens allowed. A rule, since a bare name is the likely mistake.
+#[must_use]
+pub fn policy_arn() -> Value {
+    json!({
+        "rule": r"self.matches('^arn:([a-z0-9-]+|\\$\\(partition\\)):iam::([0-9]{12}|aws|\\$\\(account\\)):policy/[!-~]+$')",
+        "message": "write the ARN of a managed policy, such as arn:$(partition):iam::$(account):policy/NAME",
+    })
+}
+
 /// A set of bounded strings.
 #[must_use]
 pub fn string_set(max_items: u32, max_length: u32, description: &str) -> Schema {

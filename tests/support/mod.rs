@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod aws;
+pub mod kubectl;
 pub mod operator;
 pub mod proxy;
 
