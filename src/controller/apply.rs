@@ -97,12 +97,12 @@ fn claim(subject: &Subject, ctx: &Context, desired: &Desired) -> Result<(), Fail
         let found = ctx.cached_role(&other.namespace, &other.name);
         found.is_some_and(|role| role.metadata.uid.as_deref() == Some(other.uid.as_str()))
     };
-    ctx.claims.claim(&desired.account.id, &desired.name, &subject.claimant(), exists).map_err(|elder| {
+    ctx.claims.claim(&desired.account.id, &desired.name, &subject.claimant(), exists).map_err(|first| {
         Failure::on_change(
             Reason::RoleOwnedByOther,
             format!(
-                "IamRole {}/{} is older and uses role {} of account {}; choose another roleName",
-                elder.namespace, elder.name, desired.name, desired.account.id
+                "IamRole {}/{} came first and uses role {} of account {}; choose another roleName",
+                first.namespace, first.name, desired.name, desired.account.id
             ),
         )
     })

@@ -1,4 +1,5 @@
-//! Which object may use which role name, within this process: the younger of two is refused.
+//! Which object may use which role name, within this process: of two, the one that has the role keeps it,
+//! else the younger is refused.
 //!
 //! Owner tags decide in AWS; this keeps two objects from racing to create the same role, which IAM would
 //! report to the loser as "already exists".
@@ -6,9 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Who claims: ordered by age, then by name, so that the elder of two is the lesser.
+/// Who claims: ordered by possession, then by age, then by name, so that the one to be served is the least.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Claimant {
+    /// It has no role yet, as far as its status knows. One that has is never driven out by an elder that
+    /// comes later (was suspended, say): AWS would refuse that one, and both would be stuck.
+    pub waits: bool,
     /// Creation time, RFC 3339.
     pub created: String,
     /// Namespace.
@@ -26,7 +30,7 @@ type Key = (String, String);
 pub struct Claims(Mutex<BTreeMap<Key, BTreeSet<Claimant>>>);
 
 impl Claims {
-    /// Claims the role for `me`. The elder claimant, if there is one that still exists, is the error.
+    /// Claims the role for `me`. The claimant that goes before, if there is one that still exists, is the error.
     pub fn claim(
         &self,
         account: &str,
@@ -36,7 +40,7 @@ impl Claims {
     ) -> Result<(), Claimant> {
         let mut claims = self.lock();
         let claimants = claims.entry((account.to_owned(), role.to_lowercase())).or_default();
-        claimants.retain(|other| other.uid == me.uid || exists(other));
+        claimants.retain(|other| other.uid != me.uid && exists(other));
         claimants.insert(me.clone());
         match claimants.first() {
             Some(first) if first.uid != me.uid => Err(first.clone()),
@@ -68,7 +72,8 @@ mod tests {
     use super::{Claimant, Claims};
 
     fn claimant(created: &str, name: &str) -> Claimant {
-        Claimant { created: created.into(), namespace: "shop".into(), name: name.into(), uid: format!("uid-{name}") }
+        let (created, namespace, uid) = (created.into(), "shop".into(), format!("uid-{name}"));
+        Claimant { waits: true, created, namespace, name: name.into(), uid }
     }
 
     #[test]
@@ -80,6 +85,17 @@ mod tests {
         assert_eq!(claims.claim("2", "app", &younger, |_| true), Ok(()), "another account");
         assert_eq!(claims.release(&elder.uid), vec![younger.clone()], "the one who waited");
         assert_eq!(claims.claim("1", "app", &younger, |_| true), Ok(()));
+    }
+
+    #[test]
+    fn who_has_the_role_goes_before_an_elder() {
+        let (claims, elder, younger) = (Claims::default(), claimant("2026-01", "a"), claimant("2026-02", "b"));
+        assert_eq!(claims.claim("1", "app", &younger, |_| true), Ok(()));
+        let has = Claimant { waits: false, ..younger };
+        assert_eq!(claims.claim("1", "app", &has, |_| true), Ok(()));
+        assert_eq!(claims.claim("1", "app", &elder, |_| true), Err(has.clone()));
+        assert_eq!(claims.claim("1", "app", &has, |_| true), Ok(()));
+        assert_eq!(claims.release(&has.uid), vec![elder], "and counts once");
     }
 
     #[test]

@@ -65,6 +65,7 @@ impl Subject {
     pub fn claimant(&self) -> Claimant {
         let created = self.object.metadata.creation_timestamp.as_ref();
         Claimant {
+            waits: self.status.role.as_ref().is_none_or(|role| role.id.is_none()),
             created: created.map(|time| time.0.to_string()).unwrap_or_default(),
             namespace: self.namespace.clone(),
             name: self.name.clone(),
