@@ -10,6 +10,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -55,6 +56,7 @@ pub struct Rule {
 struct Inner {
     calls: Mutex<Vec<Call>>,
     rules: Mutex<Vec<Rule>>,
+    under_way: AtomicUsize,
 }
 
 #[derive(Clone)]
@@ -116,6 +118,11 @@ impl Proxy {
         self.calls().into_iter().filter(Call::writes).map(|call| call.action).collect()
     }
 
+    /// Calls that AWS has not carried out yet.
+    pub fn under_way(&self) -> usize {
+        self.inner.under_way.load(Relaxed)
+    }
+
     /// Forgets the calls so far.
     pub fn forget(&self) {
         self.inner.calls.lock().unwrap().clear();
@@ -132,11 +139,17 @@ pub async fn get(url: &str) -> Option<(u16, String)> {
 }
 
 /// What AWS has received it carries out, whether or not the caller is still there to hear of it.
-async fn handle(state: State<Shared>, request: Request) -> Response {
-    tokio::spawn(forward(state, request)).await.unwrap_or_else(|_| broken())
+async fn handle(State(shared): State<Shared>, request: Request) -> Response {
+    let work = async move {
+        shared.inner.under_way.fetch_add(1, Relaxed);
+        let response = forward(&shared, request).await;
+        shared.inner.under_way.fetch_sub(1, Relaxed);
+        response
+    };
+    tokio::spawn(work).await.unwrap_or_else(|_| broken())
 }
 
-async fn forward(State(shared): State<Shared>, request: Request) -> Response {
+async fn forward(shared: &Shared, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, LIMIT).await else {
         return broken();
