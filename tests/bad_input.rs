@@ -50,8 +50,14 @@ fn refusals() -> Vec<(Value, [&'static str; 2])> {
         (json!({ "path": "no-slash" }), path),
         (json!({ "path": "/no-end" }), path),
         (json!({ "path": "/bl ank/" }), path),
-        (json!({ "maxSessionDurationSeconds": 3599 }), ["spec.maxSessionDurationSeconds", "greater than or equal to 3600"]),
-        (json!({ "maxSessionDurationSeconds": 43201 }), ["spec.maxSessionDurationSeconds", "less than or equal to 43200"]),
+        (
+            json!({ "maxSessionDurationSeconds": 3599 }),
+            ["spec.maxSessionDurationSeconds", "greater than or equal to 3600"],
+        ),
+        (
+            json!({ "maxSessionDurationSeconds": 43201 }),
+            ["spec.maxSessionDurationSeconds", "less than or equal to 43200"],
+        ),
         (json!({ "maxSessionDurationSeconds": "3600" }), ["spec.maxSessionDurationSeconds", "integer"]),
         (json!({ "description": "an em dash \u{2014} in it" }), ["spec.description", "no em dash"]),
         (json!({ "description": "€" }), ["spec.description", "no em dash"]),
@@ -71,17 +77,17 @@ fn refusals() -> Vec<(Value, [&'static str; 2])> {
         (json!({ "trustPolicy": { "Version": null } }), ["spec.trustPolicy.Version", "Required value"]),
         (json!({ "trustPolicy": { "Version": "2012-10-18" } }), ["spec.trustPolicy.Version", "2012-10-17"]),
         (json!({ "inlinePolicies": [{ "name": "x" }] }), one_document),
-        (
-            json!({ "inlinePolicies": [{ "name": "x", "document": allow("s3:*"), "documentJson": "{}" }] }),
-            one_document,
-        ),
+        (json!({ "inlinePolicies": [{ "name": "x", "document": allow("s3:*"), "documentJson": "{}" }] }), one_document),
         (
             json!({ "inlinePolicies": [
                 { "name": "x", "document": allow("s3:*") }, { "name": "x", "document": allow("sqs:*") },
             ] }),
             ["spec.inlinePolicies[1]", "Duplicate value"],
         ),
-        (json!({ "managedPolicies": ["ReadOnlyAccess", "ReadOnlyAccess"] }), ["spec.managedPolicies[1]", "Duplicate value"]),
+        (
+            json!({ "managedPolicies": ["ReadOnlyAccess", "ReadOnlyAccess"] }),
+            ["spec.managedPolicies[1]", "Duplicate value"],
+        ),
         (json!({ "adoption": "IfExists" }), ["spec.roleName", "adoption needs an explicit roleName"]),
         (json!({ "adoption": "Sometimes" }), ["spec.adoption", "\"IfExists\""]),
         (json!({ "mode": "observe" }), ["spec.mode", "\"Observe\""]),
@@ -110,14 +116,20 @@ async fn a_class_is_checked_too() {
     let world = World::without_operator("refused", |_| {}).await;
     let boundary = "arn:$(partition):iam::$(account):policy/developer-boundary";
     for (patch, expected) in [
-        (json!({ "unbounded": null }), ["spec.permissionsBoundary", "exactly one of permissionsBoundary and unbounded"]),
+        (
+            json!({ "unbounded": null }),
+            ["spec.permissionsBoundary", "exactly one of permissionsBoundary and unbounded"],
+        ),
         (json!({ "permissionsBoundary": boundary }), ["spec.permissionsBoundary", "exactly one of"]),
         (json!({ "unbounded": false }), ["spec.permissionsBoundary", "exactly one of"]),
         (json!({ "roleNameTemplate": "$(name)" }), ["spec.roleNameTemplate", "must hold $(namespace) and $(name)"]),
         (json!({ "account": { "id": "1234" } }), ["spec.account.id", "should match"]),
         (json!({ "account": { "id": 123_456_789_012_u64 } }), ["spec.account.id", "string"]),
         (json!({ "namespaceSelector": null }), ["spec.namespaceSelector", "Required value"]),
-        (json!({ "driftCheck": { "intervalSeconds": 1 } }), ["spec.driftCheck.intervalSeconds", "greater than or equal"]),
+        (
+            json!({ "driftCheck": { "intervalSeconds": 1 } }),
+            ["spec.driftCheck.intervalSeconds", "greater than or equal"],
+        ),
         (tagged(&["aws:mine"]), ["spec.tags", "reserved"]),
         (tagged(&["Owner", "OWNER"]), ["spec.tags", "differ only in case"]),
     ] {

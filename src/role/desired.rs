@@ -292,9 +292,10 @@ impl Builder<'_> {
                 Some(other) if other.starts_with("the class") => {
                     self.not_allowed(&field, format!("{other}; remove it"))
                 }
-                Some(other) => {
-                    self.invalid(&field, format!("{other}, and IAM takes keys that differ only in case for the same"))
-                }
+                Some(other) => self.invalid(
+                    &field,
+                    format!("{other}, and IAM takes keys that differ only in case for the same; keep one of them"),
+                ),
                 None => {}
             }
             tags.insert(key.clone(), value);
@@ -344,7 +345,12 @@ impl Builder<'_> {
         let (size, limit) = (trust.size(), self.facts.limits.trust);
         if size > limit {
             let field = if text.is_some() { "spec.trustPolicyJson" } else { "spec.trustPolicy" };
-            self.invalid(field, format!("{size} characters without white space; IAM takes {limit}"));
+            self.invalid(
+                field,
+                format!(
+                    "{size} characters without white space; IAM takes {limit}. Name fewer principals or conditions"
+                ),
+            );
         }
         Some(trust)
     }
@@ -420,7 +426,10 @@ impl Builder<'_> {
         for (i, policy) in own.iter().enumerate() {
             if !names.insert(policy.name.to_lowercase()) {
                 let field = format!("spec.customerManagedPolicies[{i}].policyName");
-                self.invalid(&field, format!("{:?} is there twice; IAM ignores case", policy.name));
+                self.invalid(
+                    &field,
+                    format!("{:?} is there twice (IAM ignores case); choose another name", policy.name),
+                );
             }
         }
         own
@@ -433,7 +442,10 @@ impl Builder<'_> {
         let (size, limit) = (document.size(), self.facts.limits.managed);
         if size > limit {
             let field = if text.is_some() { format!("{field}Json") } else { field };
-            self.invalid(&field, format!("{size} characters without white space; IAM takes {limit}"));
+            self.invalid(
+                &field,
+                format!("{size} characters without white space; IAM takes {limit}. Split it into several policies"),
+            );
         }
         let name = entry.policy_name.clone().unwrap_or_else(|| {
             names::bounded(&format!("{role}.{}", entry.name), names::POLICY_NAME, &[role, &entry.name])
@@ -467,7 +479,8 @@ fn check_policy_arn(text: &str, account: &AccountRef) -> Result<(), String> {
     }
     if arn.account != "aws" && arn.account != account.id {
         return Err(format!(
-            "{text:?} is of account {}, the role of {}; IAM uses policies of the own account only",
+            "{text:?} is of account {}, the role of {}, and IAM uses policies of the own account only; create the policy \
+             there too and write arn:$(partition):iam::$(account):policy/NAME",
             arn.account, account.id
         ));
     }
