@@ -124,13 +124,19 @@ async fn a_class_of_another_account_is_refused_before_any_call_to_iam() {
     let class = world.namespace.clone();
     let told = eventually(SOON, || async {
         let list = events.list(&ListParams::default()).await.expect("events").items;
-        list.iter().any(|e| e.involved_object.name.as_deref() == Some(&class) && e.reason.as_deref() == Some("AccountMismatch"))
+        list.iter().any(|e| {
+            e.involved_object.name.as_deref() == Some(&class) && e.reason.as_deref() == Some("AccountMismatch")
+        })
     });
     assert!(told.await, "a Warning on the class too");
 
     let error = world
         .classes()
-        .patch(&class, &PatchParams::default(), &Patch::Merge(json!({ "spec": { "account": { "id": "123456789012" } } })))
+        .patch(
+            &class,
+            &PatchParams::default(),
+            &Patch::Merge(json!({ "spec": { "account": { "id": "123456789012" } } })),
+        )
         .await
         .expect_err("the id is fixed")
         .to_string();
@@ -150,7 +156,12 @@ async fn a_forced_boundary_wins_and_another_one_is_refused() {
         class.permissions_boundary = Some(forced.to_owned());
     })
     .await;
-    world.create("other", json!({ "trustPolicy": ec2(), "permissionsBoundary": "arn:aws:iam::123456789012:policy/mine" })).await;
+    world
+        .create(
+            "other",
+            json!({ "trustPolicy": ec2(), "permissionsBoundary": "arn:aws:iam::123456789012:policy/mine" }),
+        )
+        .await;
     let message = world.reason("other", "NotAllowed").await;
     assert!(message.starts_with("spec.permissionsBoundary: "), "{message}");
     for part in ["arn:aws:iam::123456789012:policy/forced", "remove the field", &world.namespace] {

@@ -1,7 +1,7 @@
 //! The AWS identity and the clients that go with it.
 
 use super::error::AwsError;
-use crate::policy::AccountRef;
+use crate::policy::{AccountRef, Limits};
 use crate::telemetry::Metrics;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
@@ -11,6 +11,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_sdk_iam::config::http::HttpResponse;
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_iam::types::SummaryKeyType;
 use aws_smithy_http_client::Builder as HttpClientBuilder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use std::error::Error as StdError;
@@ -42,6 +43,23 @@ pub struct Account {
     pub account: AccountRef,
     /// ARN of the identity.
     pub identity: String,
+    /// What the account's roles may have.
+    pub quotas: Quotas,
+}
+
+/// Quotas of an account, as `GetAccountSummary` tells them; IAM's defaults where it does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quotas {
+    /// Sizes of policy documents.
+    pub limits: Limits,
+    /// Managed policies attached to one role.
+    pub attachments: usize,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self { limits: Limits::default(), attachments: 10 }
+    }
 }
 
 impl Aws {
@@ -74,16 +92,44 @@ impl Aws {
         let identity = answer.arn().unwrap_or_default().to_owned();
         let partition = identity.split(':').nth(1).unwrap_or("aws").to_owned();
         let id = answer.account().unwrap_or_default().to_owned();
-        Ok(Arc::new(Account {
+        let mut account = Account {
             iam: aws_sdk_iam::Client::new(&self.config),
             metrics: self.metrics.clone(),
             account: AccountRef { partition, id },
             identity,
-        }))
+            quotas: Quotas::default(),
+        };
+        account.quotas = account.read_quotas().await;
+        Ok(Arc::new(account))
     }
 }
 
 impl Account {
+    /// The account's quotas. Not being allowed to read them is no reason not to work.
+    async fn read_quotas(&self) -> Quotas {
+        let call = self.iam.get_account_summary().send();
+        let answer = match self.call("iam:GetAccountSummary", "the account", call).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::info!(%error, "the account's quotas are unknown; IAM's defaults are assumed");
+                return Quotas::default();
+            }
+        };
+        let quota = |key: SummaryKeyType, default: usize| {
+            let told = answer.summary_map().and_then(|map| map.get(&key));
+            told.and_then(|quota| usize::try_from(*quota).ok()).filter(|quota| *quota > 0).unwrap_or(default)
+        };
+        let default = Quotas::default();
+        Quotas {
+            limits: Limits {
+                trust: quota(SummaryKeyType::AssumeRolePolicySizeQuota, default.limits.trust),
+                inline_total: quota(SummaryKeyType::RolePolicySizeQuota, default.limits.inline_total),
+                managed: quota(SummaryKeyType::PolicySizeQuota, default.limits.managed),
+            },
+            attachments: quota(SummaryKeyType::AttachedPoliciesPerRoleQuota, default.attachments),
+        }
+    }
+
     pub(super) async fn call<T, E, F>(&self, call: &'static str, target: &str, future: F) -> Result<T, AwsError>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,

@@ -6,7 +6,7 @@ pub mod error;
 mod execute;
 mod observe;
 
-pub use account::{Account, Aws};
+pub use account::{Account, Aws, Quotas};
 pub use error::{AwsError, Kind};
 pub use execute::Done;
 pub use observe::RoleState;

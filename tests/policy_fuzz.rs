@@ -1,0 +1,291 @@
+//! A short fuzz run that is the same every time: no text makes the library panic, disagree with itself, or take long.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::time::{Duration, Instant};
+
+use iamrole_operator::policy::{
+    AccountRef, Arn, Canonical, Document, Grammar, Pattern, Relation, Tokens, bridge, relation,
+};
+
+fn account() -> AccountRef {
+    AccountRef { partition: "aws".to_owned(), id: "111122223333".to_owned() }
+}
+
+/// xorshift64*: good enough, and always the same.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let bits = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33;
+        usize::try_from(bits).unwrap() % limit
+    }
+
+    fn pick<'a, T: ?Sized>(&mut self, items: &[&'a T]) -> &'a T {
+        items[self.below(items.len())]
+    }
+}
+
+const SEEDS: [&str; 5] = [
+    r#"{"Version":"2012-10-17","Id":"x","Statement":[{"Sid":"A","Effect":"Allow","Principal":{"AWS":["123456789012","arn:aws:iam::123456789012:root"],"Service":"ec2.amazonaws.com"},"Action":["sts:AssumeRole","sts:Tag*"],"Condition":{"StringEquals":{"aws:SourceArn":["a","b"]},"Bool":{"aws:x":true}}},{"Effect":"Deny","NotPrincipal":"*","NotAction":"sts:*"}]}"#,
+    r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"s3:Get*","Resource":["arn:aws:s3:::b/${aws:username}","*"],"Condition":{"NumericLessThan":{"s3:max-keys":1.50},"Null":{"a:b":"true"}}}}"#,
+    r#"{"Version":"2008-10-17","Statement":[{"Effect":"Deny","NotAction":["iam:*"],"NotResource":"arn:aws:iam::*:role/$(name)"}]}"#,
+    r#"{"Statement":[{"Effect":"Allow","Principal":{"AWS":"AROAEXAMPLEEXAMPLE123"},"Action":"sts:AssumeRole"}]}"#,
+    "%7B%22Version%22%3A%222012-10-17%22%2C%22Statement%22%3A%5B%5D%7D",
+];
+
+const PIECES: [&str; 44] = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "\\",
+    "\\u00e9",
+    "\\ud800",
+    "null",
+    "true",
+    "0",
+    "-1.5e9",
+    "01",
+    " ",
+    "\n",
+    "*",
+    "?",
+    "${",
+    "$(",
+    "$$(",
+    "$(name)",
+    ")",
+    "%",
+    "%7B",
+    "+",
+    "é",
+    "—",
+    "😀",
+    "\u{0}",
+    "\"Effect\":\"Allow\"",
+    "\"Action\":",
+    "\"NotAction\":[",
+    "\"Condition\":{",
+    "\"StringLike\":{",
+    "\"aws:x\":",
+    "\"Principal\":{",
+    "\"AWS\":",
+    "\"*\"",
+    "\"Sid\":\"A\"",
+    "[[[[[[[[[[[[[[[[",
+    "{\"a\":{\"a\":",
+    "arn:aws:iam::",
+];
+
+fn mutate(random: &mut Random) -> String {
+    let mut text: Vec<char> = random.pick(&SEEDS).chars().collect();
+    for _ in 0..=random.below(6) {
+        let at = random.below(text.len() + 1);
+        match random.below(4) {
+            0 => drop(text.splice(at..at, random.pick(&PIECES).chars())),
+            1 => drop(text.drain(at..(at + random.below(9)).min(text.len()))),
+            2 => {
+                let end = (at + random.below(60)).min(text.len());
+                let copy = text[at..end].to_vec();
+                let to = random.below(text.len() + 1);
+                text.splice(to..to, copy);
+            }
+            _ => {
+                let end = (at + random.below(9)).min(text.len());
+                text.splice(at..end, random.pick(&PIECES).chars());
+            }
+        }
+    }
+    text.into_iter().collect()
+}
+
+/// What has to hold for every text.
+fn check(text: &str, other: &Canonical) -> Canonical {
+    let mut tokens = Tokens::default();
+    tokens.set("name", "web");
+    let read = Canonical::read(Grammar::Trust, text, &account());
+    assert!(read == Canonical::read(Grammar::Permission, text, &account()));
+    let _ = (read.dead_principals(), format!("{read:?}"));
+    if read.to_json().starts_with('{') {
+        let again = Canonical::read(Grammar::Trust, &read.to_json(), &account());
+        assert!(again == read || format!("{read:?}").contains("no policy"), "{text}");
+    }
+    for grammar in [Grammar::Trust, Grammar::Permission] {
+        match Document::from_json(grammar, "d", text, &tokens) {
+            Ok(document) => {
+                let sent = document.to_json();
+                let again = Document::from_json(grammar, "d", &sent.replace("$(", "$$("), &tokens).unwrap();
+                assert_eq!(again.to_json(), sent);
+                let canonical = document.canonical(&account());
+                assert!(canonical == again.canonical(&account()));
+                assert!(text.contains("$(") || canonical == read, "{text}");
+                let _ = (document.lint(&account()), document.size(), document.actions_among(&[Pattern::new("i*")]));
+                if grammar == Grammar::Trust {
+                    let between = bridge(other, &document, &account()).canonical(&account());
+                    let narrows = matches!(relation(other, &between), Relation::Same | Relation::Narrows);
+                    assert!(narrows || format!("{other:?}").contains("no policy") || !is_plain(other), "{text}");
+                }
+            }
+            Err(findings) => {
+                assert!((1..=21).contains(&findings.len()));
+                for finding in &findings {
+                    let line = finding.to_string();
+                    assert!(line.starts_with('d') && line.len() < 4000 && !line.contains('\n'), "{line}");
+                }
+            }
+        }
+        if let Ok(value) = serde_json::from_str::<serde_json::Value>(text) {
+            let _ = Document::from_value(grammar, "d", &value, &tokens);
+        }
+    }
+    read
+}
+
+/// Whether everything in a document is understood: only then something narrows it.
+fn is_plain(canonical: &Canonical) -> bool {
+    Document::from_json(Grammar::Trust, "d", &canonical.to_json(), &Tokens::default()).is_ok()
+}
+
+#[test]
+fn mutated_documents() {
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let mut last = Canonical::read(Grammar::Trust, SEEDS[0], &account());
+    let mut policies = 0;
+    for _ in 0..20_000 {
+        let text = mutate(&mut random);
+        let read = check(&text, &last);
+        assert_eq!(relation(&last, &read) == Relation::Same, last == read);
+        if !format!("{read:?}").contains("no policy") {
+            policies += 1;
+            last = read;
+        }
+        let _ = text.parse::<Arn>();
+    }
+    assert!(policies > 1_000, "only {policies} of the texts were policies");
+}
+
+/// Shapes of texts that would be slow if anything was quadratic, as `NAME => BEFORE => REPEATED => AFTER`: `#` is a
+/// number that counts up, `STATEMENT` stands for a statement's members.
+const SHAPES: &str = r##"
+    equal statements => {"Version":"2012-10-17","Statement":[ => {STATEMENT}, => {STATEMENT}]}
+    statements => {"Version":"2012-10-17","Statement":[ => {"Sid":"S#",STATEMENT}, => {STATEMENT}]}
+    equal sids => {"Version":"2012-10-17","Statement":[ => {"Sid":"S",STATEMENT}, => {STATEMENT}]}
+    conditions => {"Version":"2012-10-17","Statement":[ => {STATEMENT,"Condition":{"StringLike":{"aws:x":"#"}}}, => {STATEMENT}]}
+    actions => {"Version":"2012-10-17","Statement":[{"Principal":"*","Effect":"Allow","Action":[ => "sts:A#", => "sts:B"]}]}
+    equal actions => {"Version":"2012-10-17","Statement":[{"Principal":"*","Effect":"Allow","Action":[ => "sts:A", => "sts:B"]}]}
+    principals => {"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:A","Principal":{"AWS":[ => "arn:aws:iam::123456789012:role/#", => "*"]}}]}
+    bad principals => {"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:A","Principal":{"AWS":[ => "#", => "*"]}}]}
+    condition keys => {"Version":"2012-10-17","Statement":[{STATEMENT,"Condition":{"StringLike":{ => "a:#":"x", => "b:x":"x"}}}]}
+    condition values => {"Version":"2012-10-17","Statement":[{STATEMENT,"Condition":{"StringLike":{"a:b":[ => "#", => ""]}}}]}
+    equal keys => {"Version":"2012-10-17","Statement":[{ => "Effect":"Allow", => STATEMENT}]}
+    unknown keys => {"Version":"2012-10-17","Statement":[{ => "Effec#":1, => STATEMENT}]}
+    unknown operators => {"Version":"2012-10-17","Statement":[{STATEMENT,"Condition":{ => "StringEqual#":{}, => "Null":{}}}]}
+    numbers => {"Version":"2012-10-17","Statement":[ => #, => 1]}
+    a long text => {"Version":"2012-10-17","Statement":{STATEMENT,"Sid":" => abcdefgh => "}}
+    a long key => {"Version":"2012-10-17","Statement":{STATEMENT," => Conditio => ":{}}}
+    tokens => {"Version":"2012-10-17","Statement":{STATEMENT,"Sid":" => $( => "}}
+    dollars => {"Version":"2012-10-17","Statement":{STATEMENT,"Sid":" => $$( => "}}
+    escapes => {"Version":"2012-10-17","Statement":{STATEMENT,"Sid":" => \u0041 => "}}
+    wildcards => {"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":"*","Action":"sts: => *?a => "}}
+    brackets => [ => [ => ]
+    open objects => {"a": => {"a": => 1
+    percent signs => %7B => %7B => %7D
+    lines => [ => LINE => 1]x
+"##;
+
+/// The shapes' texts, each of IAM's largest size.
+fn large() -> Vec<(&'static str, String)> {
+    const SIZE: usize = 131_072;
+    let statement = r#""Effect":"Allow","Principal":{"AWS":"123456789012"},"Action":"sts:AssumeRole""#;
+    let rows = SHAPES.lines().map(str::trim_start).filter(|row| !row.is_empty());
+    let text = |row: &'static str| {
+        let [name, before, unit, after] = row.split(" => ").collect::<Vec<_>>()[..] else {
+            panic!("not a row: {row}");
+        };
+        let full = |text: &str| text.replace("STATEMENT", statement).replace("LINE", "\n");
+        let (mut text, after) = (full(before), full(after));
+        for index in 0.. {
+            let next = full(unit).replace('#', &index.to_string());
+            if text.len() + next.len() + after.len() > SIZE {
+                break;
+            }
+            text.push_str(&next);
+        }
+        (name, text + &after)
+    };
+    rows.map(text).collect()
+}
+
+/// The time of the quickest of three runs; the machine may be busy.
+fn quickest(mut run: impl FnMut()) -> Duration {
+    let times = std::array::from_fn::<_, 3, _>(|_| {
+        let start = Instant::now();
+        run();
+        start.elapsed()
+    });
+    times.into_iter().min().unwrap()
+}
+
+/// In a release build each takes a few milliseconds; what is quadratic takes many seconds in a debug build.
+#[test]
+fn the_largest_documents() {
+    let allowed = Duration::from_secs(4);
+    let plain = Canonical::read(Grammar::Trust, SEEDS[0], &account());
+    let texts = large();
+    let forms = texts.iter().map(|(_, text)| Canonical::read(Grammar::Trust, text, &account()));
+    let forms: Vec<Canonical> = forms.collect();
+    for ((what, text), form) in texts.iter().zip(&forms) {
+        assert!((130_900..=131_072).contains(&text.len()), "{what}: {}", text.len());
+        let took = quickest(|| drop(check(text, &plain)));
+        assert!(took < allowed, "{what}: {took:?}");
+        let took = quickest(|| {
+            for other in &forms {
+                assert_eq!(relation(form, other) == Relation::Same, form == other);
+            }
+        });
+        assert!(took < allowed, "{what} to all others: {took:?}");
+    }
+}
+
+/// Where time goes; run by hand: `cargo test --release --test policy_fuzz -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints times, asserts nothing"]
+fn times() {
+    let texts = large();
+    for (what, text) in &texts {
+        let mut best = [Duration::MAX; 4];
+        for _ in 0..5 {
+            let mut measure = |index: usize, run: &dyn Fn()| {
+                let start = Instant::now();
+                run();
+                best[index] = best[index].min(start.elapsed());
+            };
+            let read = || Canonical::read(Grammar::Trust, text, &account());
+            let parsed = Document::from_json(Grammar::Trust, "d", text, &Tokens::default());
+            let canonical = read();
+            let other = Canonical::read(Grammar::Trust, &texts[3].1, &account());
+            measure(0, &|| {
+                drop(Document::from_json(Grammar::Trust, "d", text, &Tokens::default()));
+            });
+            measure(1, &|| assert!(read() == canonical));
+            measure(2, &|| {
+                let _ = (relation(&canonical, &other), relation(&other, &canonical));
+            });
+            measure(3, &|| {
+                if let Ok(document) = &parsed {
+                    let _ = bridge(&other, document, &account());
+                }
+            });
+        }
+        println!(
+            "{what}: parse {:?}, read and compare {:?}, relations {:?}, bridge {:?}",
+            best[0], best[1], best[2], best[3]
+        );
+    }
+}

@@ -1,0 +1,200 @@
+//! Patterns against the texts of small alphabets, and what documents may allow by them.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use iamrole_operator::policy::{AccountRef, Document, Grammar, Grant, Pattern, Tokens};
+use proptest::prelude::*;
+use serde_json::json;
+
+/// All texts over an alphabet up to a length.
+fn texts(alphabet: &[char], length: usize) -> Vec<String> {
+    let mut texts = vec![String::new()];
+    let mut from = 0;
+    for _ in 0..length {
+        let last = texts.len();
+        for index in from..last {
+            for c in alphabet {
+                texts.push(format!("{}{c}", texts[index]));
+            }
+        }
+        from = last;
+    }
+    texts
+}
+
+/// The definition: what a pattern matches.
+fn matches(pattern: &[char], text: &[char]) -> bool {
+    match (pattern.first(), text.first()) {
+        (None, None) => true,
+        (Some('*'), _) => matches(&pattern[1..], text) || (!text.is_empty() && matches(pattern, &text[1..])),
+        (Some('?'), Some(_)) => matches(&pattern[1..], &text[1..]),
+        (Some(p), Some(t)) => p == t && matches(&pattern[1..], &text[1..]),
+        _ => false,
+    }
+}
+
+fn matched(pattern: &str, texts: &[String]) -> Vec<bool> {
+    let chars = |text: &str| text.chars().collect::<Vec<_>>();
+    let pattern = chars(pattern);
+    texts.iter().map(|text| matches(&pattern, &chars(text))).collect()
+}
+
+fn check(a: &str, b: &str, of_a: &[bool], of_b: &[bool]) {
+    let (one, other) = (Pattern::new(a), Pattern::new(b));
+    let covers = of_b.iter().zip(of_a).all(|(b, a)| *a || !b);
+    assert_eq!(one.covers(&other), covers, "does {a} cover {b}");
+    let overlaps = of_b.iter().zip(of_a).any(|(b, a)| *a && *b);
+    assert_eq!(one.overlaps(&other), overlaps, "does {a} overlap {b}");
+}
+
+/// `z` is in no pattern: it stands for all the characters that the patterns don't name.
+#[test]
+fn all_short_patterns() {
+    let texts = texts(&['a', 'b', 'z'], 6);
+    let patterns = self::texts(&['a', 'b', '*', '?'], 3);
+    let matched: Vec<Vec<bool>> = patterns.iter().map(|pattern| matched(pattern, &texts)).collect();
+    for (a, of_a) in patterns.iter().zip(&matched) {
+        let pattern = Pattern::new(a);
+        for (text, expected) in texts.iter().zip(of_a) {
+            assert_eq!(pattern.matches(text), *expected, "{a} {text}");
+        }
+        for (b, of_b) in patterns.iter().zip(&matched) {
+            check(a, b, of_a, of_b);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn longer_patterns(a in "[ab*?]{4,7}", b in "[ab*?]{4,6}") {
+        let texts = texts(&['a', 'b', 'z'], 7);
+        check(&a, &b, &matched(&a, &texts), &matched(&b, &texts));
+    }
+
+    #[test]
+    fn pieces_of_a_pattern_are_covered(text in "[ab?]{0,12}", cuts in proptest::collection::vec(0..12_usize, 0..4)) {
+        // Whatever stands in a pattern for a part of a text, the pattern covers the text.
+        let mut wide: Vec<char> = text.chars().collect();
+        for cut in cuts {
+            let cut = cut.min(wide.len());
+            let end = (cut + 2).min(wide.len());
+            wide.splice(cut..end, ['*']);
+        }
+        let wide: String = wide.into_iter().collect();
+        prop_assert!(Pattern::new(&wide).covers(&Pattern::new(&text)), "{wide} {text}");
+        prop_assert!(Pattern::new(&wide).overlaps(&Pattern::new(&text)));
+    }
+}
+
+#[test]
+fn what_guard_rails_ask() {
+    let pattern = Pattern::new;
+    for (wide, narrow) in [
+        ("s3:*", "s3:Get*"),
+        ("*", "?*"),
+        ("*", ""),
+        ("?*", "*?"),
+        ("*??*", "a*b"),
+        ("s3:*Object*", "s3:GetObject?*"),
+        ("arn:aws:iam::*:policy/*", "arn:aws:iam::aws:policy/ReadOnlyAccess"),
+    ] {
+        assert!(pattern(wide).covers(&pattern(narrow)), "{wide} {narrow}");
+        assert!(!pattern(narrow).covers(&pattern(wide)) || wide == "?*", "{wide} {narrow}");
+    }
+    assert!(!pattern("s3:*").covers(&pattern("S3:Get")));
+    assert!(pattern("s3:*").covers_ignore_case(&pattern("S3:Get")));
+    assert!(pattern("S3:g?t*").matches_ignore_case("s3:GETObject"));
+    assert!(!pattern("S3:g?t*").matches("s3:GetObject"));
+    assert!(pattern("s3:Get*").overlaps_ignore_case(&pattern("S3:*object")));
+    assert!(!pattern("s3:Get*").overlaps(&pattern("s3:Put*")));
+    assert!(pattern("ä?ö*").matches("äüöß"));
+    assert_eq!(pattern("a**?*").to_string(), "a**?*");
+}
+
+#[test]
+fn hard_patterns_end() {
+    let hard = [
+        "*a?".repeat(150),
+        "*?a".repeat(150),
+        "?".repeat(400) + "*",
+        "*".repeat(900),
+        "a?".repeat(200),
+        format!("*{}*", "a".repeat(400)),
+        format!("*{}b*", "a?".repeat(200)),
+        "a*".repeat(200) + "b",
+    ];
+    let text = "a".repeat(400);
+    for a in &hard {
+        let _ = Pattern::new(a).matches(&text);
+        for b in &hard {
+            let (a, b) = (Pattern::new(a), Pattern::new(b));
+            let _ = (a.covers(&b), a.overlaps(&b));
+        }
+        assert!(Pattern::new("*").covers(&Pattern::new(a)));
+        assert!(Pattern::new(a).overlaps(&Pattern::new("*")));
+    }
+}
+
+fn document(grammar: Grammar, statements: &serde_json::Value) -> Document {
+    let value = json!({"Version": "2012-10-17", "Statement": statements});
+    Document::from_value(grammar, "d", &value, &Tokens::default()).unwrap()
+}
+
+fn lines(grants: Vec<Grant>) -> Vec<String> {
+    grants.into_iter().map(|grant| format!("{} {}", grant.path, grant.text)).collect()
+}
+
+#[test]
+fn actions_of_documents() {
+    let document = document(
+        Grammar::Permission,
+        &json!([
+            {"Effect": "Allow", "Action": ["S3:get*", "ec2:*"], "Resource": "*"},
+            {"Effect": "Deny", "Action": "iam:*", "Resource": "*"},
+            {"Effect": "Allow", "Action": "iam:PassRole", "Resource": "*"},
+            {"Effect": "Allow", "NotAction": ["iam:*", "organizations:*"], "Resource": "*"},
+        ]),
+    );
+    let patterns = |texts: &[&str]| texts.iter().map(|text| Pattern::new(text)).collect::<Vec<_>>();
+    let rest = "d.Statement[3].NotAction everything but iam:*, organizations:*";
+    assert_eq!(
+        lines(document.actions_beyond(&patterns(&["s3:*", "EC2:Describe*"]))),
+        ["d.Statement[0].Action[1] ec2:*", "d.Statement[2].Action iam:PassRole", rest]
+    );
+    assert_eq!(lines(document.actions_beyond(&patterns(&["*"]))), Vec::<String>::new());
+    // Every action has a colon.
+    for all in ["*:*", "**", "?*"] {
+        assert_eq!(lines(document.actions_beyond(&patterns(&[all]))).len(), usize::from(all == "?*"), "{all}");
+    }
+    assert_eq!(lines(document.actions_beyond(&patterns(&["s3*", "ec*", "iam:*"]))), [rest]);
+    assert_eq!(lines(document.actions_beyond(&[])).len(), 4);
+    assert_eq!(lines(document.actions_among(&patterns(&["iam:Pass*"]))), ["d.Statement[2].Action iam:PassRole"]);
+    assert_eq!(
+        lines(document.actions_among(&patterns(&["s3:*Object", "organizations:Leave*"]))),
+        ["d.Statement[0].Action[0] S3:get*", rest]
+    );
+    assert_eq!(lines(document.actions_among(&patterns(&["*:CreateUser"]))), ["d.Statement[0].Action[1] ec2:*", rest]);
+    assert_eq!(lines(document.actions_among(&patterns(&["EC*x"]))), ["d.Statement[0].Action[1] ec2:*", rest]);
+    assert_eq!(lines(document.actions_among(&[])), Vec::<String>::new());
+}
+
+#[test]
+fn principals_of_documents() {
+    let account = AccountRef { partition: "aws".to_owned(), id: "111122223333".to_owned() };
+    let trust = |statements| lines(document(Grammar::Trust, &statements).trusted(&account));
+    assert_eq!(
+        trust(json!([
+            {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {
+                "AWS": ["arn:aws:iam::123456789012:root", "arn:aws:iam::123456789012:role/x"], "Service": "ec2.amazonaws.com"}},
+            {"Effect": "Deny", "Action": "sts:AssumeRole", "Principal": "*"},
+            {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": "*"},
+        ])),
+        [
+            "d.Statement[0].Principal.AWS[0] AWS:123456789012",
+            "d.Statement[0].Principal.AWS[1] AWS:arn:aws:iam::123456789012:role/x",
+            "d.Statement[0].Principal.Service Service:ec2.amazonaws.com",
+            "d.Statement[2].Principal.AWS AWS:*",
+        ]
+    );
+}
