@@ -99,6 +99,12 @@ impl World {
         Api::all(self.client.clone())
     }
 
+    /// Merge-patches the spec of this world's class.
+    pub async fn patch_class(&self, spec: Value) {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        self.classes().patch(&self.namespace, &PatchParams::default(), &patch).await.expect("the API server takes it");
+    }
+
     pub fn roles(&self) -> Api<IamRole> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
