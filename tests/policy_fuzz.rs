@@ -260,7 +260,7 @@ fn times() {
     let texts = large();
     for (what, text) in &texts {
         let mut best = [Duration::MAX; 4];
-        for _ in 0..5 {
+        for _ in 0..15 {
             let mut measure = |index: usize, run: &dyn Fn()| {
                 let start = Instant::now();
                 run();

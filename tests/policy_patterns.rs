@@ -180,6 +180,14 @@ fn actions_of_documents() {
 }
 
 #[test]
+fn long_lists_are_cut() {
+    let actions: Vec<String> = (0..1000).map(|index| format!("s3:A{index}")).collect();
+    let document = document(Grammar::Permission, &json!({"Effect": "Allow", "NotAction": actions, "Resource": "*"}));
+    let text = &document.actions_beyond(&[])[0].text;
+    assert_eq!(text, "everything but s3:A0, s3:A1, s3:A2, s3:A3, s3:A4 and 995 more");
+}
+
+#[test]
 fn principals_of_documents() {
     let account = AccountRef { partition: "aws".to_owned(), id: "111122223333".to_owned() };
     let trust = |statements| lines(document(Grammar::Trust, &statements).trusted(&account));

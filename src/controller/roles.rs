@@ -230,9 +230,9 @@ async fn conclude(subject: &mut Subject, ctx: &Context, outcome: Outcome) -> (Ac
     {
         status.last_handled_reconcile_at = Some(token);
     }
-    if !subject.is_deleted()
-        && let Err(failure) = subject.write_status(ctx, status).await
-    {
+    // An object that has just been let go is gone; one that waits to be says so.
+    let released = subject.is_deleted() && outcome.verdict.is_none();
+    if !released && let Err(failure) = subject.write_status(ctx, status).await {
         return again(subject, ctx, &failure);
     }
     match outcome.again {
