@@ -253,19 +253,20 @@ fn who(node: &Node, negated: bool, account: &AccountRef) -> Option<Who> {
 
 /// Conditions. An operator without keys and a key without values have no effect.
 fn conditions(node: &Node) -> Option<Conditions> {
-    let mut conditions = Conditions::new();
+    let mut all = Vec::new();
     for (operator, node) in distinct(node)? {
         let rule = ValueRule::of(operator);
         for (key, node) in distinct(node)? {
             let values = condition_values(rule, node)?;
-            let place = (operator.to_owned(), key.to_ascii_lowercase());
-            if !values.is_empty() && conditions.insert(place, values).is_some() {
-                // The same key in two spellings: which one counts is not known.
-                return None;
+            if !values.is_empty() {
+                all.push(((operator.to_owned(), key.to_ascii_lowercase()), values));
             }
         }
     }
-    Some(conditions)
+    let count = all.len();
+    let conditions: Conditions = all.into_iter().collect();
+    // Fewer where a key is there in two spellings: which one counts is not known.
+    (conditions.len() == count).then_some(conditions)
 }
 
 fn condition_values(rule: ValueRule, node: &Node) -> Option<BTreeSet<String>> {

@@ -11,7 +11,7 @@ use super::pattern::Pattern;
 pub struct Grant {
     /// Its place, from the path that the caller gave.
     pub path: String,
-    /// The pattern or the principal. For `NotAction` `everything but …` with the patterns, for principals the type,
+    /// The pattern or the principal. For `NotAction` `everything but …` with the first patterns, for principals the type,
     /// a colon and the value.
     pub text: String,
 }
@@ -45,10 +45,10 @@ impl Document {
             let values = &statement.action.values;
             let patterns: Vec<Action> = values.iter().map(|text| Action::new(text)).collect();
             if statement.action.negated {
-                grants.extend(negated(&patterns).then(|| Grant {
-                    path: format!("{}.NotAction", statement.path),
-                    text: format!("everything but {}", values.join(", ")),
-                }));
+                grants.extend(
+                    negated(&patterns)
+                        .then(|| Grant { path: format!("{}.NotAction", statement.path), text: everything_but(values) }),
+                );
                 continue;
             }
             let picked = patterns.iter().enumerate().filter(|(_, pattern)| listed(pattern));
@@ -89,6 +89,15 @@ impl Document {
         let statements = self.statements.iter();
         statements.filter(|statement| statement.effect == Effect::Allow)
     }
+}
+
+/// Names the first few patterns of a `NotAction`.
+fn everything_but(values: &[String]) -> String {
+    const NAMED: usize = 5;
+    let named: Vec<&str> = values.iter().take(NAMED).map(String::as_str).collect();
+    let more = values.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("everything but {}{more}", named.join(", "))
 }
 
 /// A pattern of actions. An action has one colon, so a pattern with one is a pattern of services and one of names:

@@ -5,7 +5,7 @@
 //! - [`Document`] is a trust or permission policy that was checked against IAM's grammar. Nothing that is not
 //!   understood is ever dropped: it is a [`Finding`] that tells where, what, and what to write instead.
 //! - [`Canonical`] is a document reduced to its meaning, for comparing what is wanted with what AWS returned.
-//! - [`relation`] tells what an update changes, [`bridge`] makes the trust policy that stands in between.
+//! - [`relation()`] tells what an update changes, [`bridge()`] makes the trust policy that stands in between.
 //! - [`Limits`] are IAM's quotas for sizes, [`Pattern`] its globs, [`Arn`] its names, [`Tokens`] our own `$(name)`s.
 //!
 //! ```
