@@ -13,6 +13,7 @@ use crate::api::{ConditionType, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason
 use crate::aws::{Account, AwsError, Kind};
 use crate::policy::Limits;
 use crate::role::desired::{Facts, desired};
+use crate::role::settings::settings;
 use crate::role::{Desired, Observed, Ownership, Plan, Record, Settings, plan};
 use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeSet;
@@ -354,6 +355,9 @@ impl Work<'_> {
                 _ => Origin::Created,
             };
             record.role = Some(role_ref(desired, observed, None, origin));
+            // Status may have known nothing of an adoption; the tags do.
+            let Case { spec, class, .. } = self.case;
+            self.status.effective = Some(settings(spec, Some(&class.spec), Some(origin), None).effective());
         }
         record.managed.clone_from(&desired.managed);
         record.inline = desired.inline.keys().cloned().collect();

@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::roles::{Outcome, Setback, Stepped, wake_waiting};
 use super::status::{Tri, Verdict, show_plan};
 use super::subject::Subject;
-use crate::api::iamrole::{Cause, DeletionPolicy, Mode, WhenUnlisted};
+use crate::api::iamrole::{Cause, DeletionPolicy, Mode, Origin, WhenUnlisted};
 use crate::api::{IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
 use crate::aws::{Account, Kind, RoleState};
 use crate::policy::Limits;
@@ -40,7 +40,8 @@ pub async fn remove(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcom
     if class.as_ref().is_some_and(|class| !ctx.serves(class)) {
         return Ok(outcome(subject.status.clone(), None));
     }
-    let settings = terms(subject, class.as_deref());
+    let origin = subject.status.role.as_ref().and_then(|role| role.origin);
+    let settings = terms(subject, class.as_deref(), origin);
     if settings.deletion_policy == DeletionPolicy::Retain || settings.mode == Mode::Observe {
         let why = if settings.mode == Mode::Observe { "mode is Observe" } else { "deletionPolicy is Retain" };
         let role = subject.status.role.as_ref().map_or("no role", |role| role.name.as_str());
@@ -52,7 +53,7 @@ pub async fn remove(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcom
     }
     let status = subject.status.clone();
     let (class, account) = reach(subject, ctx, class).map_err(|failure| Setback::pending(failure, status.clone()))?;
-    let removal = Removal { ctx, class: &class, account: &account, settings: &settings, owner: subject.owner(ctx) };
+    let removal = Removal { ctx, class: &class, account: &account, owner: subject.owner(ctx) };
     removal.run(subject).await
 }
 
@@ -65,8 +66,7 @@ fn class_of(subject: &Subject, ctx: &Context) -> Option<Arc<IamRoleClass>> {
 
 /// The settings in force. A spec that can't be read leaves those that status remembers; without a trace
 /// of either, the role is kept.
-fn terms(subject: &Subject, class: Option<&IamRoleClass>) -> Settings {
-    let origin = subject.status.role.as_ref().and_then(|role| role.origin);
+fn terms(subject: &Subject, class: Option<&IamRoleClass>, origin: Option<Origin>) -> Settings {
     let effective = subject.status.effective.as_ref();
     let spec = subject.spec.as_ref().cloned().unwrap_or_else(|_| IamRoleSpec {
         deletion_policy: Some(effective.map_or(DeletionPolicy::Retain, |effective| effective.deletion_policy)),
@@ -130,7 +130,6 @@ struct Removal<'a> {
     ctx: &'a Context,
     class: &'a IamRoleClass,
     account: &'a Account,
-    settings: &'a Settings,
     owner: Owner,
 }
 
@@ -150,14 +149,24 @@ impl Removal<'_> {
             let message = format!("role {name} is not there (yet); looking again before the object is let go");
             return Err(failed(Failure::wait(Duration::from_secs(5), message)));
         }
-        let ours = state.role.as_ref().is_some_and(|role| self.owner.judge(&role.tags).is_ours());
+        let origin = match state.role.as_ref().map(|role| self.owner.judge(&role.tags)) {
+            Some(Ownership::Ours(origin)) => Some(origin),
+            _ => None,
+        };
+        let ours = origin.is_some();
+        // Status may have known nothing of an adoption; the tags do.
+        let settings = terms(subject, Some(self.class), origin);
+        if settings.deletion_policy == DeletionPolicy::Retain {
+            let note = format!("Left {name} in AWS since deletionPolicy is Retain");
+            return release(subject, self.ctx, Reason::Retained, &note).await;
+        }
         let foreign = state.role.as_ref().filter(|_| !ours).map(|role| self.foreign(role));
-        let profiles = match (ours, self.settings.deletion_policy) {
+        let profiles = match (ours, settings.deletion_policy) {
             (true, DeletionPolicy::ForceDelete) => self.account.profiles_of(&name).await,
             _ => Ok(Vec::new()),
         };
         let profiles = profiles.map_err(|error| failed(error.into()))?;
-        let deletion = self.plan(&record, &state, ours, &profiles);
+        let deletion = self.plan(&settings, &record, &state, ours, &profiles);
         if !deletion.blockers.is_empty() {
             let message = format!(
                 "role {name} has what this object did not make: {}. Remove it in AWS, or set deletionPolicy: ForceDelete. \
@@ -222,12 +231,19 @@ impl Removal<'_> {
         attempt.is_some_and(|at| now.saturating_duration_since(at) < super::apply::YOUNG)
     }
 
-    fn plan(&self, record: &Record, state: &RoleState, ours: bool, profiles: &[String]) -> deletion::Deletion {
+    fn plan(
+        &self,
+        settings: &Settings,
+        record: &Record,
+        state: &RoleState,
+        ours: bool,
+        profiles: &[String],
+    ) -> deletion::Deletion {
         let exceptions = Exceptions::new(Some(&self.class.spec));
         let terms = Terms {
             owner: &self.owner,
-            policy: self.settings.deletion_policy,
-            when_unlisted: self.settings.when_unlisted,
+            policy: settings.deletion_policy,
+            when_unlisted: settings.when_unlisted,
             exceptions: &exceptions,
         };
         let own: BTreeMap<String, BTreeMap<String, String>> =

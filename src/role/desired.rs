@@ -79,6 +79,8 @@ pub struct Desired {
     pub own: Vec<OwnPolicy>,
     /// What happens to unlisted policies.
     pub when_unlisted: WhenUnlisted,
+    /// Whether the spec itself says so; an adopted role keeps them where it does not.
+    pub when_unlisted_given: bool,
     /// What is never removed as unlisted.
     pub exceptions: Exceptions,
     /// What to do with a role that is not ours.
@@ -171,6 +173,7 @@ pub fn desired(spec: &IamRoleSpec, settings: &Settings, facts: Facts<'_>) -> Res
             inline,
             own,
             when_unlisted: settings.when_unlisted,
+            when_unlisted_given: spec.when_unlisted.is_some(),
             exceptions: Exceptions::new(Some(facts.class)),
             adoption,
         }),

@@ -446,7 +446,9 @@ impl Planner<'_> {
     }
 
     fn keeps(&self, exception: bool) -> bool {
-        exception || self.desired.when_unlisted != WhenUnlisted::Remove
+        // The tags decide whether it was adopted: status may be lost, or new.
+        let as_found = self.origin == Origin::Adopted && !self.desired.when_unlisted_given;
+        exception || as_found || self.desired.when_unlisted != WhenUnlisted::Remove
     }
 
     fn inline(&mut self) {
