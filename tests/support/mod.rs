@@ -248,15 +248,32 @@ impl World {
         seen
     }
 
-    /// Annotates the object so that it is checked now, and waits until it was.
-    pub async fn check_now(&self, name: &str) {
+    /// Annotates the object so that it is checked now; returns the token.
+    pub async fn request_check(&self, name: &str) -> String {
         let token = format!("{:x}", unique());
         let patch = json!({ "metadata": { "annotations": { "iamrole.dev/reconcile-requested-at": token } } });
         self.patch_object(name, patch).await.expect("an annotation");
+        token
+    }
+
+    /// The same, and waits until it was.
+    pub async fn check_now(&self, name: &str) {
+        let token = self.request_check(name).await;
         self.until(name, "handling the requested check", |role| {
             role.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_ref()) == Some(&token)
         })
         .await;
+    }
+
+    /// The tags by which a role is the object's.
+    pub async fn owner_tags(&self, name: &str, origin: &str) -> [(&'static str, String); 4] {
+        let system = Api::<Namespace>::all(self.client.clone()).get("kube-system").await.expect("kube-system");
+        [
+            ("iamrole.dev/cluster", format!("{}/{}", self.operator.cluster, system.uid().expect("a UID"))),
+            ("iamrole.dev/namespace", self.namespace.clone()),
+            ("iamrole.dev/name", name.into()),
+            ("iamrole.dev/origin", origin.into()),
+        ]
     }
 
     /// The name that the class's template gives.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LIMIT: usize = 4 << 20;
 
@@ -21,6 +21,7 @@ const LIMIT: usize = 4 << 20;
 pub struct Call {
     pub action: String,
     pub parameters: BTreeMap<String, String>,
+    pub at: Instant,
 }
 
 impl Call {
@@ -232,5 +233,5 @@ fn parse(body: &[u8]) -> Call {
     };
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
     let mut parameters: BTreeMap<String, String> = pairs.map(|(key, value)| (decode(key), decode(value))).collect();
-    Call { action: parameters.remove("Action").unwrap_or_default(), parameters }
+    Call { action: parameters.remove("Action").unwrap_or_default(), parameters, at: Instant::now() }
 }
