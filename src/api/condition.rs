@@ -105,6 +105,10 @@ reasons! {
     PolicyRejected,
     /// AWS refuses a call with a code that has no reason of its own.
     Rejected,
+    /// A difference is not repaired (any more): somebody keeps undoing the repair, or AWS words it otherwise.
+    Contested,
+    /// A document is probably not what is meant, or close to a limit (event).
+    PolicyWarning,
     /// Deletion can't go on; the message names what blocks it.
     DeleteBlocked,
     /// AWS asks for patience: throttling or a parallel change.

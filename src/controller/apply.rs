@@ -2,6 +2,7 @@
 
 use super::carry::{Carried, carry_out};
 use super::context::Context;
+use super::events::Tone;
 use super::failure::Failure;
 use super::judge::{judge, missing, same_identity};
 use super::preview::preview;
@@ -11,7 +12,8 @@ use super::subject::Subject;
 use crate::api::iamrole::{Adoption, Cause, Mode, Origin, PolicyRef, RoleRef};
 use crate::api::{ConditionType, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
 use crate::aws::{Account, AwsError, Kind};
-use crate::policy::Limits;
+use crate::role::advice::advice;
+use crate::role::contest::{Contest, Repairs};
 use crate::role::desired::{Facts, desired};
 use crate::role::settings::settings;
 use crate::role::{Desired, Observed, Ownership, Plan, Record, Settings, plan};
@@ -26,8 +28,6 @@ pub const SETTLE: Duration = Duration::from_secs(30);
 pub const YOUNG: Duration = Duration::from_mins(1);
 /// A role must be missing twice, so far apart, before it is made anew.
 const MISSES_APART: Duration = Duration::from_secs(10);
-/// IAM's default quota of attached managed policies per role.
-pub const ATTACHMENTS: usize = 10;
 /// Create, then read what was there already, then work on that.
 const ROUNDS: usize = 3;
 
@@ -56,13 +56,13 @@ enum Decision {
 pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status: IamRoleStatus) -> Stepped<Outcome> {
     let early = |failure| Setback::early(failure, status.clone());
     let class_name = case.class.metadata.name.clone().unwrap_or_default();
-    let (owner, limits) = (subject.owner(ctx), Limits::default());
+    let owner = subject.owner(ctx);
     let facts = Facts {
         owner: &owner,
         account: &case.account.account,
         class_name: &class_name,
         class: &case.class.spec,
-        limits: &limits,
+        limits: &case.account.quotas.limits,
     };
     let desired = desired(case.spec, case.settings, facts).map_err(|problems| early(Failure::problems(&problems)))?;
     same_identity(subject, &desired).map_err(early)?;
@@ -161,25 +161,31 @@ impl Work<'_> {
         self.status.class = Some(class_ref(self.case.class));
         for round in 0..ROUNDS {
             let decision = self.decide(subject, round > 0).await?;
-            let (plan, observed, adopting) = match decision {
+            let (mut plan, observed, adopting) = match decision {
                 Decision::Do(plan, observed) => (plan, observed, false),
                 Decision::Adopt(plan, observed) => (plan, Some(observed), true),
             };
             if settled && !plan.steps.is_empty() && subject.requested().is_none() && self.too_early(subject) {
                 return Ok(look_again_later(subject));
             }
+            let contests = self.withhold(subject, &mut plan, observed.as_deref(), cause);
             self.intend(subject, &plan, observed.as_deref(), adopting).await?;
             let mut record = Record::from_status(&self.status);
             let carried = carry_out(self.ctx, subject, self.case, self.desired, &plan, &mut record, cause).await;
             self.changed |= !carried.changes.is_empty();
             self.remember(record, &carried);
+            self.note_repairs(subject, &plan, observed.as_deref(), &carried, cause);
             if carried.already_exists {
                 continue;
             }
             if adopting {
                 return self.adopted(subject, &carried);
             }
-            return self.close(subject, &plan, observed.as_deref(), &carried);
+            let outcome = self.close(subject, &plan, observed.as_deref(), &carried, &contests)?;
+            if !settled {
+                self.advise(subject).await;
+            }
+            return Ok(outcome);
         }
         Err(self.early(Failure::slow(
             Reason::Rejected,
@@ -205,7 +211,7 @@ impl Work<'_> {
         match judge(self.desired, &observed).map_err(|failure| self.early(failure))? {
             Ownership::Ours(_) => {
                 let recent = self.ctx.memory.with(&subject.uid, |entry| entry.wrote_within(SETTLE, Instant::now()));
-                let plan = plan::update(self.desired, &observed, &record, ATTACHMENTS, recent);
+                let plan = plan::update(self.desired, &observed, &record, account.quotas.attachments, recent);
                 Ok(Decision::Do(plan, Some(Box::new(observed))))
             }
             _ => Ok(Decision::Adopt(plan::adopt(self.desired), Box::new(observed))),
@@ -280,6 +286,41 @@ impl Work<'_> {
         subject.write_status(self.ctx, status).await.map_err(|failure| self.early(failure))
     }
 
+    /// Leaves out what was repaired and did not last.
+    fn withhold(&self, subject: &Subject, plan: &mut Plan, observed: Option<&Observed>, cause: Cause) -> Vec<Contest> {
+        let now = self.ctx.started.elapsed();
+        self.ctx.memory.with(&subject.uid, |entry| match observed {
+            Some(observed) if cause == Cause::Drift => entry.repairs.withhold(plan, observed, now),
+            _ => {
+                entry.repairs = Repairs::default();
+                Vec::new()
+            }
+        })
+    }
+
+    fn note_repairs(
+        &self,
+        subject: &Subject,
+        plan: &Plan,
+        observed: Option<&Observed>,
+        carried: &Carried,
+        cause: Cause,
+    ) {
+        let Some(observed) = observed.filter(|_| cause == Cause::Drift) else { return };
+        let now = self.ctx.started.elapsed();
+        let done = plan.steps.iter().enumerate().filter(|(i, _)| !carried.left.contains(i)).map(|(_, step)| step);
+        self.ctx.memory.with(&subject.uid, |entry| entry.repairs.note(done, observed, now));
+    }
+
+    /// One warning per change of what IAM takes but is probably a mistake.
+    async fn advise(&self, subject: &Subject) {
+        let advice = advice(self.desired, &self.case.account.quotas.limits);
+        if !advice.is_empty() {
+            let note = advice.join("; ");
+            self.ctx.events.publish(&subject.reference(), Tone::Warning, Reason::PolicyWarning, "Lint", &note).await;
+        }
+    }
+
     fn remember(&mut self, record: Record, carried: &Carried) {
         record.into_status(&mut self.status);
         let mut changes = carried.changes.clone();
@@ -315,26 +356,31 @@ impl Work<'_> {
         plan: &Plan,
         observed: Option<&Observed>,
         carried: &Carried,
+        contests: &[Contest],
     ) -> Stepped<Outcome> {
         self.status.unlisted.clone_from(&plan.unlisted);
         let mut failures = carried.failures.clone();
         if !plan.refused.is_empty() {
             failures.push(Failure::problems(&plan.refused));
         }
-        if let Some(failure) = Failure::merged(&failures) {
+        failures.extend(undone(contests));
+        if let Some(mut failure) = Failure::merged(&failures) {
+            name_the_dead(&mut failure, observed);
             let left = plan.steps.iter().enumerate().filter(|(i, _)| carried.left.contains(i)).map(|(_, step)| step);
             show_plan(&mut self.status, &self.desired.name, left);
             return Err(Setback::pending(failure, self.status.clone()));
         }
         self.settle_record(observed);
         let arn = self.status.role.as_ref().and_then(|role| role.arn.clone()).unwrap_or_default();
-        let verdict = Verdict::applied(format!("{arn} is as specified"));
+        let mut verdict = Verdict::applied(format!("{arn} is as specified"));
+        verdict.drift = rewritten(contests);
         let was_ready =
             find(&subject.status.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "True");
         if !was_ready {
             tracing::info!(arn, "applied");
         }
-        let again = interval(self.case.class);
+        let unconfirmed = self.ctx.memory.with(&subject.uid, |entry| entry.repairs.unconfirmed());
+        let again = if unconfirmed && verdict.drift.is_none() { SETTLE } else { interval(self.case.class) };
         let class_generation = self.case.class.metadata.generation.unwrap_or_default();
         self.ctx.memory.with(&subject.uid, |entry| {
             entry.next_check = Some(Instant::now() + again);
@@ -396,6 +442,54 @@ fn cause(ctx: &Context, subject: &Subject, settled: bool, class_generation: i64)
 
 fn look_again_later(subject: &Subject) -> Outcome {
     Outcome { status: subject.status.clone(), verdict: None, again: Some(SETTLE), handled: false }
+}
+
+/// Repairs that somebody keeps undoing.
+fn undone(contests: &[Contest]) -> Option<Failure> {
+    let undone: Vec<&str> = contests
+        .iter()
+        .filter_map(|contest| match contest {
+            Contest::Undone(what) => Some(what.as_str()),
+            Contest::Rewritten(_) => None,
+        })
+        .collect();
+    (!undone.is_empty()).then(|| {
+        let message = format!(
+            "somebody else keeps changing the role; not repaired a fourth time within the hour: {}. Find out who (CloudTrail              tells), and stop them or change the spec",
+            undone.join(", ")
+        );
+        Failure::slow(Reason::Contested, message)
+    })
+}
+
+/// Documents that AWS took and words otherwise.
+fn rewritten(contests: &[Contest]) -> Option<(Reason, String)> {
+    let rewritten: Vec<&str> = contests
+        .iter()
+        .filter_map(|contest| match contest {
+            Contest::Rewritten(what) => Some(what.as_str()),
+            Contest::Undone(_) => None,
+        })
+        .collect();
+    (!rewritten.is_empty()).then(|| {
+        let message = format!(
+            "AWS took the document and answers with another one, so it is not written again: {}. Compare spec and AWS; if              they mean the same, please report it",
+            rewritten.join(", ")
+        );
+        (Reason::Contested, message)
+    })
+}
+
+/// A trust policy that AWS refuses for a principal may hold others that were deleted: AWS then shows ids.
+fn name_the_dead(failure: &mut Failure, observed: Option<&Observed>) {
+    let dead = observed.map(|observed| observed.trust.dead_principals()).unwrap_or_default();
+    if failure.reason == Reason::PrincipalNotFound && !dead.is_empty() {
+        failure.message = format!(
+            "{} In AWS the trust policy names principals that were deleted ({}); it is written once more when they exist again",
+            failure.message,
+            dead.join(", ")
+        );
+    }
 }
 
 fn role_ref(desired: &Desired, observed: Option<&Observed>, before: Option<&RoleRef>, origin: Origin) -> RoleRef {

@@ -2,6 +2,7 @@
 //! nothing depends on it but timing.
 
 use super::failure::{Failure, Retry};
+use crate::role::contest::Repairs;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -30,6 +31,8 @@ pub struct Entry {
     pub deleted: bool,
     /// Our last attempt to create the role.
     pub create_attempt: Option<Instant>,
+    /// What was repaired, and whether it lasts.
+    pub repairs: Repairs,
     /// When a settled role is to be looked at again.
     pub next_check: Option<Instant>,
     /// When the role was first found missing.

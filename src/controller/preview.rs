@@ -1,6 +1,6 @@
 //! Mode Observe: what would be done, and nothing done.
 
-use super::apply::{ATTACHMENTS, Case, count, of_aws, policies};
+use super::apply::{Case, count, of_aws, policies};
 use super::context::Context;
 use super::failure::Failure;
 use super::judge::{judge, missing};
@@ -25,7 +25,8 @@ pub async fn preview(
     let state = case.account.observe(&desired.name, &policies(desired, &record)).await;
     let state = state.map_err(|error| Setback::early(of_aws(ctx, case.class, error), status.clone()))?;
     let exists = state.role.is_some();
-    let plan = would_do(desired, state, &record).map_err(|failure| Setback::early(failure, status.clone()))?;
+    let plan = would_do(desired, state, &record, case.account.quotas.attachments)
+        .map_err(|failure| Setback::early(failure, status.clone()))?;
     show_whole_plan(&mut status, &desired.name, &plan);
     status.unlisted.clone_from(&plan.unlisted);
     let verdict = if plan.is_empty() {
@@ -39,7 +40,7 @@ pub async fn preview(
             refused.join("; ")
         );
         let mut verdict = Verdict::rest(Tri::False, Reason::ChangesPending, message);
-        verdict.drifted = exists;
+        verdict.drift = exists.then(|| (verdict.reason, verdict.message.clone()));
         verdict
     };
     let again = Some(interval(case.class));
@@ -47,16 +48,16 @@ pub async fn preview(
     Ok(Outcome { status, verdict: Some(verdict), again, handled })
 }
 
-fn would_do(desired: &Desired, state: RoleState, record: &Record) -> Result<Plan, Failure> {
+fn would_do(desired: &Desired, state: RoleState, record: &Record, attachments: usize) -> Result<Plan, Failure> {
     let Some(mut observed) = state.role else {
         return if desired.adoption == Adoption::Required { Err(missing(desired)) } else { Ok(plan::create(desired)) };
     };
     if judge(desired, &observed)?.is_ours() {
-        return Ok(plan::update(desired, &observed, record, ATTACHMENTS, false));
+        return Ok(plan::update(desired, &observed, record, attachments, false));
     }
     let mut plan = plan::adopt(desired);
     observed.tags.extend(desired.owner.tags(Origin::Adopted));
-    let rest = plan::update(desired, &observed, record, ATTACHMENTS, false);
+    let rest = plan::update(desired, &observed, record, attachments, false);
     plan.steps.extend(rest.steps);
     Ok(Plan { refused: rest.refused, unlisted: rest.unlisted, ..plan })
 }

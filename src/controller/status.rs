@@ -50,8 +50,8 @@ pub struct Verdict {
     pub reason: Reason,
     /// Message of all of them.
     pub message: String,
-    /// Differences that are not being repaired.
-    pub drifted: bool,
+    /// Differences that are not being repaired: the reason and message of `Drifted`.
+    pub drift: Option<(Reason, String)>,
 }
 
 impl Verdict {
@@ -62,7 +62,7 @@ impl Verdict {
 
     /// Nothing is under way.
     pub fn rest(ready: Tri, reason: Reason, message: impl Into<String>) -> Self {
-        Self { ready, progress: Progress::Rest, reason, message: message.into(), drifted: false }
+        Self { ready, progress: Progress::Rest, reason, message: message.into(), drift: None }
     }
 
     /// Work is under way.
@@ -72,7 +72,7 @@ impl Verdict {
             progress: Progress::Reconciling,
             reason: Reason::Reconciling,
             message: message.into(),
-            drifted: false,
+            drift: None,
         }
     }
 
@@ -81,7 +81,8 @@ impl Verdict {
     pub fn failed(failure: &Failure, stalled: bool) -> Self {
         let progress = if stalled { Progress::Stalled } else { Progress::Reconciling };
         let (reason, message) = (failure.reason, failure.message.clone());
-        Self { ready: Tri::False, progress, reason, message, drifted: false }
+        let drift = (reason == Reason::Contested).then(|| (reason, message.clone()));
+        Self { ready: Tri::False, progress, reason, message, drift }
     }
 }
 
@@ -95,8 +96,9 @@ pub fn conditions(old: &[Condition], verdict: &Verdict, generation: i64, now: &T
         Progress::Stalled => Some(ConditionType::Stalled),
     };
     new.extend(beside.map(|kind| condition(old, kind, Tri::True, verdict, generation, now)));
-    if verdict.drifted {
-        new.push(condition(old, ConditionType::Drifted, Tri::True, verdict, generation, now));
+    if let Some((reason, message)) = &verdict.drift {
+        let verdict = Verdict { reason: *reason, message: message.clone(), ..verdict.clone() };
+        new.push(condition(old, ConditionType::Drifted, Tri::True, &verdict, generation, now));
     }
     new
 }

@@ -6,7 +6,7 @@
 //! in an hour the operator stops for the rest of the hour and says so.
 
 use super::observed::Observed;
-use super::plan::{Action, Plan};
+use super::plan::{Action, Plan, Step};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
@@ -66,9 +66,9 @@ impl Repairs {
         contests
     }
 
-    /// Remembers that the steps of `plan` were carried out as repairs.
-    pub fn note(&mut self, plan: &Plan, observed: &Observed, now: Duration) {
-        for step in &plan.steps {
+    /// Remembers that steps were carried out as repairs of what was observed.
+    pub fn note<'s>(&mut self, steps: impl IntoIterator<Item = &'s Step>, observed: &Observed, now: Duration) {
+        for step in steps {
             let history = self.0.entry(key(&step.action, observed)).or_default();
             history.at.push(now);
             history.found = answer(&step.action, observed);
@@ -103,8 +103,8 @@ fn answer(action: &Action, observed: &Observed) -> Option<u64> {
 mod tests {
     use super::{Contest, Repairs};
     use crate::policy::{AccountRef, Canonical, Document, Grammar, Tokens};
-    use crate::role::plan::{Action, Phase, Plan, Step};
     use crate::role::Observed;
+    use crate::role::plan::{Action, Phase, Plan, Step};
     use std::time::Duration;
 
     const TRUST: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"SERVICE"},"Action":"sts:AssumeRole"}]}"#;
@@ -149,7 +149,7 @@ mod tests {
     fn a_document_that_reads_as_before_its_repair_is_left_alone() {
         let (mut repairs, strange) = (Repairs::default(), observed("lambda.amazonaws.com"));
         assert_eq!(repairs.withhold(&mut update_trust(), &strange, at(0)), []);
-        repairs.note(&update_trust(), &strange, at(0));
+        repairs.note(&update_trust().steps, &strange, at(0));
         assert!(repairs.unconfirmed());
         let mut plan = update_trust();
         let contests = repairs.withhold(&mut plan, &strange, at(1));
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn a_repair_that_held_is_no_rewriting_when_it_is_needed_again() {
         let (mut repairs, strange) = (Repairs::default(), observed("lambda.amazonaws.com"));
-        repairs.note(&update_trust(), &strange, at(0));
+        repairs.note(&update_trust().steps, &strange, at(0));
         assert_eq!(repairs.withhold(&mut Plan::default(), &observed("ec2.amazonaws.com"), at(1)), []);
         assert!(!repairs.unconfirmed());
         assert_eq!(repairs.withhold(&mut update_trust(), &strange, at(20)), []);
@@ -173,7 +173,7 @@ mod tests {
         let (mut repairs, observed) = (Repairs::default(), observed("ec2.amazonaws.com"));
         for minute in [0, 10, 20] {
             assert_eq!(repairs.withhold(&mut detach(), &observed, at(minute)), []);
-            repairs.note(&detach(), &observed, at(minute));
+            repairs.note(&detach().steps, &observed, at(minute));
         }
         assert!(matches!(repairs.withhold(&mut detach(), &observed, at(30)).as_slice(), [Contest::Undone(_)]));
         assert_eq!(repairs.withhold(&mut detach(), &observed, at(61)), [], "one is more than an hour old");

@@ -8,6 +8,8 @@
 //! No I/O, no clock, no SDK, no Kubernetes client. Whoever wants to know what the operator would do in a
 //! situation calls [`plan::plan`] or [`deletion::plan`] with it.
 
+pub mod advice;
+pub mod contest;
 pub mod deletion;
 pub mod desired;
 pub mod names;
