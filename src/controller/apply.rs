@@ -428,10 +428,15 @@ impl Work<'_> {
 }
 
 fn cause(ctx: &Context, subject: &Subject, settled: bool, class_generation: i64) -> Cause {
-    let applied = ctx.memory.with(&subject.uid, |entry| entry.applied);
+    let generations = (subject.generation, class_generation);
+    let applied = ctx.memory.with(&subject.uid, |entry| {
+        // After a restart, status knows.
+        entry.applied = if settled { Some(generations) } else { entry.applied };
+        entry.applied
+    });
     let same_generation = subject.status.observed_generation == Some(subject.generation);
     let before = subject.status.class.as_ref().map(|class| class.observed_generation);
-    if settled || applied == Some((subject.generation, class_generation)) {
+    if applied == Some(generations) {
         Cause::Drift
     } else if same_generation && before.is_some_and(|before| before != class_generation) {
         Cause::Class
