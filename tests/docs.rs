@@ -1,0 +1,181 @@
+//! The documentation says what the code does: reasons, permissions, manifests, links.
+//!
+//! `UPDATE_DOCS=1 cargo test --test docs` writes docs/reasons.md anew.
+
+mod support;
+
+use iamrole_operator::api::Reason;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use support::kubectl::kubectl;
+
+const DOCUMENTS: [&str; 9] = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "docs/design.md",
+    "docs/permissions.md",
+    "docs/reasons.md",
+    "docs/troubleshooting.md",
+    "charts/iamrole-operator/README.md",
+    "charts/iamrole-operator-crds/README.md",
+];
+
+fn read(path: &str) -> String {
+    let full = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&full).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What a person does about a reason. No wildcard: a new reason must be thought about here.
+const fn remedy(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Applied | Reason::Observed | Reason::Created | Reason::Updated | Reason::Deleted => "Nothing.",
+        Reason::Reconciling => "Wait. If it lasts, the message says for what.",
+        Reason::Deleting => "Wait.",
+        Reason::Suspended => "Take `spec.suspend` or the annotation `iamrole.dev/suspend` away, where the message says.",
+        Reason::ChangesPending => "Read `status.plan`; remove `mode: Observe` to have it done.",
+        Reason::InvalidSpec => "Correct the field that the message begins with.",
+        Reason::NotAllowed => "Correct the field, or ask the admin of the class.",
+        Reason::RoleNotOwned => {
+            "Choose another `roleName`, remove the role in AWS, or take it over with `adoption: IfExists`."
+        }
+        Reason::RoleOwnedByOther => "Choose another `roleName`, or delete the other IamRole.",
+        Reason::PolicyNameTaken => "Choose another `policyName`, or remove the policy in AWS.",
+        Reason::IdentityImmutable => "Set name and path back, or delete the object and create it anew.",
+        Reason::RoleMissing => "Create the role, or use `adoption: IfExists`.",
+        Reason::NoClass => "Ask an admin to label the namespace, or name a class in `spec.roleClassName`.",
+        Reason::ClassNotReady => "`kubectl describe iamroleclass NAME` tells why.",
+        Reason::ClassAccountMismatch => "Name a class of the account that the role lives in.",
+        Reason::AccountMismatch => "Give the operator an identity of the class's account, or make another class.",
+        Reason::NoCredentials => "Give the operator an AWS identity; see [permissions](permissions.md).",
+        Reason::AccessDenied => "Grant the action that the message names to the operator; see [permissions](permissions.md).",
+        Reason::PrincipalNotFound => "Create the principal, or correct its ARN in the trust policy.",
+        Reason::PolicyNotFound => "Create the policy, or correct its name. AWS-managed ones may need their path.",
+        Reason::QuotaExceeded => "Remove something, or ask AWS for a higher quota.",
+        Reason::PolicyRejected => "Correct the document, or attach another policy.",
+        Reason::Rejected => "Read AWS's code and text in the message.",
+        Reason::DeleteBlocked => "Remove what the message names, or set `deletionPolicy` to `ForceDelete` or `Retain`.",
+        Reason::Busy | Reason::Unavailable | Reason::KubernetesError => "Nothing; it is tried again.",
+        Reason::DriftRepaired => "Find out who changed AWS, and change the IamRole instead.",
+        Reason::Retained => "Nothing, or delete the role in AWS by hand.",
+    }
+}
+
+#[test]
+fn the_list_of_reasons_is_that_of_the_code() {
+    let mut text = String::from(
+        "# Reasons\n\n\
+         <!-- Written by `UPDATE_DOCS=1 cargo test --test docs`, from src/api/condition.rs. -->\n\n\
+         One word is the reason of a condition, the reason of an event and the label of a metric. `Ready` always has\n\
+         one; its message says what happened and what to do. Nothing is final: whatever is wrong, the operator looks\n\
+         again, and a condition clears by itself once its cause is gone.\n\n\
+         | Reason | Meaning | What to do |\n| --- | --- | --- |\n",
+    );
+    for reason in Reason::ALL {
+        let meaning: Vec<&str> = reason.meaning().split_whitespace().collect();
+        let meaning = meaning.join(" ");
+        assert!(!remedy(*reason).is_empty(), "{reason}: say what to do in tests/docs.rs");
+        writeln!(text, "| `{reason}` | {meaning} | {} |", remedy(*reason)).unwrap();
+    }
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(format!("{}/docs/reasons.md", env!("CARGO_MANIFEST_DIR")), &text).expect("docs/reasons.md");
+    }
+    assert!(read("docs/reasons.md") == text, "docs/reasons.md is stale; run UPDATE_DOCS=1 cargo test --test docs");
+}
+
+/// The fenced blocks of a language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut block: Option<Vec<&str>> = None;
+    for line in text.lines() {
+        match &mut block {
+            Some(lines) if line.trim_start().starts_with("```") => {
+                found.push(lines.join("\n"));
+                block = None;
+            }
+            Some(lines) => lines.push(line),
+            None if line.trim() == format!("```{language}") => block = Some(Vec::new()),
+            None => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn the_permissions_are_those_of_the_calls_that_the_code_makes() {
+    let mut called = BTreeSet::new();
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/aws")).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        called.extend(code.split('"').filter(|word| is_action(word)).map(str::to_owned));
+    }
+    // A policy is tagged in the call that creates it, which takes a right of its own.
+    called.insert("iam:TagPolicy".to_owned());
+
+    let text = read("docs/permissions.md");
+    let policies: Vec<Value> = blocks(&text, "json").iter().map(|json| serde_json::from_str(json).unwrap()).collect();
+    let allowed: BTreeSet<String> = policies[0]["Statement"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|statement| statement["Effect"] == "Allow")
+        .flat_map(|statement| statement["Action"].as_array().unwrap())
+        .map(|action| action.as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(allowed, called, "docs/permissions.md (left) and src/aws (right)");
+    for action in &called {
+        assert!(text.contains(&format!("| `{action}` |")), "the table lacks {action}");
+    }
+}
+
+fn is_action(word: &str) -> bool {
+    word.strip_prefix("iam:").is_some_and(|name| name.len() > 4 && name.chars().all(|c| c.is_ascii_alphabetic()))
+}
+
+#[test]
+fn manifests_in_the_documentation_are_taken_by_the_api_server() {
+    let mut count = 0;
+    for path in DOCUMENTS {
+        for block in blocks(&read(path), "yaml") {
+            if block.contains("kind: IamRole") {
+                let output = kubectl(&["create", "-n", "default", "--dry-run=server", "--validate=strict", "-f", "-"], &block);
+                assert!(output.ok, "{path}: {}\n{block}", output.stderr);
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 3, "only {count} manifests found");
+}
+
+#[test]
+fn links_lead_somewhere_and_the_text_is_plain() {
+    for path in DOCUMENTS {
+        let text = read(path);
+        let folder = std::path::Path::new(path).parent().unwrap().to_owned();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap_or_default();
+            if target.is_empty() || target.starts_with("http") {
+                continue;
+            }
+            let full = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(&folder).join(target);
+            assert!(full.exists(), "{path}: {link} leads nowhere");
+        }
+        assert!(!text.contains('\u{2014}'), "{path} has an em dash");
+    }
+}
+
+#[test]
+fn commands_in_the_readme_exist() {
+    let makefile = read("Makefile");
+    for line in blocks(&read("README.md"), "sh").iter().flat_map(|block| block.lines()) {
+        if let Some(target) = line.trim().strip_prefix("make ") {
+            let target = target.split_whitespace().next().unwrap_or_default();
+            assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
+        }
+        for word in line.split_whitespace().filter(|word| word.starts_with("examples/") || word.starts_with("charts/")) {
+            let there = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(word).exists();
+            assert!(there, "{word} in the README");
+        }
+    }
+}
