@@ -33,7 +33,9 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::Applied | Reason::Observed | Reason::Created | Reason::Updated | Reason::Deleted => "Nothing.",
         Reason::Reconciling => "Wait. If it lasts, the message says for what.",
         Reason::Deleting => "Wait.",
-        Reason::Suspended => "Take `spec.suspend` or the annotation `iamrole.dev/suspend` away, where the message says.",
+        Reason::Suspended => {
+            "Take `spec.suspend` or the annotation `iamrole.dev/suspend` away, where the message says."
+        }
         Reason::ChangesPending => "Read `status.plan`; remove `mode: Observe` to have it done.",
         Reason::InvalidSpec => "Correct the field that the message begins with.",
         Reason::NotAllowed => "Correct the field, or ask the admin of the class.",
@@ -49,7 +51,9 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::ClassAccountMismatch => "Name a class of the account that the role lives in.",
         Reason::AccountMismatch => "Give the operator an identity of the class's account, or make another class.",
         Reason::NoCredentials => "Give the operator an AWS identity; see [permissions](permissions.md).",
-        Reason::AccessDenied => "Grant the action that the message names to the operator; see [permissions](permissions.md).",
+        Reason::AccessDenied => {
+            "Grant the action that the message names to the operator; see [permissions](permissions.md)."
+        }
         Reason::PrincipalNotFound => "Create the principal, or correct its ARN in the trust policy.",
         Reason::PolicyNotFound => "Create the policy, or correct its name. AWS-managed ones may need their path.",
         Reason::QuotaExceeded => "Remove something, or ask AWS for a higher quota.",
@@ -139,7 +143,8 @@ fn manifests_in_the_documentation_are_taken_by_the_api_server() {
     for path in DOCUMENTS {
         for block in blocks(&read(path), "yaml") {
             if block.contains("kind: IamRole") {
-                let output = kubectl(&["create", "-n", "default", "--dry-run=server", "--validate=strict", "-f", "-"], &block);
+                let output =
+                    kubectl(&["create", "-n", "default", "--dry-run=server", "--validate=strict", "-f", "-"], &block);
                 assert!(output.ok, "{path}: {}\n{block}", output.stderr);
                 count += 1;
             }
@@ -173,7 +178,8 @@ fn commands_in_the_readme_exist() {
             let target = target.split_whitespace().next().unwrap_or_default();
             assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
         }
-        for word in line.split_whitespace().filter(|word| word.starts_with("examples/") || word.starts_with("charts/")) {
+        for word in line.split_whitespace().filter(|word| word.starts_with("examples/") || word.starts_with("charts/"))
+        {
             let there = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(word).exists();
             assert!(there, "{word} in the README");
         }
