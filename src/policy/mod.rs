@@ -23,6 +23,7 @@
 mod arn;
 mod bridge;
 mod canonical;
+mod clause;
 mod condition;
 mod document;
 mod finding;
@@ -43,6 +44,7 @@ mod tokens;
 pub use arn::{Arn, ArnError};
 pub use bridge::bridge;
 pub use canonical::{AccountRef, Canonical};
+pub use clause::Clause;
 pub use document::{Condition, Document, Effect, Grammar, PrincipalType, Principals, Statement, Terms, Version};
 pub use finding::Finding;
 pub use grants::Grant;
