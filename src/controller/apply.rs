@@ -370,7 +370,7 @@ impl Work<'_> {
             show_plan(&mut self.status, &self.desired.name, left);
             return Err(Setback::pending(failure, self.status.clone()));
         }
-        self.settle_record(observed);
+        self.settle_record(plan, observed);
         let arn = self.status.role.as_ref().and_then(|role| role.arn.clone()).unwrap_or_default();
         let mut verdict = Verdict::applied(format!("{arn} is as specified"));
         verdict.drift = rewritten(contests);
@@ -391,38 +391,17 @@ impl Work<'_> {
         Ok(Outcome { status: self.status.clone(), verdict: Some(verdict), again, handled })
     }
 
-    /// After full success the record is exactly what is wanted.
-    fn settle_record(&mut self, observed: Option<&Observed>) {
+    fn settle_record(&mut self, plan: &Plan, observed: Option<&Observed>) {
         let mut record = Record::from_status(&self.status);
-        let desired = self.desired;
         if observed.is_some() {
-            let origin = match observed.map(|observed| desired.owner.judge(&observed.tags)) {
-                Some(Ownership::Ours(origin)) => origin,
-                _ => Origin::Created,
-            };
-            record.role = Some(role_ref(desired, observed, None, origin));
+            let before = record.role.take();
+            let role = role_ref(self.desired, observed, before.as_ref(), Origin::Created);
             // Status may have known nothing of an adoption; the tags do.
             let Case { spec, class, .. } = self.case;
-            self.status.effective = Some(settings(spec, Some(&class.spec), Some(origin), None).effective());
+            self.status.effective = Some(settings(spec, Some(&class.spec), role.origin, None).effective());
+            record.role = Some(role);
         }
-        record.managed.clone_from(&desired.managed);
-        record.inline = desired.inline.keys().cloned().collect();
-        record.tag_keys = desired.tags.keys().cloned().collect();
-        record.boundary.clone_from(&desired.boundary);
-        let known = record.own.clone();
-        let own = desired.own.iter().map(|policy| {
-            let before = known.iter().find(|known| known.arn == policy.arn);
-            let seen = observed.and_then(|observed| observed.own.get(&policy.arn));
-            PolicyRef {
-                name: policy.entry.clone(),
-                arn: policy.arn.clone(),
-                id: before.and_then(|before| before.id.clone()).or_else(|| seen.map(|seen| seen.id.clone())),
-                version: before
-                    .and_then(|before| before.version.clone())
-                    .or_else(|| seen.map(|seen| seen.version.clone())),
-            }
-        });
-        record.own = own.collect();
+        record.settle(self.desired, plan, observed);
         record.into_status(&mut self.status);
     }
 }
@@ -506,7 +485,7 @@ fn role_ref(desired: &Desired, observed: Option<&Observed>, before: Option<&Role
             id: Some(observed.id.clone()),
             create_date: Some(observed.create_date.clone()),
             origin: Some(match desired.owner.judge(&observed.tags) {
-                Ownership::Ours(origin) => origin,
+                ours @ Ownership::Ours(_) => ours.origin(before.and_then(|before| before.origin)),
                 _ => origin,
             }),
         },

@@ -8,7 +8,7 @@ use super::subject::Subject;
 use crate::api::iamrole::{Cause, Change, Origin, PolicyRef, RoleRef};
 use crate::api::{IamRoleClass, Reason};
 use crate::aws::{AwsError, Done, Kind};
-use crate::role::{Action, Desired, Phase, Plan, Record, Step};
+use crate::role::{Action, Desired, Phase, Plan, Progress, Record, Step};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -38,15 +38,10 @@ pub async fn carry_out(
     why: Cause,
 ) -> Carried {
     let mut carried = Carried::default();
-    let mut failed: Vec<(Phase, &str)> = Vec::new();
-    if !plan.refused.is_empty() {
-        failed.push((Phase::Add, ""));
-    }
+    let mut progress = Progress::of(plan);
     for (i, step) in plan.steps.iter().enumerate() {
-        let waits = failed.iter().any(|(phase, target)| {
-            step.phase.blocked_by(*phase) || step.needs.as_deref().is_some_and(|needs| needs == *target)
-        });
-        if waits {
+        if progress.holds_up(step) {
+            progress.failed(step);
             carried.left.insert(i);
             continue;
         }
@@ -68,7 +63,7 @@ pub async fn carry_out(
             }
             Err(error) => {
                 carried.left.insert(i);
-                failed.push((step.phase, step.action.target(&desired.name)));
+                progress.failed(step);
                 let hopeless = matches!(error.kind, Kind::NoCredentials | Kind::Transient | Kind::Busy);
                 carried.failures.push(of_step(ctx, case.class, error, &step.action));
                 if hopeless {

@@ -32,7 +32,7 @@ pub fn judge(desired: &Desired, observed: &Observed) -> Result<Ownership, Failur
     let ownership = desired.owner.judge(&observed.tags);
     match &ownership {
         Ownership::Ours(_) => {
-            let as_found = matches!(ownership, Ownership::Ours(Origin::Adopted)) && !desired.path_given;
+            let as_found = !matches!(ownership, Ownership::Ours(Origin::Created)) && !desired.path_given;
             same_place(desired, observed, as_found)?;
         }
         Ownership::Other(owner) => {

@@ -19,7 +19,7 @@ use crate::api::{IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
 use crate::aws::{Account, Kind, RoleState};
 use crate::policy::Limits;
 use crate::role::deletion::{self, Terms};
-use crate::role::desired::{Exceptions, Facts, role_name};
+use crate::role::desired::{Exceptions, Facts, role_name, tokens};
 use crate::role::settings::{Settings, settings};
 use crate::role::{Action, Owner, Ownership, Record};
 use kube::ResourceExt as _;
@@ -150,7 +150,9 @@ impl Removal<'_> {
             return Err(failed(Failure::wait(Duration::from_secs(5), message)));
         }
         let origin = match state.role.as_ref().map(|role| self.owner.judge(&role.tags)) {
-            Some(Ownership::Ours(origin)) => Some(origin),
+            Some(ours @ Ownership::Ours(_)) => {
+                Some(ours.origin(subject.status.role.as_ref().and_then(|role| role.origin)))
+            }
             _ => None,
         };
         let ours = origin.is_some();
@@ -239,7 +241,7 @@ impl Removal<'_> {
         ours: bool,
         profiles: &[String],
     ) -> deletion::Deletion {
-        let exceptions = Exceptions::new(Some(&self.class.spec));
+        let exceptions = Exceptions::new(Some(&self.class.spec), &tokens(&self.owner, &self.account.account));
         let terms = Terms {
             owner: &self.owner,
             policy: settings.deletion_policy,

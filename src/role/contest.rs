@@ -7,7 +7,7 @@
 
 use super::observed::Observed;
 use super::plan::{Action, Plan, Step};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
@@ -51,11 +51,18 @@ impl Repairs {
         }
         self.0.retain(|_, history| !history.at.is_empty() || history.found.is_some());
         let mut contests = Vec::new();
+        let mut undone: BTreeSet<String> = BTreeSet::new();
         plan.steps.retain(|step| {
+            // What relies on a repair that is given up must wait, or what moves would be lost.
+            if !step.needs.is_disjoint(&undone) {
+                undone.extend(step.action.key());
+                return false;
+            }
             let Some(history) = self.0.get(&key(&step.action, observed)) else { return true };
             let contest = if history.found.is_some() && history.found == answer(&step.action, observed) {
                 Contest::Rewritten(step.action.describe(&observed.name))
             } else if history.at.len() >= REPAIRS {
+                undone.extend(step.action.key());
                 Contest::Undone(step.action.describe(&observed.name))
             } else {
                 return true;
@@ -70,7 +77,10 @@ impl Repairs {
     pub fn note<'s>(&mut self, steps: impl IntoIterator<Item = &'s Step>, observed: &Observed, now: Duration) {
         for step in steps {
             let history = self.0.entry(key(&step.action, observed)).or_default();
-            history.at.push(now);
+            // One repair may take two steps, with a document in between.
+            if history.at.last() != Some(&now) {
+                history.at.push(now);
+            }
             history.found = answer(&step.action, observed);
         }
     }

@@ -6,6 +6,7 @@ use super::owner::Owner;
 use super::plan::{Action, Phase, Plan, Step};
 use super::record::Record;
 use crate::api::iamrole::{DeletionPolicy, WhenUnlisted};
+use crate::policy::{Canonical, Clause};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a deletion does and what keeps it from starting.
@@ -45,6 +46,9 @@ pub fn plan(
     let mut deletion = Deletion::default();
     let mut steps = Vec::new();
     let mut step = |phase, action| steps.push(Step::new(phase, action));
+    // Denials go last: until the role is gone, nobody may do more than before.
+    let denies =
+        |document: Option<&Canonical>| document.is_some_and(|document| document.clauses().iter().any(Clause::denies));
     if let Some(observed) = observed {
         let recorded: BTreeSet<&String> =
             record.managed.iter().chain(record.own.iter().map(|policy| &policy.arn)).collect();
@@ -59,7 +63,8 @@ pub fn plan(
         for name in observed.inline.keys() {
             // It only denies, and dies with the role.
             let revocation = name == super::desired::REVOKE_SESSIONS;
-            if record.inline.contains(name) || revocation || terms.may_remove(terms.exceptions.keep_inline(name)) {
+            let recorded = record.inline.iter().any(|known| known.eq_ignore_ascii_case(name));
+            if recorded || revocation || terms.may_remove(terms.exceptions.keep_inline(name)) {
                 step(Phase::Remove, Action::DeleteInline(name.clone()));
             } else {
                 deletion.blockers.push(format!("inline policy {name}"));
@@ -79,6 +84,14 @@ pub fn plan(
             step(Phase::DeletePolicies, Action::DeletePolicy(arn.clone()));
         }
     }
+    steps.sort_by_key(|step| {
+        let document = match (&step.action, observed) {
+            (Action::Detach(arn), Some(observed)) => observed.own.get(arn).map(|policy| &policy.document),
+            (Action::DeleteInline(name), Some(observed)) => observed.inline.get(name),
+            _ => None,
+        };
+        (step.phase, denies(document))
+    });
     if deletion.blockers.is_empty() {
         deletion.plan.steps = steps;
     }

@@ -6,7 +6,7 @@
 //! AWS ───────────observed─▶ Observed┘
 //! ```
 //! No I/O, no clock, no SDK, no Kubernetes client. Whoever wants to know what the operator would do in a
-//! situation calls [`plan::plan`] or [`deletion::plan`] with it.
+//! situation calls [`plan::update`], [`plan::create`] or [`deletion::plan`] with it.
 
 pub mod advice;
 pub mod contest;
@@ -22,6 +22,6 @@ pub mod settings;
 pub use desired::{Desired, OwnPolicy, Problem};
 pub use observed::{Observed, ObservedPolicy};
 pub use owner::{Cluster, Owner, Ownership};
-pub use plan::{Action, Phase, Plan, Step};
+pub use plan::{Action, Phase, Plan, Progress, Step};
 pub use record::Record;
 pub use settings::Settings;

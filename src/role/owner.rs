@@ -43,7 +43,7 @@ pub struct Owner {
 /// What the tags of a role or policy say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// It belongs to this object.
+    /// It belongs to this object. The origin is `Unknown` where its tag is missing; see [`Ownership::origin`].
     Ours(Origin),
     /// It belongs to another `IamRole`; in words for a message.
     Other(String),
@@ -56,6 +56,17 @@ impl Ownership {
     #[must_use]
     pub const fn is_ours(&self) -> bool {
         matches!(self, Self::Ours(_))
+    }
+
+    /// Where the role comes from. A tag that somebody took away is answered from memory; without one the role is
+    /// taken for adopted, since that removes least.
+    #[must_use]
+    pub fn origin(&self, remembered: Option<Origin>) -> Origin {
+        match (self, remembered) {
+            (Self::Ours(origin @ (Origin::Created | Origin::Adopted)), _) => *origin,
+            (_, Some(Origin::Created)) => Origin::Created,
+            _ => Origin::Adopted,
+        }
     }
 }
 
@@ -81,8 +92,10 @@ impl Owner {
         };
         let uid = cluster.rsplit('/').next().unwrap_or_default();
         if uid == self.cluster.uid && *namespace == self.namespace && *name == self.name {
-            let adopted = tags.get(TAG_ORIGIN).is_some_and(|origin| origin == Origin::Adopted.as_str());
-            return Ownership::Ours(if adopted { Origin::Adopted } else { Origin::Created });
+            let known = [Origin::Created, Origin::Adopted].into_iter();
+            let origin =
+                known.into_iter().find(|origin| tags.get(TAG_ORIGIN).is_some_and(|tag| tag == origin.as_str()));
+            return Ownership::Ours(origin.unwrap_or(Origin::Unknown));
         }
         let place = if uid == self.cluster.uid { "this cluster".to_owned() } else { format!("cluster {cluster}") };
         Ownership::Other(format!("IamRole {namespace}/{name} of {place}"))
@@ -115,6 +128,12 @@ pub(crate) mod tests {
 
         tags.insert(TAG_ORIGIN.into(), "Adopted".into());
         assert_eq!(owner.judge(&tags), Ownership::Ours(Origin::Adopted));
+        tags.remove(TAG_ORIGIN);
+        let unsaid = owner.judge(&tags);
+        assert_eq!(unsaid.origin(Some(Origin::Created)), Origin::Created, "status remembers");
+        assert_eq!(unsaid.origin(None), Origin::Adopted, "what removes least");
+        tags.insert(TAG_ORIGIN.into(), "Created".into());
+        assert_eq!(owner.judge(&tags).origin(Some(Origin::Adopted)), Origin::Created, "the tag counts");
         tags.remove(crate::api::TAG_NAME);
         assert_eq!(owner.judge(&tags), Ownership::Foreign, "a part of the tags is none");
         assert_eq!(owner.judge(&BTreeMap::new()), Ownership::Foreign);

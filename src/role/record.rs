@@ -3,6 +3,7 @@
 //! Entries enter before the call that makes them (intent) and leave after their removal is confirmed.
 //! So a crash or a lost reply never turns our own thing into a stranger's.
 
+use super::{Desired, Observed, Plan};
 use crate::api::IamRoleStatus;
 use crate::api::iamrole::{PolicyRef, RoleRef};
 use std::collections::BTreeSet;
@@ -57,5 +58,36 @@ impl Record {
     /// The owned policy with this ARN, made if absent.
     pub fn own_mut(&mut self, arn: &str) -> Option<&mut PolicyRef> {
         self.own.iter_mut().find(|policy| policy.arn == arn)
+    }
+
+    /// After full success the record is exactly what is wanted, and those of our policies that may still be there:
+    /// an entry that left too early would leave its policy behind for ever.
+    pub fn settle(&mut self, desired: &Desired, plan: &Plan, observed: Option<&Observed>) {
+        self.managed.clone_from(&desired.managed);
+        self.inline = desired.inline.keys().cloned().collect();
+        self.tag_keys = desired.tags.keys().cloned().collect();
+        self.boundary.clone_from(&desired.boundary);
+        let known = std::mem::take(&mut self.own);
+        self.own.extend(desired.own.iter().map(|policy| {
+            let before = known.iter().find(|known| known.arn == policy.arn);
+            let seen = observed.and_then(|observed| observed.own.get(&policy.arn));
+            PolicyRef {
+                name: policy.entry.clone(),
+                arn: policy.arn.clone(),
+                id: before.and_then(|before| before.id.clone()).or_else(|| seen.map(|seen| seen.id.clone())),
+                version: before
+                    .and_then(|before| before.version.clone())
+                    .or_else(|| seen.map(|seen| seen.version.clone())),
+            }
+        }));
+        let stays = |arn: &String| {
+            // A role is made without a look at what the last one had; what moved to `managedPolicies` stays ours.
+            observed.is_none() || plan.unseen.contains(arn) || desired.managed.contains(arn)
+        };
+        let more: Vec<PolicyRef> = known
+            .into_iter()
+            .filter(|known| stays(&known.arn) && desired.own.iter().all(|policy| policy.arn != known.arn))
+            .collect();
+        self.own.extend(more);
     }
 }

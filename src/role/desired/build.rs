@@ -1,0 +1,320 @@
+//! Puts the parts of a spec together and collects what is wrong with them.
+
+use super::{Exceptions, Facts, OwnPolicy, Problem, tokens};
+use crate::api::iamrole::CustomerManagedPolicy;
+use crate::api::schema::PolicyDocument;
+use crate::api::{IamRoleSpec, Reason, TAG_PREFIX};
+use crate::policy::{AccountRef, Arn, Document, Finding, Grammar, Tokens};
+use crate::role::names;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+pub(super) struct Builder<'a> {
+    spec: &'a IamRoleSpec,
+    facts: Facts<'a>,
+    tokens: Tokens,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(spec: &'a IamRoleSpec, facts: Facts<'a>) -> Self {
+        Self { spec, facts, tokens: tokens(facts.owner, facts.account), problems: Vec::new() }
+    }
+
+    pub(super) fn invalid(&mut self, field: &str, message: impl fmt::Display) {
+        self.problems.push(Problem { reason: Reason::InvalidSpec, message: format!("{field}: {message}") });
+    }
+
+    fn not_allowed(&mut self, field: &str, message: impl fmt::Display) {
+        let message = format!("{field}: {message} (IamRoleClass {})", self.facts.class_name);
+        self.problems.push(Problem { reason: Reason::NotAllowed, message });
+    }
+
+    fn findings(&mut self, findings: Vec<Finding>) {
+        let problems =
+            findings.into_iter().map(|finding| Problem { reason: Reason::InvalidSpec, message: finding.to_string() });
+        self.problems.extend(problems);
+    }
+
+    fn expand(&mut self, field: &str, text: &str) -> String {
+        match self.tokens.expand(text) {
+            Ok(text) => text,
+            Err(error) => {
+                self.invalid(field, error);
+                String::new()
+            }
+        }
+    }
+
+    pub(super) fn name(&mut self) -> String {
+        if let Some(name) = &self.spec.role_name {
+            if !names::valid(name) || name.len() > names::ROLE_NAME {
+                self.invalid("spec.roleName", "1 to 64 of the characters A-Z a-z 0-9 _+=,.@-");
+            }
+            return name.clone();
+        }
+        let class = self.facts.class;
+        let template = class.role_name_template.as_deref().unwrap_or(names::DEFAULT_TEMPLATE);
+        let field = "spec.roleNameTemplate of the class";
+        let full = self.expand(field, template);
+        if !full.is_empty() && !names::valid(&full) {
+            self.invalid(field, format!("gives {full:?}, which has characters that IAM does not take in names"));
+        }
+        let owner = self.facts.owner;
+        names::bounded(&full, names::ROLE_NAME, &[&owner.cluster.uid, &owner.namespace, &owner.name])
+    }
+
+    pub(super) fn path(&mut self) -> String {
+        let (field, path) = match (&self.spec.path, &self.facts.class.path) {
+            (Some(path), _) => ("spec.path", path.clone()),
+            (None, Some(path)) => ("spec.path of the class", self.expand("spec.path of the class", path)),
+            (None, None) => return "/".to_owned(),
+        };
+        let printable = path.chars().all(|c| ('!'..='~').contains(&c));
+        if !(printable && path.starts_with('/') && path.ends_with('/') && path.len() <= 512) {
+            self.invalid(field, "begins and ends with / and has at most 512 printable ASCII characters");
+        }
+        path
+    }
+
+    pub(super) fn boundary(&mut self) -> Option<String> {
+        let forced = self.facts.class.permissions_boundary.as_ref();
+        let forced = forced.map(|arn| self.policy_arn("spec.permissionsBoundary of the class", arn));
+        let asked = self.spec.permissions_boundary.as_ref();
+        let asked = asked.map(|arn| self.policy_arn("spec.permissionsBoundary", arn));
+        match (forced, asked) {
+            (Some(Some(forced)), Some(Some(asked))) if forced != asked => {
+                self.not_allowed("spec.permissionsBoundary", format!("the class forces {forced}; remove the field"));
+                None
+            }
+            (Some(forced), _) => forced,
+            (None, asked) => asked.flatten(),
+        }
+    }
+
+    pub(super) fn tags(&mut self) -> BTreeMap<String, String> {
+        // By the key as IAM compares it: the key as it is written, and whether the class says so.
+        let mut seen: BTreeMap<String, (&String, bool)> = BTreeMap::new();
+        let mut tags = BTreeMap::new();
+        let of_class = self.facts.class.tags.iter().flatten().map(|tag| (tag, true));
+        let of_spec = self.spec.tags.iter().flatten().map(|tag| (tag, false));
+        for ((key, value), by_class) in of_class.chain(of_spec) {
+            let field = format!("spec.tags[{key}]{}", if by_class { " of the class" } else { "" });
+            let value = self.tag(&field, key, value);
+            match seen.insert(key.to_lowercase(), (key, by_class)) {
+                Some((other, true)) if !by_class => {
+                    self.not_allowed(&field, format!("the class sets {other}; remove it"));
+                }
+                Some((other, _)) => self.invalid(
+                    &field,
+                    format!("{other} is there too, and IAM takes keys that differ only in case for the same; keep one of them"),
+                ),
+                None => {}
+            }
+            tags.insert(key.clone(), value);
+        }
+        tags
+    }
+
+    pub(super) fn exceptions(&mut self) -> Exceptions {
+        let class = self.facts.class;
+        for (list, patterns) in class.unlisted_exceptions.iter().flat_map(|exceptions| {
+            [("inlinePolicies", &exceptions.inline_policies), ("managedPolicies", &exceptions.managed_policies)]
+        }) {
+            for (i, pattern) in patterns.iter().enumerate() {
+                self.expand(&format!("spec.unlistedExceptions.{list}[{i}] of the class"), pattern);
+            }
+        }
+        Exceptions::new(Some(class), &self.tokens)
+    }
+
+    fn tag(&mut self, field: &str, key: &str, value: &str) -> String {
+        let fits = |text: &str, limit: usize| {
+            let plain = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.:/=+-@".contains(c);
+            text.chars().count() <= limit && text.chars().all(plain)
+        };
+        let lower = key.to_lowercase();
+        if lower.starts_with("aws:") || lower.starts_with(TAG_PREFIX) {
+            self.invalid(field, "keys under aws: and iamrole.dev/ are reserved");
+        } else if key.is_empty() || !fits(key, 128) {
+            self.invalid(field, "a key has 1 to 128 letters, digits, spaces or _.:/=+-@");
+        }
+        let value = self.expand(field, value);
+        if !fits(&value, 256) {
+            self.invalid(field, "a value has at most 256 letters, digits, spaces or _.:/=+-@");
+        }
+        value
+    }
+
+    fn document(
+        &mut self,
+        grammar: Grammar,
+        field: &str,
+        object: Option<&PolicyDocument>,
+        text: Option<&String>,
+    ) -> Option<Document> {
+        let result = match (object, text) {
+            (Some(object), None) => Document::from_value(grammar, field, &object.0, &self.tokens),
+            (None, Some(text)) => Document::from_json(grammar, &format!("{field}Json"), text, &self.tokens),
+            _ => {
+                self.invalid(field, format!("exactly one of it and its …Json form is needed ({field}Json)"));
+                return None;
+            }
+        };
+        result.map_err(|findings| self.findings(findings)).ok()
+    }
+
+    pub(super) fn trust(&mut self) -> Option<Document> {
+        let (object, text) = (self.spec.trust_policy.as_ref(), self.spec.trust_policy_json.as_ref());
+        let trust = self.document(Grammar::Trust, "spec.trustPolicy", object, text)?;
+        let (size, limit) = (trust.size(), self.facts.limits.trust);
+        if size > limit {
+            let field = if text.is_some() { "spec.trustPolicyJson" } else { "spec.trustPolicy" };
+            let message = format!(
+                "{size} characters without white space; IAM takes {limit}. Name fewer principals or conditions"
+            );
+            self.invalid(field, message);
+        }
+        Some(trust)
+    }
+
+    pub(super) fn managed(&mut self) -> BTreeSet<String> {
+        let class = self.facts.class.managed_policies.iter().flatten();
+        let class = class.enumerate().map(|(i, name)| (format!("spec.managedPolicies[{i}] of the class"), name));
+        let spec = self.spec.managed_policies.iter().flatten();
+        let spec = spec.enumerate().map(|(i, name)| (format!("spec.managedPolicies[{i}]"), name));
+        class.chain(spec).filter_map(|(field, name)| self.policy_arn(&field, name)).collect()
+    }
+
+    /// The ARN behind an entry: an ARN, or the name of an AWS-managed policy.
+    fn policy_arn(&mut self, field: &str, entry: &str) -> Option<String> {
+        let before = self.problems.len();
+        let text = self.expand(field, entry);
+        if self.problems.len() > before {
+            return None;
+        }
+        let account = self.facts.account;
+        if !text.starts_with("arn:") {
+            let printable = text.chars().all(|c| ('!'..='~').contains(&c));
+            if text.is_empty() || !printable || text.starts_with('/') {
+                self.invalid(
+                    field,
+                    "write an ARN, or the name of an AWS-managed policy with its path, such as ReadOnlyAccess",
+                );
+                return None;
+            }
+            return Some(format!("arn:{}:iam::aws:policy/{text}", account.partition));
+        }
+        match check_policy_arn(&text, account) {
+            Ok(()) => Some(text),
+            Err(message) => {
+                self.invalid(field, message);
+                None
+            }
+        }
+    }
+
+    pub(super) fn inline(&mut self) -> BTreeMap<String, Document> {
+        let mut inline = BTreeMap::new();
+        for (i, policy) in self.spec.inline_policies.iter().flatten().enumerate() {
+            let field = format!("spec.inlinePolicies[{i}].document");
+            let (object, text) = (policy.document.as_ref(), policy.document_json.as_ref());
+            let Some(document) = self.document(Grammar::Permission, &field, object, text) else {
+                continue;
+            };
+            let field = format!("spec.inlinePolicies[{i}].name");
+            self.policy_name(&field, &policy.name);
+            if inline.keys().any(|name: &String| name.eq_ignore_ascii_case(&policy.name)) {
+                let message = format!("{:?} is there twice (IAM ignores case); choose another name", policy.name);
+                self.invalid(&field, message);
+            }
+            inline.insert(policy.name.clone(), document);
+        }
+        let (total, limit) = (inline.values().map(Document::size).sum::<usize>(), self.facts.limits.inline_total);
+        if total > limit {
+            let biggest = inline.iter().max_by_key(|(_, document)| document.size());
+            let biggest = biggest.map(|(name, document)| format!("{name:?} with {}", document.size()));
+            self.invalid(
+                "spec.inlinePolicies",
+                format!(
+                    "{total} characters in all without white space; IAM takes {limit} per role. The biggest is {}; \
+                     move it to customerManagedPolicies",
+                    biggest.unwrap_or_default()
+                ),
+            );
+        }
+        inline
+    }
+
+    /// The schema checks it too; a stored object may be from before that.
+    fn policy_name(&mut self, field: &str, name: &str) {
+        if !names::valid(name) || name.len() > names::POLICY_NAME {
+            self.invalid(field, "1 to 128 of the characters A-Z a-z 0-9 _+=,.@-");
+        }
+    }
+
+    pub(super) fn own(&mut self, role_name: &str, path: &str) -> Vec<OwnPolicy> {
+        let entries = self.spec.customer_managed_policies.iter().flatten().enumerate();
+        let own: Vec<OwnPolicy> = entries.filter_map(|(i, entry)| self.own_policy(i, entry, role_name, path)).collect();
+        let mut names = BTreeSet::new();
+        for (i, policy) in own.iter().enumerate() {
+            if !names.insert(policy.name.to_lowercase()) {
+                let field = format!("spec.customerManagedPolicies[{i}].policyName");
+                let message = format!("{:?} is there twice (IAM ignores case); choose another name", policy.name);
+                self.invalid(&field, message);
+            }
+        }
+        own
+    }
+
+    fn own_policy(&mut self, i: usize, entry: &CustomerManagedPolicy, role: &str, path: &str) -> Option<OwnPolicy> {
+        let field = format!("spec.customerManagedPolicies[{i}].document");
+        let (object, text) = (entry.document.as_ref(), entry.document_json.as_ref());
+        let document = self.document(Grammar::Permission, &field, object, text)?;
+        let (size, limit) = (document.size(), self.facts.limits.managed);
+        if size > limit {
+            let field = if text.is_some() { format!("{field}Json") } else { field };
+            let message =
+                format!("{size} characters without white space; IAM takes {limit}. Split it into several policies");
+            self.invalid(&field, message);
+        }
+        let name = entry.policy_name.clone().unwrap_or_else(|| {
+            names::bounded(&format!("{role}.{}", entry.name), names::POLICY_NAME, &[role, &entry.name])
+        });
+        self.policy_name(&format!("spec.customerManagedPolicies[{i}].policyName"), &name);
+        let AccountRef { partition, id } = self.facts.account;
+        Some(OwnPolicy {
+            entry: entry.name.clone(),
+            arn: format!("arn:{partition}:iam::{id}:policy{path}{name}"),
+            name,
+            path: path.to_owned(),
+            description: entry.description.clone().filter(|text| !text.is_empty()),
+            document,
+        })
+    }
+}
+
+/// What is wrong with `arn` as the ARN of a managed policy for a role of `account`.
+fn check_policy_arn(text: &str, account: &AccountRef) -> Result<(), String> {
+    let arn: Arn = text.parse().map_err(|error| format!("{text:?} is no ARN: {error}"))?;
+    let shape = "a policy's ARN is arn:PARTITION:iam::ACCOUNT:policy/NAME";
+    if arn.service != "iam" || !arn.region.is_empty() || !arn.resource.starts_with("policy/") || arn.resource.len() < 8
+    {
+        return Err(format!("{text:?} is no managed policy; {shape}"));
+    }
+    if arn.partition != account.partition {
+        let here = &account.partition;
+        return Err(format!(
+            "{text:?} is of partition {}, the account of {here}; write arn:$(partition):…",
+            arn.partition
+        ));
+    }
+    if arn.account != "aws" && arn.account != account.id {
+        return Err(format!(
+            "{text:?} is of account {}, the role of {}, and IAM uses policies of the own account only; create the policy \
+             there too and write arn:$(partition):iam::$(account):policy/NAME",
+            arn.account, account.id
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! What can be done to IAM.
+
+use crate::policy::Document;
+use crate::role::OwnPolicy;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One call (or one short fixed sequence of calls) to IAM.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// `CreateRole` with everything that it can carry.
+    CreateRole {
+        /// Path.
+        path: String,
+        /// Description, not empty.
+        description: Option<String>,
+        /// Longest session in seconds.
+        max_session: i32,
+        /// ARN of the boundary.
+        boundary: Option<String>,
+        /// All tags, with the owner's.
+        tags: BTreeMap<String, String>,
+        /// Trust policy.
+        trust: Document,
+    },
+    /// `TagRole`.
+    TagRole(BTreeMap<String, String>),
+    /// `UntagRole`.
+    UntagRole(BTreeSet<String>),
+    /// `UpdateRole`; always with both members, since some servers clear what is left out.
+    UpdateRole {
+        /// Description, empty to clear.
+        description: String,
+        /// Longest session in seconds.
+        max_session: i32,
+    },
+    /// `PutRolePermissionsBoundary`.
+    PutBoundary(String),
+    /// `DeleteRolePermissionsBoundary`.
+    DeleteBoundary,
+    /// `UpdateAssumeRolePolicy`.
+    UpdateTrust(Document),
+    /// `CreatePolicy`.
+    CreatePolicy {
+        /// The policy.
+        policy: Box<OwnPolicy>,
+        /// Its tags.
+        tags: BTreeMap<String, String>,
+    },
+    /// `CreatePolicyVersion` as default, after the oldest version has made room.
+    UpdatePolicy {
+        /// ARN of the policy.
+        arn: String,
+        /// The new document.
+        document: Document,
+    },
+    /// `AttachRolePolicy`.
+    Attach(String),
+    /// `DetachRolePolicy`.
+    Detach(String),
+    /// `PutRolePolicy`.
+    PutInline {
+        /// Name of the inline policy.
+        name: String,
+        /// Its document.
+        document: Document,
+    },
+    /// `DeleteRolePolicy`.
+    DeleteInline(String),
+    /// `DeletePolicy`, after its other versions.
+    DeletePolicy(String),
+    /// `RemoveRoleFromInstanceProfile`.
+    LeaveProfile(String),
+    /// `DeleteRole`.
+    DeleteRole,
+}
+
+impl Action {
+    /// IAM's name of the call that matters.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::CreateRole { .. } => "CreateRole",
+            Self::TagRole(_) => "TagRole",
+            Self::UntagRole(_) => "UntagRole",
+            Self::UpdateRole { .. } => "UpdateRole",
+            Self::PutBoundary(_) => "PutRolePermissionsBoundary",
+            Self::DeleteBoundary => "DeleteRolePermissionsBoundary",
+            Self::UpdateTrust(_) => "UpdateAssumeRolePolicy",
+            Self::CreatePolicy { .. } => "CreatePolicy",
+            Self::UpdatePolicy { .. } => "CreatePolicyVersion",
+            Self::Attach(_) => "AttachRolePolicy",
+            Self::Detach(_) => "DetachRolePolicy",
+            Self::PutInline { .. } => "PutRolePolicy",
+            Self::DeleteInline(_) => "DeleteRolePolicy",
+            Self::DeletePolicy(_) => "DeletePolicy",
+            Self::LeaveProfile(_) => "RemoveRoleFromInstanceProfile",
+            Self::DeleteRole => "DeleteRole",
+        }
+    }
+
+    /// What it is done to: an ARN or name, or the role's name where it is the role itself.
+    #[must_use]
+    pub fn target<'a>(&'a self, role: &'a str) -> &'a str {
+        match self {
+            Self::CreatePolicy { policy, .. } => &policy.arn,
+            Self::UpdatePolicy { arn, .. }
+            | Self::Attach(arn)
+            | Self::Detach(arn)
+            | Self::DeletePolicy(arn)
+            | Self::PutBoundary(arn) => arn,
+            Self::PutInline { name, .. } | Self::DeleteInline(name) | Self::LeaveProfile(name) => name,
+            _ => role,
+        }
+    }
+
+    /// Of which policy it is a step: the ARN, or `inline/NAME`; `None` for what is done to the role itself.
+    #[must_use]
+    pub fn key(&self) -> Option<String> {
+        match self {
+            Self::CreatePolicy { policy, .. } => Some(policy.arn.clone()),
+            Self::UpdatePolicy { arn, .. } | Self::Attach(arn) | Self::Detach(arn) | Self::DeletePolicy(arn) => {
+                Some(arn.clone())
+            }
+            Self::PutInline { name, .. } | Self::DeleteInline(name) => Some(inline_key(name)),
+            _ => None,
+        }
+    }
+
+    /// In a person's words, with tag keys but without values and without policy text.
+    #[must_use]
+    pub fn describe(&self, role: &str) -> String {
+        let list = |keys: &mut dyn Iterator<Item = &String>| keys.map(String::as_str).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::CreateRole { .. } => format!("create role {role}"),
+            Self::TagRole(tags) => format!("set tags {}", list(&mut tags.keys())),
+            Self::UntagRole(keys) => format!("remove tags {}", list(&mut keys.iter())),
+            Self::UpdateRole { .. } => "set description and session duration".to_owned(),
+            Self::PutBoundary(arn) => format!("set permissions boundary {arn}"),
+            Self::DeleteBoundary => "remove permissions boundary".to_owned(),
+            Self::UpdateTrust(_) => "update trust policy".to_owned(),
+            Self::CreatePolicy { policy, .. } => format!("create policy {}", policy.arn),
+            Self::UpdatePolicy { arn, .. } => format!("make a new version of policy {arn}"),
+            Self::Attach(arn) => format!("attach policy {arn}"),
+            Self::Detach(arn) => format!("detach policy {arn}"),
+            Self::PutInline { name, .. } => format!("put inline policy {name}"),
+            Self::DeleteInline(name) => format!("delete inline policy {name}"),
+            Self::DeletePolicy(arn) => format!("delete policy {arn}"),
+            Self::LeaveProfile(name) => format!("take the role out of instance profile {name}"),
+            Self::DeleteRole => format!("delete role {role}"),
+        }
+    }
+}
+
+/// The key of an inline policy; no ARN looks like it.
+pub(super) fn inline_key(name: &str) -> String {
+    format!("inline/{name}")
+}

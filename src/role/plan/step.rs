@@ -1,0 +1,131 @@
+//! Steps, their order, and what a failure holds up.
+
+use super::action::Action;
+use crate::role::Problem;
+use std::collections::BTreeSet;
+
+/// When a step is done; steps are ordered by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// The role itself.
+    Create,
+    /// Owner tags: adoption, or mending.
+    Own,
+    /// Tags, description, duration: independent of all others.
+    Describe,
+    /// Trust that only narrows, or a bridge between two trusts. Before the boundary, since one that is replaced may
+    /// let through more than the last one did, and principals that go must not see that.
+    Narrow,
+    /// The boundary is set or replaced, before any permission comes.
+    Bound,
+    /// New and changed permissions.
+    Add,
+    /// Some go and others come, alternately: where IAM's quotas have no room for both, and where what goes must be
+    /// gone before a denial is lifted. One failure stops it all.
+    Exchange,
+    /// Permissions that go.
+    Remove,
+    /// Trust that adds or alters.
+    Widen,
+    /// A boundary of ours that is not wanted any more.
+    Unbound,
+    /// Deletion of the role.
+    Delete,
+    /// Deletion of the policies that the role owned.
+    DeletePolicies,
+}
+
+impl Phase {
+    /// Whether a step of this phase must wait since a step of `failed` did not succeed.
+    #[must_use]
+    pub fn blocked_by(self, failed: Self) -> bool {
+        match failed {
+            Self::Describe | Self::DeletePolicies => false,
+            Self::Own => self > failed && self != Self::Describe,
+            // A trust that IAM keeps refusing must not keep a boundary away: it is what the admin forces.
+            Self::Narrow => self > failed && self != Self::Bound,
+            Self::Exchange => self >= failed,
+            // Each addition and each removal stands for itself; what follows needs all of them.
+            Self::Create | Self::Bound | Self::Add | Self::Remove | Self::Widen | Self::Unbound | Self::Delete => {
+                self > failed
+            }
+        }
+    }
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// When.
+    pub phase: Phase,
+    /// What.
+    pub action: Action,
+    /// [Keys](Action::key) of policies: no earlier step done to them may have failed.
+    pub needs: BTreeSet<String>,
+}
+
+impl Step {
+    pub(crate) const fn new(phase: Phase, action: Action) -> Self {
+        Self { phase, action, needs: BTreeSet::new() }
+    }
+}
+
+/// What is to be done, in order, and what is refused.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// Parts that can't be done; they hold up removals as a failed addition does.
+    pub refused: Vec<Problem>,
+    /// Attachments and inline policies that nobody listed and that stay.
+    pub unlisted: Vec<String>,
+    /// ARNs of recorded policies that are to be deleted and were not seen, in a read that may be late.
+    pub unseen: BTreeSet<String>,
+}
+
+impl Plan {
+    /// Whether AWS is as wanted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.refused.is_empty()
+    }
+
+    pub(super) fn push(&mut self, phase: Phase, action: Action) {
+        self.steps.push(Step::new(phase, action));
+    }
+
+    pub(super) fn has(&self, phase: Phase) -> bool {
+        self.steps.iter().any(|step| step.phase == phase)
+    }
+}
+
+/// What failed so far while a plan is carried out, and so what has to wait.
+///
+/// ```text
+/// for each step: if it is held up or fails, tell it to `failed`
+/// ```
+#[derive(Clone, Debug)]
+pub struct Progress {
+    failed: Vec<(Phase, Option<String>)>,
+}
+
+impl Progress {
+    /// At the beginning of a plan. What was refused counts as an addition that failed.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        Self { failed: plan.refused.iter().map(|_| (Phase::Add, None)).collect() }
+    }
+
+    /// Whether the step has to wait for one that failed, or that had to wait itself.
+    #[must_use]
+    pub fn holds_up(&self, step: &Step) -> bool {
+        self.failed.iter().any(|(phase, key)| {
+            step.phase.blocked_by(*phase) || key.as_ref().is_some_and(|key| step.needs.contains(key))
+        })
+    }
+
+    /// Notes a step that failed or was held up.
+    pub fn failed(&mut self, step: &Step) {
+        self.failed.push((step.phase, step.action.key()));
+    }
+}

@@ -1,0 +1,285 @@
+use super::{Phase, Plan, Progress, create, nothing, update};
+use crate::api::iamrole::{Origin, PolicyRef, RoleRef};
+use crate::policy::Canonical;
+use crate::role::desired::tests::{allow, make, trust};
+use crate::role::{Desired, Observed, ObservedPolicy, Record};
+use serde_json::{Value, json};
+
+fn spec(fields: Value) -> Desired {
+    make(fields).unwrap()
+}
+
+fn inline(policies: &[(&str, &[&str])]) -> Value {
+    let policy = |(name, actions): &(&str, &[&str])| json!({ "name": name, "document": document(actions) });
+    json!({ "inlinePolicies": policies.iter().map(policy).collect::<Vec<_>>() })
+}
+
+/// One statement per action; `!` denies.
+fn document(actions: &[&str]) -> Value {
+    let statement = |action: &&str| {
+        let effect = if action.starts_with('!') { "Deny" } else { "Allow" };
+        json!({ "Effect": effect, "Action": action.trim_start_matches('!'), "Resource": "*" })
+    };
+    json!({ "Version": "2012-10-17", "Statement": actions.iter().map(statement).collect::<Vec<_>>() })
+}
+
+/// A role that is as `desired`, and its record.
+fn settled(desired: &Desired) -> (Observed, Record) {
+    let mut observed = nothing(desired);
+    let account = &desired.account;
+    observed.tags = desired.tags.clone();
+    observed.tags.extend(desired.owner.tags(Origin::Created));
+    observed.boundary.clone_from(&desired.boundary);
+    observed.managed.clone_from(&desired.managed);
+    for policy in &desired.own {
+        observed.managed.insert(policy.arn.clone());
+        let found = ObservedPolicy {
+            id: "ANPA1".into(),
+            version: "v1".into(),
+            tags: desired.owner.tags(Origin::Created),
+            document: policy.document.canonical(account),
+        };
+        observed.own.insert(policy.arn.clone(), found);
+    }
+    observed.inline =
+        desired.inline.iter().map(|(name, document)| (name.clone(), document.canonical(account))).collect();
+    let mut record = Record { role: Some(RoleRef::default()), ..Record::default() };
+    record.settle(desired, &Plan::default(), Some(&observed));
+    (observed, record)
+}
+
+fn names(plan: &Plan) -> Vec<String> {
+    plan.steps.iter().map(|step| format!("{:?}: {}", step.phase, step.action.describe("role"))).collect()
+}
+
+fn steps(old: &Desired, new: &Desired) -> Vec<String> {
+    let (observed, record) = settled(old);
+    names(&update(new, &observed, &record, 10, false))
+}
+
+/// Which steps still run when the first one that holds `what` fails.
+fn without(plan: &Plan, what: &str) -> Vec<String> {
+    let mut progress = Progress::of(plan);
+    let mut done = Vec::new();
+    for (step, name) in plan.steps.iter().zip(names(plan)) {
+        if name.contains(what) || progress.holds_up(step) {
+            progress.failed(step);
+        } else {
+            done.push(name);
+        }
+    }
+    done
+}
+
+#[test]
+fn a_failure_holds_up_what_follows_but_not_what_is_safe() {
+    use Phase::{Add, Bound, Create, Describe, Exchange, Narrow, Own, Remove, Unbound, Widen};
+    let all = [Create, Own, Describe, Narrow, Bound, Add, Exchange, Remove, Widen, Unbound];
+    let held = |failed: Phase| all.into_iter().filter(move |phase| phase.blocked_by(failed)).collect::<Vec<_>>();
+    assert!(held(Describe).is_empty(), "a denied UntagRole stops nothing");
+    assert_eq!(held(Own), [Narrow, Bound, Add, Exchange, Remove, Widen, Unbound]);
+    assert_eq!(held(Narrow), [Add, Exchange, Remove, Widen, Unbound], "the boundary comes all the same");
+    assert_eq!(held(Bound), [Add, Exchange, Remove, Widen, Unbound]);
+    assert_eq!(held(Add), [Exchange, Remove, Widen, Unbound]);
+    assert_eq!(held(Exchange), [Exchange, Remove, Widen, Unbound]);
+    assert_eq!(held(Remove), [Widen, Unbound]);
+    assert_eq!(held(Create).len(), 9);
+}
+
+#[test]
+fn a_statement_that_moves_is_written_before_it_goes() {
+    let (old, new) = (
+        spec(inline(&[("a", &["s3:A", "s3:X"]), ("b", &["s3:B"])])),
+        spec(inline(&[("a", &["s3:A"]), ("b", &["s3:B", "s3:X"])])),
+    );
+    assert_eq!(steps(&old, &new), ["Add: put inline policy b", "Add: put inline policy a"]);
+    let (observed, record) = settled(&old);
+    assert!(
+        without(&update(&new, &observed, &record, 10, false), "policy b").is_empty(),
+        "a refused b keeps a as it is"
+    );
+}
+
+#[test]
+fn documents_that_exchange_statements_overlap_for_a_moment() {
+    let (old, new) =
+        (spec(inline(&[("a", &["s3:A"]), ("b", &["s3:B"])])), spec(inline(&[("a", &["s3:B"]), ("b", &["s3:A"])])));
+    let expected = ["Add: put inline policy a", "Add: put inline policy b", "Add: put inline policy a"];
+    assert_eq!(steps(&old, &new), expected);
+    let (observed, record) = settled(&old);
+    let plan = update(&new, &observed, &record, 10, false);
+    assert!(without(&plan, "policy a").is_empty());
+    assert_eq!(without(&plan, "policy b"), expected[..1]);
+}
+
+#[test]
+fn a_name_that_is_taken_keeps_what_would_move_there() {
+    let own =
+        json!({ "customerManagedPolicies": [{ "name": "o", "policyName": "o", "document": document(&["s3:X"]) }] });
+    let mut fields = inline(&[("a", &["s3:A"])]);
+    fields["customerManagedPolicies"] = own["customerManagedPolicies"].clone();
+    let (old, new) = (spec(inline(&[("a", &["s3:X"])])), spec(fields));
+    let (mut observed, record) = settled(&old);
+    let (found, _) = settled(&spec(own));
+    observed.own = found.own;
+    observed.own.values_mut().for_each(|policy| policy.tags.clear());
+    let plan = update(&new, &observed, &record, 10, false);
+    assert_eq!((plan.refused.len(), names(&plan)), (1, vec!["Add: put inline policy a".to_owned()]), "both statements");
+    let action = format!("{:?}", plan.steps[0].action);
+    observed.inline.insert("a".into(), spec(inline(&[("a", &["s3:A", "s3:X"])])).inline["a"].canonical(&new.account));
+    assert!(update(&new, &observed, &record, 10, false).steps.is_empty(), "and then it rests: {action}");
+}
+
+#[test]
+fn a_denial_comes_before_what_it_guards_and_goes_after() {
+    let guarded = spec(inline(&[("a", &["s3:*"]), ("z", &["!s3:Delete*"])]));
+    let plan = create(&guarded);
+    assert_eq!(names(&plan)[1..], ["Add: put inline policy z", "Add: put inline policy a"]);
+    assert_eq!(without(&plan, "policy z").len(), 1, "no guard, no power");
+    let none = spec(json!({}));
+    let guarded = spec(inline(&[("a", &["!s3:Delete*"]), ("z", &["s3:*"])]));
+    assert_eq!(steps(&guarded, &none), ["Remove: delete inline policy z", "Remove: delete inline policy a"]);
+}
+
+#[test]
+fn an_old_document_is_not_attached() {
+    let own = |action| {
+        spec(json!({ "customerManagedPolicies": [{ "name": "o", "policyName": "o", "document": allow(action) }] }))
+    };
+    let (old, new) = (own("s3:Old"), own("s3:New"));
+    let (mut observed, record) = settled(&old);
+    observed.managed.clear();
+    let plan = update(&new, &observed, &record, 10, false);
+    assert_eq!(plan.steps.len(), 2);
+    assert!(without(&plan, "new version").is_empty());
+}
+
+#[test]
+fn full_quotas_exchange_one_by_one_after_all_documents() {
+    let managed = |names: &[&str]| json!({ "managedPolicies": names });
+    let (old, mut new) = (spec(managed(&["A", "B"])), managed(&["C"]));
+    new["customerManagedPolicies"] = json!([{ "name": "o", "policyName": "o", "document": allow("s3:*") }]);
+    let (observed, record) = settled(&old);
+    let plan = update(&spec(new), &observed, &record, 2, false);
+    let short: Vec<String> =
+        names(&plan).iter().map(|name| name.split(" policy arn").next().unwrap().to_owned()).collect();
+    assert_eq!(short, ["Add: create", "Exchange: detach", "Exchange: attach", "Exchange: detach", "Exchange: attach"]);
+    assert!(without(&plan, "create").is_empty(), "a refused document costs nothing");
+    let mut small = spec(inline(&[("b", &["s3:B"])]));
+    small.limits.inline_total = 150;
+    assert_eq!(
+        steps(&spec(inline(&[("a", &["s3:A"])])), &small),
+        ["Exchange: delete inline policy a", "Exchange: put inline policy b"],
+        "IAM would refuse both at once, for ever"
+    );
+}
+
+#[test]
+fn principals_that_go_never_see_a_new_boundary() {
+    let with = |who: &str, boundary: &str| {
+        spec(json!({ "trustPolicy": trust(&json!({ "AWS": [who, "222233334444"] })),
+            "permissionsBoundary": format!("arn:aws:iam::111122223333:policy/{boundary}") }))
+    };
+    let (old, new) = (with("333344445555", "a"), with("444455556666", "b"));
+    let names = steps(&old, &new);
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names[0].starts_with("Narrow:") && names[1].starts_with("Bound:") && names[2].starts_with("Widen:"));
+}
+
+#[test]
+fn a_bridge_that_stands_is_not_built_again() {
+    let with = |who: &str, action: &str| {
+        let mut fields = inline(&[("a", &[action])]);
+        fields["trustPolicy"] = trust(&json!({ "Service": who }));
+        spec(fields)
+    };
+    let (old, new) = (with("ec2.amazonaws.com", "s3:A"), with("lambda.amazonaws.com", "s3:B"));
+    let (mut observed, record) = settled(&old);
+    let plan = update(&new, &observed, &record, 10, false);
+    let super::Action::UpdateTrust(between) = &plan.steps[0].action else { panic!("{:?}", names(&plan)) };
+    observed.trust = between.canonical(&new.account);
+    let again = update(&new, &observed, &record, 10, false);
+    assert!(!again.has(Phase::Narrow), "{:?}", names(&again));
+}
+
+#[test]
+fn an_own_policy_that_moves_to_the_attached_ones_stays_and_stays_ours() {
+    let old =
+        spec(json!({ "customerManagedPolicies": [{ "name": "o", "policyName": "o", "document": allow("s3:*") }] }));
+    let new = spec(json!({ "managedPolicies": ["arn:aws:iam::111122223333:policy/o"] }));
+    let (observed, mut record) = settled(&old);
+    let plan = update(&new, &observed, &record, 10, false);
+    assert!(plan.is_empty(), "{:?}", names(&plan));
+    record.settle(&new, &plan, Some(&observed));
+    assert_eq!(record.own.len(), 1, "so that it is deleted in the end");
+    let gone = update(&spec(json!({})), &observed, &record, 10, false);
+    assert_eq!(gone.steps.len(), 2, "{:?}", names(&gone));
+}
+
+#[test]
+fn names_that_differ_only_in_case_are_one() {
+    let (old, new) = (spec(inline(&[("foo", &["s3:A"])])), spec(inline(&[("Foo", &["s3:A"])])));
+    let (observed, record) = settled(&old);
+    assert!(steps(&old, &new).is_empty());
+    let plan = update(&new, &observed, &record, 10, true);
+    assert!(plan.is_empty(), "nor soon after a write: {:?}", names(&plan));
+    let tagged = |key: &str| spec(json!({ "tags": { key: "1" } }));
+    let (mut observed, _) = settled(&tagged("Team"));
+    let (_, record) = settled(&tagged("team"));
+    assert!(update(&tagged("team"), &observed, &record, 10, false).is_empty(), "once it was written");
+    let gone = update(&spec(json!({})), &observed, &record, 10, false);
+    assert_eq!(names(&gone), ["Describe: remove tags team"]);
+    observed.tags.remove("Team");
+    assert!(update(&spec(json!({})), &observed, &record, 10, false).is_empty());
+}
+
+#[test]
+fn a_late_read_hides_nothing_that_must_go() {
+    let old = spec(json!({
+        "permissionsBoundary": "arn:aws:iam::111122223333:policy/b", "managedPolicies": ["A"],
+        "inlinePolicies": [{ "name": "i", "document": allow("s3:*") }],
+        "customerManagedPolicies": [{ "name": "o", "policyName": "o", "document": allow("s3:*") }],
+    }));
+    let (_, mut record) = settled(&old);
+    let bare = spec(json!({}));
+    let (observed, _) = settled(&bare);
+    let plan = update(&bare, &observed, &record, 10, true);
+    let names = names(&plan);
+    for what in ["detach policy arn:aws:iam::aws:policy/A", "delete inline policy i", "remove permissions boundary"] {
+        assert!(names.iter().any(|name| name.ends_with(what)), "{what}: {names:?}");
+    }
+    record.settle(&bare, &plan, Some(&observed));
+    assert_eq!(record.own.len(), 1, "whose it is can't be seen yet; it is not forgotten");
+    let later = update(&bare, &observed, &record, 10, false);
+    record.settle(&bare, &later, Some(&observed));
+    assert!(later.is_empty() && record.own.is_empty());
+}
+
+#[test]
+fn what_was_never_ours_stays() {
+    let bare = spec(json!({}));
+    let (mut observed, mut record) = settled(&bare);
+    observed.boundary = Some("arn:aws:iam::111122223333:policy/admins".into());
+    observed.inline.insert(
+        "AWSRevokeOlderSessions".into(),
+        Canonical::read(crate::policy::Grammar::Permission, "{}", &bare.account),
+    );
+    let plan = update(&bare, &observed, &record, 10, true);
+    assert_eq!((plan.steps.len(), plan.unlisted.len()), (0, 1), "{:?}", names(&plan));
+    record.own.push(PolicyRef { arn: "arn:aws:iam::111122223333:policy/theirs".into(), ..PolicyRef::default() });
+    let keeping = spec(json!({ "whenUnlisted": "Keep" }));
+    observed.managed.insert("arn:aws:iam::111122223333:policy/theirs".into());
+    let plan = update(&keeping, &observed, &record, 10, false);
+    assert!(plan.steps.is_empty(), "an intent is no right: {:?}", names(&plan));
+}
+
+#[test]
+fn a_lost_origin_tag_is_mended_from_status() {
+    let bare = spec(json!({}));
+    let (mut observed, mut record) = settled(&bare);
+    observed.tags.remove(crate::api::TAG_ORIGIN);
+    let mended = |record: &Record| format!("{:?}", update(&bare, &observed, record, 10, false).steps[0].action);
+    assert!(mended(&record).contains("Adopted"), "nothing remembers");
+    record.role = Some(RoleRef { origin: Some(Origin::Created), ..RoleRef::default() });
+    assert!(mended(&record).contains("Created"));
+}
