@@ -1,0 +1,191 @@
+//! Laws of deletion: only our own things go, blockers are named, `ForceDelete` clears the way.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod model;
+
+use iamrole_operator::api::IamRoleClassSpec;
+use iamrole_operator::api::iamrole::{DeletionPolicy, PolicyRef, WhenUnlisted};
+use iamrole_operator::api::iamroleclass::UnlistedExceptions;
+use iamrole_operator::policy::Limits;
+use iamrole_operator::role::deletion::{self, Deletion, Terms};
+use iamrole_operator::role::desired::{Exceptions, tokens};
+use iamrole_operator::role::{Action, Record, plan};
+use model::{Aws, Held, Policy, arn, carry, intend, owner, want};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+fn document(effect: &str, action: &str) -> Value {
+    json!({ "Version": "2012-10-17", "Statement": [{ "Effect": effect, "Action": action, "Resource": "*" }] })
+}
+
+fn spec() -> Value {
+    json!({
+        "trustPolicy": { "Version": "2012-10-17", "Statement": [
+            { "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": { "Service": "ec2.amazonaws.com" } }] },
+        "managedPolicies": ["ReadOnlyAccess"],
+        "inlinePolicies": [
+            { "name": "a-guard", "document": document("Deny", "s3:Delete*") },
+            { "name": "b-work", "document": document("Allow", "s3:*") }],
+        "customerManagedPolicies": [{ "name": "own", "policyName": "own", "document": document("Allow", "sqs:*") }],
+    })
+}
+
+/// What strangers did to the role, and how far deletion may go.
+#[derive(Clone, Debug)]
+struct Case {
+    attached: bool,
+    inline: bool,
+    revoked: bool,
+    profile: bool,
+    excepted: bool,
+    /// The recorded own policy lost its tags.
+    stripped: bool,
+    force: bool,
+    keep: bool,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    any::<[bool; 8]>().prop_map(|[attached, inline, revoked, profile, excepted, stripped, force, keep]| Case {
+        attached,
+        inline,
+        revoked,
+        profile,
+        excepted,
+        stripped,
+        force,
+        keep,
+    })
+}
+
+const STRANGER: &str = "arn:aws:iam::aws:policy/Stranger";
+
+fn world(case: &Case) -> (Aws, Record) {
+    let desired = want(&spec(), Limits::default());
+    let (mut aws, mut record) = (Aws::default(), Record::default());
+    let plan = plan::create(&desired);
+    intend(&mut record, &desired);
+    assert_eq!(carry(&mut aws, &plan, &desired, &mut record, |_| false, |_, _| {}), 0);
+    record.settle(&desired, &plan, None);
+    let held = Held::new(&desired.inline["b-work"]);
+    let role = aws.role_mut();
+    role.managed.extend(case.attached.then(|| STRANGER.to_owned()));
+    role.inline.extend(case.inline.then(|| ("stranger".to_owned(), held.clone())));
+    role.inline.extend(case.revoked.then(|| ("AWSRevokeOlderSessions".to_owned(), held.clone())));
+    role.profiles.extend(case.profile.then(|| "profile".to_owned()));
+    if case.stripped {
+        aws.policies.get_mut(&arn("own")).unwrap().tags.clear();
+    }
+    // A status that claims what is not ours: a stranger's policy.
+    aws.policies.insert(arn("foreign"), Policy { held, tags: BTreeMap::new() });
+    record.own.push(PolicyRef { name: "foreign".into(), arn: arn("foreign"), ..PolicyRef::default() });
+    (aws, record)
+}
+
+fn delete(case: &Case, aws: &Aws, record: &Record) -> Deletion {
+    let class = IamRoleClassSpec {
+        unlisted_exceptions: case.excepted.then(|| UnlistedExceptions {
+            inline_policies: vec!["strang*".into()],
+            managed_policies: vec!["*:policy/Stranger".into()],
+        }),
+        ..IamRoleClassSpec::default()
+    };
+    let (owner, exceptions) = (owner(), Exceptions::new(Some(&class), &tokens(&owner(), &model::account())));
+    let terms = Terms {
+        owner: &owner,
+        policy: if case.force { DeletionPolicy::ForceDelete } else { DeletionPolicy::Delete },
+        when_unlisted: if case.keep { WhenUnlisted::Keep } else { WhenUnlisted::Remove },
+        exceptions: &exceptions,
+    };
+    let arns: BTreeSet<String> = record.own.iter().map(|policy| policy.arn.clone()).collect();
+    let own = aws.observe_policies(&arns).into_iter().map(|(arn, policy)| (arn, policy.tags)).collect();
+    let profiles: Vec<String> = aws.role.iter().flat_map(|role| role.profiles.iter().cloned()).collect();
+    deletion::plan(&terms, record, aws.observe(&arns).as_ref(), &own, &profiles)
+}
+
+proptest! {
+    #[test]
+    fn only_our_own_goes_and_what_blocks_is_named(case in case()) {
+        let (mut aws, record) = world(&case);
+        let deletion = delete(&case, &aws, &record);
+        let unlisted_stay = !case.force && (case.keep || case.excepted);
+        let mut expected: Vec<String> = Vec::new();
+        expected.extend((case.attached && unlisted_stay).then(|| format!("attached policy {STRANGER}")));
+        expected.extend((case.inline && unlisted_stay).then(|| "inline policy stranger".to_owned()));
+        expected.extend((case.profile && !case.force).then(|| "instance profile profile".to_owned()));
+        prop_assert_eq!(&deletion.blockers, &expected);
+        prop_assert_eq!(deletion.plan.steps.is_empty(), !expected.is_empty(), "nothing is begun that can't end");
+        for step in &deletion.plan.steps {
+            prop_assert_eq!(aws.execute(&step.action), Ok(()), "{:?}", step.action);
+        }
+        prop_assert!(aws.policies.contains_key(&arn("foreign")), "whatever status says");
+        if expected.is_empty() {
+            prop_assert!(aws.role.is_none());
+            prop_assert_eq!(aws.policies.contains_key(&arn("own")), case.stripped, "without our tags it is not ours");
+        }
+    }
+
+    #[test]
+    fn stopped_anywhere_it_goes_on(case in case(), stop in 0usize..12) {
+        let case = Case { force: true, ..case };
+        let (mut aws, record) = world(&case);
+        for step in delete(&case, &aws, &record).plan.steps.iter().take(stop) {
+            prop_assert_eq!(aws.execute(&step.action), Ok(()));
+        }
+        for step in &delete(&case, &aws, &record).plan.steps {
+            prop_assert_eq!(aws.execute(&step.action), Ok(()), "{:?}", step.action);
+        }
+        prop_assert!(aws.role.is_none());
+        prop_assert!(delete(&case, &aws, &record).plan.steps.is_empty());
+    }
+}
+
+fn quiet() -> Case {
+    Case {
+        attached: false,
+        inline: false,
+        revoked: false,
+        profile: false,
+        excepted: false,
+        stripped: false,
+        force: false,
+        keep: true,
+    }
+}
+
+#[test]
+fn denials_go_after_what_they_deny_and_policies_after_the_role() {
+    let (aws, record) = world(&quiet());
+    let names: Vec<String> =
+        delete(&quiet(), &aws, &record).plan.steps.iter().map(|step| step.action.describe("role")).collect();
+    let place = |what: &str| names.iter().position(|name| name.contains(what)).unwrap();
+    assert!(place("inline policy b-work") < place("inline policy a-guard"), "{names:?}");
+    assert!(place("delete role") < place("delete policy"), "{names:?}");
+}
+
+#[test]
+fn a_role_that_is_gone_leaves_its_policies_to_be_deleted() {
+    let (mut aws, record) = world(&quiet());
+    aws.role = None;
+    let deletion = delete(&quiet(), &aws, &record);
+    assert!(
+        matches!(deletion.plan.steps.as_slice(), [step] if matches!(&step.action, Action::DeletePolicy(own) if *own == arn("own")))
+    );
+}
+
+#[test]
+fn a_recorded_name_counts_in_any_case() {
+    let (aws, mut record) = world(&quiet());
+    record.inline = record.inline.iter().map(|name| name.to_uppercase()).collect();
+    assert!(delete(&quiet(), &aws, &record).blockers.is_empty());
+}
+
+#[test]
+fn a_policy_used_elsewhere_conflicts_after_the_role_is_gone() {
+    let (mut aws, record) = world(&quiet());
+    aws.used_elsewhere.insert(arn("own"));
+    let results: Vec<_> =
+        delete(&quiet(), &aws, &record).plan.steps.iter().map(|step| aws.execute(&step.action)).collect();
+    assert_eq!(results.last(), Some(&Err("DeleteConflict")));
+    assert!(aws.role.is_none());
+}

@@ -1,0 +1,405 @@
+//! Laws of plans, over random roles before and after an edit: they converge, touch nothing else, and at no moment,
+//! whatever fails, let anybody do what neither spec allows.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod model;
+
+use iamrole_operator::policy::{Clause, Document, Effect, Limits};
+use iamrole_operator::role::{Action, Desired, Plan, Record, plan};
+use model::{Aws, account, arn, asked, carry, intend, want};
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A role as a spec describes it; documents are sets of statements of a small pool, so that they often share some.
+#[derive(Clone, Debug)]
+struct Wish {
+    trust: Vec<(BTreeSet<u8>, u8)>,
+    inline: BTreeMap<u8, BTreeSet<u8>>,
+    own: BTreeMap<u8, BTreeSet<u8>>,
+    managed: BTreeSet<u8>,
+    boundary: Option<u8>,
+    tags: BTreeMap<String, String>,
+    description: Option<String>,
+    keep: bool,
+}
+
+const PRINCIPALS: [&str; 4] = ["111111111111", "222222222222", "333333333333", "444444444444"];
+/// The last of them deny.
+const STATEMENTS: u8 = 8;
+const DENIALS: u8 = 6;
+
+fn trust(statements: &[(BTreeSet<u8>, u8)]) -> Value {
+    let statements = statements.iter().map(|(who, id)| {
+        let who: Vec<&str> = who.iter().map(|i| PRINCIPALS[usize::from(*i)]).collect();
+        let mut statement = json!({ "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": { "AWS": who } });
+        if *id > 0 {
+            statement["Condition"] = json!({ "StringEquals": { "sts:ExternalId": format!("id-{id}") } });
+        }
+        statement
+    });
+    json!({ "Version": "2012-10-17", "Statement": statements.collect::<Vec<_>>() })
+}
+
+fn document(statements: &BTreeSet<u8>) -> Value {
+    let statements = statements.iter().map(|i| {
+        let effect = if *i < DENIALS { "Allow" } else { "Deny" };
+        json!({ "Effect": effect, "Action": format!("s3:Action{i}"), "Resource": "*" })
+    });
+    json!({ "Version": "2012-10-17", "Statement": statements.collect::<Vec<_>>() })
+}
+
+impl Wish {
+    fn spec(&self) -> Value {
+        let inline = self
+            .inline
+            .iter()
+            .map(|(name, statements)| json!({ "name": format!("inline{name}"), "document": document(statements) }));
+        let own = self.own.iter().map(|(name, statements)| {
+            json!({ "name": format!("own{name}"), "policyName": format!("own{name}"), "document": document(statements) })
+        });
+        let mut spec = json!({
+            "roleName": "role", "trustPolicy": trust(&self.trust), "tags": self.tags,
+            "managedPolicies": self.managed.iter().map(|i| format!("Managed{i}")).collect::<Vec<_>>(),
+            "inlinePolicies": inline.collect::<Vec<_>>(), "customerManagedPolicies": own.collect::<Vec<_>>(),
+            "whenUnlisted": if self.keep { "Keep" } else { "Remove" },
+        });
+        if let Some(i) = self.boundary {
+            spec["permissionsBoundary"] = arn(&format!("boundary{i}")).into();
+        }
+        if let Some(text) = &self.description {
+            spec["description"] = text.as_str().into();
+        }
+        spec
+    }
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    let statements = || btree_set(0..STATEMENTS, 1..4);
+    let documents = || btree_map(0u8..4, statements(), 0..4);
+    let tags = btree_map("[ab]|[AB]", "[xy]", 0..2);
+    let trust = vec((btree_set(0u8..4, 1..3), 0u8..3), 1..3);
+    (
+        trust,
+        documents(),
+        documents(),
+        btree_set(0u8..4, 0..4),
+        proptest::option::of(0u8..2),
+        tags,
+        any::<(bool, bool)>(),
+    )
+        .prop_map(|(trust, inline, own, managed, boundary, tags, (described, keep))| Wish {
+            trust,
+            inline,
+            own,
+            managed,
+            boundary,
+            tags,
+            description: described.then(|| "words".to_owned()),
+            keep,
+        })
+}
+
+/// What strangers have put beside it.
+#[derive(Clone, Debug)]
+struct Strangers {
+    inline: bool,
+    attached: bool,
+    taken: bool,
+    keeps_case: bool,
+}
+
+fn strangers() -> impl Strategy<Value = Strangers> {
+    any::<(bool, bool, bool, bool)>().prop_map(|(inline, attached, taken, keeps_case)| Strangers {
+        inline,
+        attached,
+        taken: taken && inline,
+        keeps_case,
+    })
+}
+
+/// A role that converged on `old`, with its record.
+fn settled(old: &Desired, strangers: &Strangers, aws: Aws) -> (Aws, Record) {
+    let mut aws = Aws { keeps_case: strangers.keeps_case, ..aws };
+    for i in 0..2 {
+        let held = model::Held::new(&old.trust);
+        aws.policies.insert(arn(&format!("boundary{i}")), model::Policy { held, tags: BTreeMap::new() });
+    }
+    let mut record = Record::default();
+    let plan = plan::create(old);
+    assert!(model::is_ordered(&plan));
+    intend(&mut record, old);
+    assert_eq!(carry(&mut aws, &plan, old, &mut record, |_| false, |_, _| {}), 0, "{plan:?}");
+    record.settle(old, &plan, None);
+    if strangers.inline {
+        let held = model::Held::new(&want(&one_inline("stranger"), Limits::default()).inline["stranger"]);
+        aws.role_mut().inline.insert("stranger".into(), held);
+    }
+    if strangers.attached {
+        aws.role_mut().managed.insert("arn:aws:iam::aws:policy/Stranger".into());
+    }
+    aws.role_mut().tags.insert("foreign".into(), "tag".into());
+    (aws, record)
+}
+
+fn one_inline(name: &str) -> Value {
+    let statements = BTreeSet::from([0, 1]);
+    json!({ "trustPolicy": trust(&[(BTreeSet::from([0]), 0)]),
+        "inlinePolicies": [{ "name": name, "document": document(&statements) }] })
+}
+
+/// An own policy of the new spec that exists and is somebody else's.
+fn take_name(aws: &mut Aws, new: &Desired) {
+    for policy in new.own.iter().take(1) {
+        let held = model::Held::new(&policy.document);
+        aws.policies.entry(policy.arn.clone()).or_insert(model::Policy { held, tags: BTreeMap::new() });
+    }
+}
+
+fn make_plan(aws: &Aws, desired: &Desired, record: &Record) -> Plan {
+    let observed = aws.observe(&asked(desired, record)).unwrap();
+    let plan = plan::update(desired, &observed, record, aws.quota, false);
+    let again = plan::update(desired, &observed, record, aws.quota, false);
+    assert_eq!(format!("{plan:?}"), format!("{again:?}"), "deterministic");
+    assert!(model::is_ordered(&plan));
+    plan
+}
+
+/// Plans and carries out until nothing is left to do.
+fn converge(aws: &mut Aws, desired: &Desired, record: &mut Record, mut seen: impl FnMut(&Aws, &Action)) -> usize {
+    for round in 0..8 {
+        let plan = make_plan(aws, desired, record);
+        let refused = !plan.refused.is_empty();
+        intend(record, desired);
+        let left = carry(aws, &plan, desired, record, |_| false, &mut seen);
+        if left == 0 {
+            record.settle(desired, &plan, aws.observe(&asked(desired, record)).as_ref());
+        }
+        if plan.steps.is_empty() || refused {
+            return round;
+        }
+    }
+    panic!("no end: {:?}", make_plan(aws, desired, record));
+}
+
+/// Somebody with an external id or none.
+type Caller = (u8, u8);
+
+/// Who may assume the role.
+fn callers(trust: &Document) -> BTreeSet<Caller> {
+    let all = (0..4).flat_map(|who| (0..3).map(move |id| (who, id)));
+    let matches = |statement: &iamrole_operator::policy::Statement, (who, id): Caller| {
+        let listed = statement.principal.as_ref().unwrap().entries.iter().flat_map(|(_, values)| values);
+        let who = PRINCIPALS[usize::from(who)];
+        let who = listed.into_iter().any(|value| value == "*" || value.contains(who));
+        who && statement.condition.iter().all(|condition| condition.values.contains(&format!("id-{id}")))
+    };
+    let any = |effect, caller| trust.statements().iter().any(|s| s.effect == effect && matches(s, caller));
+    all.filter(|caller| any(Effect::Allow, *caller) && !any(Effect::Deny, *caller)).collect()
+}
+
+/// What the role may do: statements, and attached policies whose text nobody knows.
+fn permissions(aws: &Aws) -> BTreeSet<Result<Clause, String>> {
+    let role = aws.role();
+    let mut all = BTreeSet::new();
+    for arn in &role.managed {
+        match aws.policies.get(arn) {
+            Some(policy) => all.extend(policy.held.document.clauses().into_iter().map(Ok)),
+            None => drop(all.insert(Err(arn.clone()))),
+        }
+    }
+    all.extend(role.inline.values().flat_map(|held| held.document.clauses()).map(Ok));
+    all
+}
+
+/// What the two ends of an update allow.
+struct Ends {
+    old: (BTreeSet<Caller>, BTreeSet<Result<Clause, String>>),
+    new: (BTreeSet<Caller>, BTreeSet<Result<Clause, String>>),
+    boundary: Option<String>,
+}
+
+impl Ends {
+    fn of(before: &Aws, after: &Aws) -> Self {
+        let end = |aws: &Aws| (callers(&aws.role().trust), permissions(aws));
+        Self { old: end(before), new: end(after), boundary: after.role().boundary.clone() }
+    }
+
+    /// Nobody holds what neither end gives; nothing is there without its boundary.
+    fn combined(&self, aws: &Aws, done: &Action) {
+        let permissions = permissions(aws);
+        let allows = |permission: &&Result<Clause, String>| !permission.as_ref().is_ok_and(Clause::denies);
+        for caller in callers(&aws.role().trust) {
+            for permission in permissions.iter().filter(allows) {
+                let (old, new) = (self.old.0.contains(&caller), self.new.0.contains(&caller));
+                let fine = (old && self.old.1.contains(permission))
+                    || (new && self.new.1.contains(permission))
+                    || (old && new);
+                assert!(fine, "{caller:?} with {permission:?} after {done:?}");
+            }
+        }
+        let new = permissions.iter().any(|permission| !self.old.1.contains(permission));
+        let bound = self.boundary.is_none() || aws.role().boundary == self.boundary;
+        assert!(bound || !new, "no boundary after {done:?}");
+    }
+
+    /// What is there before and after is there now.
+    fn kept(&self, aws: &Aws, done: &Action) {
+        let now = permissions(aws);
+        let missing: Vec<_> = self.old.1.intersection(&self.new.1).filter(|kept| !now.contains(*kept)).collect();
+        assert!(missing.is_empty(), "{missing:?} is missing after {done:?}");
+    }
+
+    /// What is allowed comes with all denials of its own end.
+    fn guarded(&self, aws: &Aws, done: &Action) {
+        let now = permissions(aws);
+        let denies = |end: &BTreeSet<Result<Clause, String>>| {
+            end.iter().filter(|p| p.as_ref().is_ok_and(Clause::denies)).all(|denial| now.contains(denial))
+        };
+        for allowed in now.iter().filter(|p| !p.as_ref().is_ok_and(Clause::denies)) {
+            let old = self.old.1.contains(allowed) && denies(&self.old.1);
+            let new = self.new.1.contains(allowed) && denies(&self.new.1);
+            assert!(old || new, "{allowed:?} lacks its denials after {done:?}");
+        }
+    }
+}
+
+fn is_as_wanted(aws: &Aws, before: &Aws, wish: &Wish, desired: &Desired, strangers: &Strangers) {
+    let role = aws.role();
+    let stays = |there: bool| there && wish.keep;
+    let mut managed: BTreeSet<String> = desired.managed.clone();
+    managed.extend(desired.own.iter().map(|policy| policy.arn.clone()));
+    managed.extend(stays(strangers.attached).then(|| "arn:aws:iam::aws:policy/Stranger".to_owned()));
+    assert_eq!(role.managed, managed);
+    let inline: BTreeSet<String> =
+        desired.inline.keys().cloned().chain(stays(strangers.inline).then(|| "stranger".to_owned())).collect();
+    assert_eq!(role.inline.keys().cloned().collect::<BTreeSet<_>>(), inline);
+    for (name, document) in &desired.inline {
+        assert_eq!(role.inline[name].document, document.canonical(&account()));
+    }
+    for policy in &desired.own {
+        assert_eq!(aws.policies[&policy.arn].held.document, policy.document.canonical(&account()));
+    }
+    assert_eq!(role.trust.canonical(&account()), desired.trust.canonical(&account()));
+    assert_eq!(role.boundary, desired.boundary);
+    assert_eq!(role.description, desired.description.clone().unwrap_or_default());
+    let lower = |tags: &BTreeMap<String, String>| -> BTreeMap<String, String> {
+        tags.iter().filter(|(key, _)| key.len() == 1).map(|(key, value)| (key.to_lowercase(), value.clone())).collect()
+    };
+    assert_eq!(lower(&role.tags), lower(&desired.tags));
+    assert_eq!(role.tags["foreign"], "tag");
+    let ours = |arn: &&String| arn.contains("/own");
+    let own: BTreeSet<&String> = aws.policies.keys().filter(ours).collect();
+    let foreign = before.policies.iter().filter(|(_, policy)| policy.tags.is_empty());
+    foreign.for_each(|(arn, policy)| assert_eq!(aws.policies.get(arn), Some(policy), "a stranger's policy"));
+    assert_eq!(own, desired.own.iter().map(|policy| &policy.arn).collect(), "nothing orphaned");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn an_update_converges_at_once_and_stays(old in wish(), new in wish(), strangers in strangers()) {
+        let (before, after) = (want(&old.spec(), Limits::default()), want(&new.spec(), Limits::default()));
+        let (mut aws, mut record) = settled(&before, &strangers, Aws::default());
+        let start = aws.clone();
+        let rounds = converge(&mut aws, &after, &mut record, |_, _| {});
+        prop_assert!(rounds <= 1, "{rounds} rounds");
+        is_as_wanted(&aws, &start, &new, &after, &strangers);
+        prop_assert!(make_plan(&aws, &after, &record).is_empty());
+        let own: BTreeSet<String> = record.own.iter().map(|policy| policy.arn.clone()).collect();
+        prop_assert_eq!(own, after.own.iter().map(|policy| policy.arn.clone()).collect::<BTreeSet<_>>());
+    }
+
+    #[test]
+    fn at_no_moment_is_more_allowed_or_less(
+        old in wish(), new in wish(), strangers in strangers(), fails in any::<u64>(), fails_too in any::<u64>(),
+        healthy in any::<bool>(),
+    ) {
+        let (before, after) = (want(&old.spec(), Limits::default()), want(&new.spec(), Limits::default()));
+        let (mut aws, mut record) = settled(&before, &strangers, Aws::default());
+        let mut end = (aws.clone(), record.clone());
+        converge(&mut end.0, &after, &mut end.1, |_, _| {});
+        let ends = Ends::of(&aws, &end.0);
+        if strangers.taken {
+            take_name(&mut aws, &after);
+        }
+        let fails = if healthy { 0 } else { fails & fails_too };
+        for round in [fails, fails.rotate_right(7), 0] {
+            let plan = make_plan(&aws, &after, &record);
+            intend(&mut record, &after);
+            carry(&mut aws, &plan, &after, &mut record, |i| round >> (i % 64) & 1 == 1, |aws, done| {
+                ends.combined(aws, done);
+                ends.kept(aws, done);
+            });
+        }
+        converge(&mut aws, &after, &mut record, |aws, done| {
+            ends.combined(aws, done);
+            ends.kept(aws, done);
+        });
+    }
+
+    #[test]
+    fn denials_come_first_and_go_last(old in wish(), new in wish(), fails in any::<u64>(), fails_too in any::<u64>()) {
+        // Documents that allow and documents that deny, as people write guards.
+        let pure = |wish: Wish| {
+            let mut wish = wish;
+            for (name, statements) in wish.inline.iter_mut().chain(&mut wish.own) {
+                let deny = *name == 0;
+                statements.retain(|i| (*i >= DENIALS) == deny);
+                if statements.is_empty() {
+                    statements.insert(if deny { DENIALS } else { 0 });
+                }
+            }
+            wish
+        };
+        let (old, new) = (pure(old), pure(new));
+        let strangers = Strangers { inline: false, attached: false, taken: false, keeps_case: false };
+        let (before, after) = (want(&old.spec(), Limits::default()), want(&new.spec(), Limits::default()));
+        let (mut aws, mut record) = settled(&before, &strangers, Aws::default());
+        let mut end = (aws.clone(), record.clone());
+        converge(&mut end.0, &after, &mut end.1, |_, _| {});
+        let ends = Ends::of(&aws, &end.0);
+        for round in [fails & fails_too, 0] {
+            let plan = make_plan(&aws, &after, &record);
+            intend(&mut record, &after);
+            carry(&mut aws, &plan, &after, &mut record, |i| round >> (i % 64) & 1 == 1, |aws, done| {
+                ends.guarded(aws, done);
+            });
+        }
+    }
+
+    #[test]
+    fn a_full_quota_is_no_dead_end(old in wish(), new in wish(), fails in any::<u64>(), attached in 1usize..9) {
+        let small = Limits { inline_total: 420, ..Limits::default() };
+        let size = |wish: &Wish| want(&wish.spec(), Limits::default()).inline.values().map(Document::size).sum::<usize>();
+        prop_assume!(size(&old) <= 420 && size(&new) <= 420);
+        let quota = attached.max(old.managed.len() + old.own.len()).max(new.managed.len() + new.own.len());
+        let strangers = Strangers { inline: false, attached: false, taken: false, keeps_case: false };
+        let (before, after) = (want(&old.spec(), small), want(&new.spec(), small));
+        let (mut aws, mut record) = settled(&before, &strangers, Aws { quota, limits: small, ..Aws::default() });
+        let start = aws.clone();
+        let mut end = (aws.clone(), record.clone());
+        converge(&mut end.0, &after, &mut end.1, |_, _| {});
+        let ends = Ends::of(&aws, &end.0);
+        let plan = make_plan(&aws, &after, &record);
+        intend(&mut record, &after);
+        carry(&mut aws, &plan, &after, &mut record, |i| fails >> (i % 64) & 1 == 1, |aws, done| ends.combined(aws, done));
+        converge(&mut aws, &after, &mut record, |aws, done| ends.combined(aws, done));
+        is_as_wanted(&aws, &start, &new, &after, &strangers);
+    }
+
+    #[test]
+    fn what_is_not_ours_has_no_plan(old in wish(), new in wish(), other in any::<bool>()) {
+        let strangers = Strangers { inline: true, attached: true, taken: false, keeps_case: false };
+        let (before, after) = (want(&old.spec(), Limits::default()), want(&new.spec(), Limits::default()));
+        let (mut aws, record) = settled(&before, &strangers, Aws::default());
+        if other {
+            aws.role_mut().tags.insert("iamrole.dev/name".into(), "web".into());
+        } else {
+            aws.role_mut().tags.retain(|key, _| !key.starts_with("iamrole.dev/"));
+        }
+        prop_assert!(make_plan(&aws, &after, &record).is_empty());
+    }
+}
