@@ -35,7 +35,8 @@ fn statements() -> String {
 
 /// One statement with as many actions as fit.
 fn actions() -> String {
-    let mut text = String::from(r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Resource":"*","Action":["s3:A""#);
+    let mut text =
+        String::from(r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Resource":"*","Action":["s3:A""#);
     for i in 0.. {
         let action = format!(r#","ec2:Describe{i}""#);
         if text.len() + action.len() + 5 > LARGEST {

@@ -14,6 +14,9 @@
 //! - [`controller`]: watches, the steps of a reconciliation, status, events, backoff.
 //! - [`cli`], [`server`], [`telemetry`]: the process around it.
 
+// Here and not in Cargo.toml: the helpers of the tests may.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod api;
 pub mod aws;
 pub mod cli;

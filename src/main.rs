@@ -1,5 +1,8 @@
 //! The `iamrole` binary: parse, hand over, report.
 
+// Here and not in Cargo.toml: the helpers of the tests may.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 use clap::Parser;
 use iamrole_operator::cli::{Cli, Command, crds, run};
 use std::process::ExitCode;

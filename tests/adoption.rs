@@ -59,7 +59,7 @@ async fn a_role_is_adopted_in_two_passes_and_kept_as_found() {
     assert_eq!(aws::Role { owner_tags: [].into(), ..first }, before, "nothing but the tags in the first pass");
 
     let done = || async { condition(&world.get("app").await, "Ready").is_some_and(|ready| ready.status == "True") };
-    assert!(eventually(Duration::from_secs(60), done).await, "{}", world.operator.log());
+    assert!(eventually(Duration::from_mins(1), done).await, "{}", world.operator.log());
     let calls = world.proxy.calls();
     let tagged = calls.iter().position(|call| call.action == "TagRole").expect("the first pass");
     let next = calls[tagged + 1..].iter().find(|call| call.writes()).expect("the second pass");

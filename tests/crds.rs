@@ -1,4 +1,4 @@
-//! The CRDs behave as people and tools expect: kubectl, server-side apply, GitOps.
+//! The CRDs behave as people and tools expect: kubectl, server-side apply, `GitOps`.
 
 mod support;
 

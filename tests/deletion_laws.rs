@@ -33,6 +33,7 @@ fn spec() -> Value {
 
 /// What strangers did to the role, and how far deletion may go.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 struct Case {
     attached: bool,
     inline: bool,

@@ -141,7 +141,7 @@ async fn the_class_interval_finds_drift_by_itself_once_the_own_write_has_settled
     let name = world.templated("app");
     world.iam.update_role().role_name(&name).description("x").send().await.expect("an edit");
     let repaired = || async { aws::role(&world.iam, &name).await.expect("the role").description == "d" };
-    assert!(eventually(Duration::from_secs(60), repaired).await, "{}", world.operator.log());
+    assert!(eventually(Duration::from_mins(1), repaired).await, "{}", world.operator.log());
     world.event("app", "DriftRepaired", "description").await;
 }
 

@@ -40,12 +40,13 @@ fn changed(mut document: Value, change: impl FnOnce(&mut Value)) -> Value {
 
 /// A document of about so many characters without white space.
 fn big(size: usize) -> Value {
-    let resources: Vec<String> = (0..size / 40).map(|i| format!("arn:aws:s3:::{:024}/*", i)).collect();
+    let resources: Vec<String> = (0..size / 40).map(|i| format!("arn:aws:s3:::{i:024}/*")).collect();
     changed(allow("s3:GetObject"), |statement| statement["Resource"] = json!(resources))
 }
 
 const IN: &str = "spec.inlinePolicies[0].document.Statement[0]";
 
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn documents() -> Vec<Case> {
     let text = "{\n  \"Version\": \"2012-10-17\",\n  \"Statement\": [,]\n}";
     let twice = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}"#;
@@ -161,7 +162,7 @@ fn documents() -> Vec<Case> {
         case(
             "number-in-condition",
             trusting(&changed(ec2(), |s| {
-                s["Condition"] = json!({ "StringEquals": { "aws:SourceAccount": 1_402_433_619 } })
+                s["Condition"] = json!({ "StringEquals": { "aws:SourceAccount": 1_402_433_619 } });
             })),
             "spec.trustPolicy.Statement[0].Condition.StringEquals[\"aws:SourceAccount\"]",
             &["number", "quotes"],

@@ -103,6 +103,7 @@ fn wish() -> impl Strategy<Value = Wish> {
 
 /// What strangers have put beside it.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 struct Strangers {
     inline: bool,
     attached: bool,

@@ -89,6 +89,8 @@ mod tests {
 
     #[test]
     fn deletion_policy_and_unlisted_follow_spec_then_origin_then_class() {
+        use DeletionPolicy::{Delete, ForceDelete, Retain};
+        use WhenUnlisted::{Keep, Remove};
         let class = IamRoleClassSpec {
             deletion_policy: Some(DeletionPolicy::ForceDelete),
             when_unlisted: Some(WhenUnlisted::Remove),
@@ -100,8 +102,6 @@ mod tests {
             let settings = settings(spec, class, origin, None);
             (settings.deletion_policy, settings.when_unlisted)
         };
-        use DeletionPolicy::{Delete, ForceDelete, Retain};
-        use WhenUnlisted::{Keep, Remove};
         assert_eq!(ask(&silent, None, None), (Delete, Remove));
         assert_eq!(ask(&silent, Some(&class), Some(Origin::Created)), (ForceDelete, Remove));
         assert_eq!(ask(&silent, Some(&class), Some(Origin::Adopted)), (Retain, Keep));

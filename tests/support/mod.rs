@@ -283,11 +283,13 @@ impl World {
 }
 
 /// A class's drift interval.
+#[allow(clippy::unnecessary_wraps, reason = "the type of the field")]
 pub fn every(seconds: i32) -> Option<DriftCheck> {
     Some(DriftCheck { interval_seconds: Some(seconds) })
 }
 
 /// A class's account.
+#[allow(clippy::unnecessary_wraps, reason = "the type of the field")]
 pub fn account(id: &str) -> Option<Account> {
     Some(Account { id: Some(id.to_owned()) })
 }

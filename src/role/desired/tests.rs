@@ -1,3 +1,5 @@
+#![allow(clippy::needless_pass_by_value, reason = "tables read better with json!() in place")]
+
 use super::{Desired, Facts, desired, role_name};
 use crate::api::{IamRoleClassSpec, IamRoleSpec};
 use crate::policy::{AccountRef, Limits};
