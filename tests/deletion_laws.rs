@@ -1,5 +1,6 @@
 //! Laws of deletion: only our own things go, blockers are named, `ForceDelete` clears the way.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::struct_excessive_bools, reason = "independent choices of a generator")]
 
 mod model;
 

@@ -1,6 +1,7 @@
 //! Laws of plans, over random roles before and after an edit: they converge, touch nothing else, and at no moment,
 //! whatever fails, let anybody do what neither spec allows.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::struct_excessive_bools, reason = "independent choices of a generator")]
 
 mod model;
 
@@ -309,6 +310,8 @@ proptest! {
         prop_assert!(rounds <= 1, "{rounds} rounds");
         is_as_wanted(&aws, &start, &new, &after, &strangers);
         prop_assert!(make_plan(&aws, &after, &record).is_empty());
+        let observed = aws.observe(&asked(&after, &record)).unwrap();
+        prop_assert!(plan::update(&after, &observed, &record, aws.quota, true).is_empty(), "nor soon after a write");
         let own: BTreeSet<String> = record.own.iter().map(|policy| policy.arn.clone()).collect();
         prop_assert_eq!(own, after.own.iter().map(|policy| policy.arn.clone()).collect::<BTreeSet<_>>());
     }
@@ -389,6 +392,26 @@ proptest! {
         carry(&mut aws, &plan, &after, &mut record, |i| fails >> (i % 64) & 1 == 1, |aws, done| ends.combined(aws, done));
         converge(&mut aws, &after, &mut record, |aws, done| ends.combined(aws, done));
         is_as_wanted(&aws, &start, &new, &after, &strangers);
+    }
+
+    #[test]
+    fn a_creation_that_stops_goes_on(wish in wish(), fails in any::<u64>()) {
+        let desired = want(&wish.spec(), Limits::default());
+        let strangers = Strangers { inline: false, attached: false, taken: false, keeps_case: false };
+        let whole = settled(&desired, &strangers, Aws::default()).0;
+        let plan = plan::create(&desired);
+        let calls = 1 + desired.managed.len() + desired.inline.len() + 2 * desired.own.len();
+        prop_assert_eq!(plan.steps.len(), calls, "no more than one call each");
+        let ends = Ends { old: (BTreeSet::new(), BTreeSet::new()), ..Ends::of(&whole, &whole) };
+        let (mut aws, mut record) = (Aws { policies: whole.policies.clone(), ..Aws::default() }, Record::default());
+        aws.policies.retain(|arn, _| !arn.contains("/own"));
+        intend(&mut record, &desired);
+        let refuses = |i: usize| i > 0 && fails >> (i % 64) & 1 == 1;
+        carry(&mut aws, &plan, &desired, &mut record, refuses, |aws, done| ends.combined(aws, done));
+        aws.role_mut().tags.insert("foreign".into(), "tag".into());
+        let start = aws.clone();
+        converge(&mut aws, &desired, &mut record, |aws, done| ends.combined(aws, done));
+        is_as_wanted(&aws, &start, &wish, &desired, &strangers);
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn every_problem_of_a_policy_names_its_place() {
     invalid(inline(json!([{ "name": "a" }])), "spec.inlinePolicies[0].document:", "exactly one");
     invalid(inline(json!([{ "name": "a b", "document": doc }])), "spec.inlinePolicies[0].name:", "1 to 128");
     let twice = json!([{ "name": "a", "document": doc }, { "name": "A", "document": doc }]);
-    invalid(inline(twice), "spec.inlinePolicies[1].name:", "ignores case");
+    invalid(inline(twice), "spec.inlinePolicies[1].name:", "IAM ignores case");
     let text = r#"{"Version": "2012-10-17", "Statement": [], "Statement": []}"#;
     let problems = make(inline(json!([{ "name": "a", "documentJson": text }]))).unwrap_err();
     assert!(problems.iter().any(|p| p.starts_with("InvalidSpec: spec.inlinePolicies[0].documentJson")), "{problems:?}");
@@ -131,7 +131,7 @@ fn every_problem_of_a_policy_names_its_place() {
         "128",
     );
     let twice = json!([{ "name": "a", "policyName": "x", "document": doc }, { "name": "b", "policyName": "X", "document": doc }]);
-    invalid(own(twice), "spec.customerManagedPolicies[1].policyName:", "ignores case");
+    invalid(own(twice), "spec.customerManagedPolicies[1].policyName:", "IAM ignores case");
 }
 
 #[test]
