@@ -11,7 +11,8 @@ use super::carry::report_on;
 use super::context::Context;
 use super::events::Tone;
 use super::failure::Failure;
-use super::roles::{Outcome, Setback, Stepped, wake_waiting};
+use super::resolve::default_class;
+use super::roles::{Outcome, Setback, Stepped, namespace_labels, wake_waiting};
 use super::status::{Tri, Verdict, show_plan};
 use super::subject::Subject;
 use crate::api::iamrole::{Cause, DeletionPolicy, Mode, Origin, WhenUnlisted};
@@ -57,11 +58,15 @@ pub async fn remove(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcom
     removal.run(subject).await
 }
 
-/// The class that status remembers, or the one that the spec names; also one that is being deleted.
+/// The class that status remembers, or the one that the spec names; also one that is being deleted. An
+/// object that was deleted before it had a status, or that lost it, is of the default class.
 fn class_of(subject: &Subject, ctx: &Context) -> Option<Arc<IamRoleClass>> {
     let remembered = subject.status.class.as_ref().map(|class| class.name.clone());
     let named = subject.spec.as_ref().ok().and_then(|spec| spec.role_class_name.clone());
-    ctx.classes.get(&ObjectRef::new(&remembered.or(named)?))
+    match remembered.or(named) {
+        Some(name) => ctx.classes.get(&ObjectRef::new(&name)),
+        None => default_class(&ctx.classes.state(), &subject.namespace, &namespace_labels(subject, ctx)).ok(),
+    }
 }
 
 /// The settings in force. A spec that can't be read leaves those that status remembers; without a trace

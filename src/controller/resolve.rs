@@ -45,7 +45,8 @@ fn by_name(classes: &[Arc<IamRoleClass>], name: &str) -> Result<Arc<IamRoleClass
     }
 }
 
-fn default_class(
+/// The one default class that selects a namespace, whoever serves it.
+pub fn default_class(
     classes: &[Arc<IamRoleClass>],
     namespace: &str,
     labels: &BTreeMap<String, String>,

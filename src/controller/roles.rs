@@ -155,10 +155,15 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
 }
 
 fn resolve(subject: &Subject, ctx: &Context, named: Option<&str>) -> Result<Option<Arc<IamRoleClass>>, Failure> {
-    let namespace = ctx.namespaces.get(&ObjectRef::new(&subject.namespace));
-    let labels: BTreeMap<String, String> = namespace.map(|namespace| namespace.labels().clone()).unwrap_or_default();
+    let labels = namespace_labels(subject, ctx);
     let remembered = subject.status.class.as_ref().map(|class| class.name.as_str());
     class_for(&ctx.classes.state(), &ctx.controller, named, remembered, &subject.namespace, &labels)
+}
+
+/// The labels of the object's namespace.
+pub fn namespace_labels(subject: &Subject, ctx: &Context) -> BTreeMap<String, String> {
+    let namespace = ctx.namespaces.get(&ObjectRef::new(&subject.namespace));
+    namespace.map(|namespace| namespace.labels().clone()).unwrap_or_default()
 }
 
 /// The class's account; `None` while its controller has not looked at this generation yet (it wakes us).
