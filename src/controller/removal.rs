@@ -168,10 +168,8 @@ impl Removal<'_> {
             return release(subject, self.ctx, Reason::Retained, &note).await;
         }
         let foreign = state.role.as_ref().filter(|_| !ours).map(|role| self.foreign(role));
-        let profiles = match (ours, settings.deletion_policy) {
-            (true, DeletionPolicy::ForceDelete) => self.account.profiles_of(&name).await,
-            _ => Ok(Vec::new()),
-        };
+        // Asked for beforehand: a role that stays in use must not lose its policies first.
+        let profiles = if ours { self.account.profiles_of(&name).await } else { Ok(Vec::new()) };
         let profiles = profiles.map_err(|error| failed(error.into()))?;
         let deletion = self.plan(&settings, &record, &state, ours, &profiles);
         if !deletion.blockers.is_empty() {
@@ -288,7 +286,11 @@ impl Removal<'_> {
             (format!("role {name}"), profiles.map(named))
         };
         let users: Vec<String> = users.unwrap_or_default();
-        let by = if users.is_empty() { error.message } else { format!("still used by {}", users.join(", ")) };
+        let by = if users.is_empty() {
+            error.message.trim_end_matches('.').to_owned()
+        } else {
+            format!("still used by {}", users.join(", "))
+        };
         let force = if matches!(action, Action::DeleteRole) { ", or set deletionPolicy: ForceDelete" } else { "" };
         Failure::slow(
             Reason::DeleteBlocked,
