@@ -41,6 +41,30 @@ async fn everything_that_belongs_to_the_role_goes_with_it() {
 }
 
 #[tokio::test]
+async fn objects_deleted_at_once_leave_nothing() {
+    let world = World::new("deletion").await;
+    let own = json!([{ "name": "own", "document": allow("ec2:*") }]);
+    let objects = ["at-once", "begun", "under-way"];
+    let slow = support::proxy::Fault::Delay(std::time::Duration::from_secs(1));
+    world.proxy.fault("CreateRole", &world.templated("begun"), 1, slow.clone());
+    world.proxy.fault("CreatePolicy", &world.templated("under-way"), 1, slow);
+    for object in objects {
+        world.create(object, json!({ "trustPolicy": ec2(), "customerManagedPolicies": own })).await;
+    }
+    world.delete("at-once").await;
+    for (action, object) in [("CreateRole", "begun"), ("CreatePolicy", "under-way")] {
+        let called = || async { world.proxy.actions().iter().any(|called| called == action) };
+        assert!(eventually(SOON, called).await);
+        world.delete(object).await;
+    }
+    for object in objects {
+        world.gone(object).await;
+        assert_eq!(aws::role(&world.iam, &world.templated(object)).await, None);
+    }
+    assert_eq!(aws::policies_with(&world.iam, &world.namespace).await, BTreeSet::new());
+}
+
+#[tokio::test]
 async fn a_namespace_goes_with_all_its_roles() {
     let world = World::new("deletion").await;
     let own = json!([{ "name": "own", "document": allow("ec2:*") }]);
@@ -76,7 +100,8 @@ async fn an_instance_profile_blocks_by_name_and_force_takes_the_role_out() {
         assert!(message.contains(part), "{part}: {message}");
     }
     world.event("app", "DeleteBlocked", &profile).await;
-    assert!(aws::role(&world.iam, &name).await.is_some());
+    let role = aws::role(&world.iam, &name).await.expect("the role");
+    assert!(role.attached.contains(READ_ONLY), "nothing is taken off a role that stays in use");
 
     world.patch("app", json!({ "deletionPolicy": "ForceDelete" })).await;
     world.gone("app").await;
@@ -211,27 +236,27 @@ async fn a_policy_that_others_use_blocks_by_their_names() {
     let own = json!([{ "name": "own", "document": allow("ec2:*") }]);
     world.create("app", json!({ "trustPolicy": ec2(), "customerManagedPolicies": own })).await;
     world.ready("app").await;
+    // A group: among many roles the emulator does not find the users of a policy.
     let (name, other) = (world.templated("app"), format!("{}-other", world.namespace));
     let arn = format!("arn:aws:iam::123456789012:policy/{name}.own");
-    aws::foreign_role(&world.iam, &other).await;
-    aws::attach(&world.iam, &other, &arn).await;
+    world.iam.create_group().group_name(&other).send().await.expect("a group");
+    world.iam.attach_group_policy().group_name(&other).policy_arn(&arn).send().await.expect("an attachment");
     // The emulator would delete it.
     let message = "Cannot delete a policy attached to entities.";
     world.proxy.refuse("DeletePolicy", &arn, 409, "DeleteConflict", message);
     world.delete("app").await;
     let message = world.reason("app", "DeleteBlocked").await;
-    for part in [&arn, &format!("role {other}"), WAY_OUT] {
+    for part in [&arn, &format!("group {other}"), WAY_OUT] {
         assert!(message.contains(part), "{part}: {message}");
     }
     let object = world.get("app").await;
     assert!(condition(&object, "Stalled").is_none(), "it may pass by itself");
     assert_eq!(object.status.unwrap().plan[0].action, "DeletePolicy");
 
-    world.iam.detach_role_policy().role_name(&other).policy_arn(&arn).send().await.expect("a detachment");
+    world.iam.detach_group_policy().group_name(&other).policy_arn(&arn).send().await.expect("a detachment");
     world.proxy.heal();
     world.gone("app").await;
     assert_eq!(aws::policy(&world.iam, &arn).await, None);
-    assert!(aws::role(&world.iam, &other).await.is_some());
 }
 
 #[tokio::test]

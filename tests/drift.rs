@@ -86,9 +86,10 @@ async fn whatever_was_changed_by_hand_is_repaired_once_and_told_once() {
 async fn a_role_deleted_by_hand_is_made_anew_after_two_misses() {
     let (mut world, name) = world_with_app().await;
     let before = aws::role(&world.iam, &name).await.expect("the role");
-    // A role just created would be waited for.
-    world.operator.restart().await;
+    // A role just created would be waited for; nothing is known of it after a restart.
+    world.operator.kill().await;
     aws::delete_role(&world.iam, &name).await;
+    world.operator.start().await;
     world.proxy.forget();
     world.check_now("app").await;
     let object = world.ready("app").await;

@@ -51,6 +51,7 @@ pub struct Rule {
     pub part: String,
     pub times: usize,
     pub fault: Fault,
+    pub happened: usize,
 }
 
 #[derive(Default)]
@@ -91,7 +92,12 @@ impl Proxy {
 
     /// Adds a fault for the next `times` matching calls; attempts of the SDK's own retries count.
     pub fn fault(&self, action: &'static str, part: &str, times: usize, fault: Fault) {
-        self.inner.rules.lock().unwrap().push(Rule { action, part: part.to_owned(), times, fault });
+        self.inner.rules.lock().unwrap().push(Rule { action, part: part.to_owned(), times, fault, happened: 0 });
+    }
+
+    /// Whether every fault for `action` has happened at least once.
+    pub fn happened(&self, action: &str) -> bool {
+        self.inner.rules.lock().unwrap().iter().all(|rule| rule.action != action || rule.happened > 0)
     }
 
     /// Refuses matching calls until [`Proxy::heal`].
@@ -200,6 +206,7 @@ impl Inner {
         };
         let rule = rules.iter_mut().find(matches)?;
         rule.times -= 1;
+        rule.happened += 1;
         Some(rule.fault.clone())
     }
 }
