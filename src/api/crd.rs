@@ -54,6 +54,13 @@ fn tidy(value: &mut Value) {
     match value {
         Value::Object(map) => tidy_object(map),
         Value::Array(items) => items.iter_mut().for_each(tidy),
+        Value::Number(number) => {
+            // Bounds come as 3600.0; the API server gives them back as 3600.
+            let whole = number.as_f64().filter(|bound| number.is_f64() && bound.fract() == 0.0);
+            if let Some(whole) = whole.and_then(|bound| format!("{bound:.0}").parse::<i64>().ok()) {
+                *number = whole.into();
+            }
+        }
         _ => {}
     }
 }

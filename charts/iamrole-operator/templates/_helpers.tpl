@@ -59,14 +59,14 @@ a colon, or is "localhost").
   verbs: [get, list, watch, patch]
 - apiGroups: [iamrole.dev]
   resources: [iamroles/status]
-  verbs: [get, update]
+  verbs: [update]
 {{ include "iamrole-operator.eventRules" . }}
 {{- end }}
 
 {{- define "iamrole-operator.eventRules" -}}
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end }}
 
 {{/* Who is bound. */}}

@@ -1,0 +1,284 @@
+//! What the charts render, and what the operator may do with it.
+
+mod support;
+
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use support::kubectl::{helm, kubectl, kubectl_ok};
+
+const CHART: &str = "charts/iamrole-operator";
+const CRDS: &str = "charts/iamrole-operator-crds";
+
+fn render(chart: &str, settings: &[&str]) -> String {
+    let sets: Vec<&str> = settings.iter().flat_map(|setting| ["--set-json", setting]).collect();
+    let output = helm(&[&["template", "iamrole-operator", chart, "--namespace", "iamrole-system"], &sets[..]].concat());
+    assert!(output.ok, "{settings:?}: {}", output.stderr);
+    output.stdout
+}
+
+fn objects(text: &str) -> Vec<Value> {
+    let documents = text.split("\n---").filter(|part| part.lines().any(|line| line.starts_with("kind:")));
+    documents.map(|part| serde_saphyr::from_str(part.trim_start_matches("---")).expect("YAML")).collect()
+}
+
+fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    objects.iter().filter(|object| object["kind"] == kind).collect()
+}
+
+/// Every right that a Role or ClusterRole gives, as `group/resource verb`.
+fn rights(role: &Value) -> BTreeSet<String> {
+    let list = |value: &Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|item| item.as_str().unwrap().to_owned()).collect()
+    };
+    let mut rights = BTreeSet::new();
+    for rule in role["rules"].as_array().unwrap() {
+        for group in list(&rule["apiGroups"]) {
+            for resource in list(&rule["resources"]) {
+                for verb in list(&rule["verbs"]) {
+                    rights.insert(format!("{group}/{resource} {verb}"));
+                }
+            }
+        }
+    }
+    rights
+}
+
+/// What the operator uses, and where.
+const CLUSTER: [(&str, &str); 9] = [
+    ("iamrole.dev/iamroleclasses get", "read anew where the cache is late (controller/classes.rs)"),
+    ("iamrole.dev/iamroleclasses list", "watch"),
+    ("iamrole.dev/iamroleclasses watch", "watch"),
+    ("iamrole.dev/iamroleclasses patch", "finalizer (controller/finalizer.rs)"),
+    ("iamrole.dev/iamroleclasses/status update", "status (controller/classes.rs)"),
+    ("/namespaces get", "UID of kube-system (controller/run.rs)"),
+    ("/namespaces list", "labels, watch"),
+    ("/namespaces watch", "labels, watch"),
+    ("apiextensions.k8s.io/customresourcedefinitions get", "the served CRDs, at start (controller/crds.rs)"),
+];
+const NAMESPACED: [(&str, &str); 6] = [
+    ("iamrole.dev/iamroles get", "read anew where the cache is late (controller/roles.rs)"),
+    ("iamrole.dev/iamroles list", "watch"),
+    ("iamrole.dev/iamroles watch", "watch"),
+    ("iamrole.dev/iamroles patch", "finalizer (controller/finalizer.rs)"),
+    ("iamrole.dev/iamroles/status update", "status (controller/subject.rs)"),
+    ("events.k8s.io/events create", "events (controller/events.rs)"),
+];
+
+fn table(tables: &[&[(&str, &str)]]) -> BTreeSet<String> {
+    tables.iter().flat_map(|table| table.iter()).map(|(right, _)| (*right).to_owned()).collect()
+}
+
+#[test]
+fn rights_are_exactly_those_that_are_used() {
+    let all = objects(&render(CHART, &[]));
+    let own = |objects: &[Value], kind: &str| -> Vec<Value> {
+        let named = of_kind(objects, kind).into_iter().filter(|role| role["metadata"]["name"] == "iamrole-operator");
+        named.cloned().collect()
+    };
+    let [role] = own(&all, "ClusterRole").try_into().expect("one ClusterRole");
+    assert_eq!(rights(&role), table(&[&CLUSTER, &NAMESPACED]));
+    assert!(of_kind(&all, "Role").is_empty());
+
+    let some = objects(&render(CHART, &[r#"watchNamespaces=["a","b"]"#]));
+    let [role] = own(&some, "ClusterRole").try_into().expect("one ClusterRole");
+    assert_eq!(rights(&role), table(&[&CLUSTER]), "no IamRoles of other namespaces");
+    for role in own(&some, "Role") {
+        let expected = match role["metadata"]["namespace"].as_str() {
+            Some("a" | "b") => table(&[&NAMESPACED]),
+            // Events about classes land there.
+            Some("default") => table(&[&[NAMESPACED[5]]]),
+            other => panic!("a Role in {other:?}"),
+        };
+        assert_eq!(rights(&role), expected);
+    }
+    assert_eq!(own(&some, "Role").len(), 3);
+    assert_eq!(own(&some, "RoleBinding").len(), 3);
+}
+
+#[test]
+fn nothing_has_a_wildcard_or_reads_secrets() {
+    for settings in
+        [vec![], vec!["rbac.aggregateToEdit=true", "rbac.aggregateToAdmin=true", r#"watchNamespaces=["a"]"#]]
+    {
+        let all = objects(&render(CHART, &settings));
+        for role in of_kind(&all, "ClusterRole").into_iter().chain(of_kind(&all, "Role")) {
+            let rules = role["rules"].to_string();
+            assert!(!rules.contains('*') && !rules.contains("secrets"), "{rules}");
+        }
+        assert!(of_kind(&all, "Secret").is_empty());
+    }
+}
+
+#[test]
+fn writing_iam_roles_is_given_to_nobody_by_default() {
+    let all = objects(&render(CHART, &[]));
+    let aggregated: Vec<&Value> = of_kind(&all, "ClusterRole");
+    let labels: Vec<String> = aggregated.iter().map(|role| role["metadata"]["labels"].to_string()).collect();
+    assert_eq!(labels.iter().filter(|labels| labels.contains("aggregate-to-view")).count(), 1);
+    assert!(!labels.iter().any(|labels| labels.contains("aggregate-to-edit") || labels.contains("aggregate-to-admin")));
+    let edit = render(CHART, &["rbac.aggregateToEdit=true"]);
+    assert!(edit.contains("aggregate-to-edit") && !edit.contains("aggregate-to-admin"));
+}
+
+#[test]
+fn the_installed_operator_may_do_no_more() {
+    let operator = "--as=system:serviceaccount:iamrole-system:iamrole-operator";
+    let may = |verb: &str, resource: &str| {
+        let (resource, part) = resource.split_once('/').unwrap_or((resource, ""));
+        let part = format!("--subresource={part}");
+        kubectl(&["auth", "can-i", verb, resource, &part, operator, "-n", "default"], "").ok
+    };
+    for (verb, resource) in [("patch", "iamroles.iamrole.dev"), ("update", "iamroles.iamrole.dev/status")] {
+        assert!(may(verb, resource), "{verb} {resource}");
+    }
+    for (verb, resource) in [
+        ("create", "iamroles.iamrole.dev"),
+        ("update", "iamroles.iamrole.dev"),
+        ("delete", "iamroles.iamrole.dev"),
+        ("delete", "iamroleclasses.iamrole.dev"),
+        ("get", "secrets"),
+        ("list", "pods"),
+        ("create", "serviceaccounts"),
+        ("patch", "namespaces"),
+        ("list", "customresourcedefinitions.apiextensions.k8s.io"),
+    ] {
+        assert!(!may(verb, resource), "{verb} {resource}");
+    }
+}
+
+#[test]
+fn a_mistyped_value_is_refused_and_named() {
+    for (setting, name) in [
+        ("replicaCout=2", "replicaCout"),
+        ("image={\"tagg\":\"x\"}", "tagg"),
+        ("log={\"levl\":\"info\"}", "levl"),
+        ("rbac={\"aggregateToEdt\":true}", "aggregateToEdt"),
+        ("defaultClass={\"spec\":{\"unbonded\":true}}", "unbonded"),
+        ("concurrency=\"many\"", "concurrency"),
+    ] {
+        let output = helm(&["template", "x", CHART, "--set-json", setting]);
+        assert!(!output.ok && output.stderr.contains(name), "{setting}: {}", output.stderr);
+    }
+    let output = helm(&["template", "x", CRDS, "--set-json", "keep=false"]);
+    assert!(!output.ok && output.stderr.contains("keep"), "{}", output.stderr);
+}
+
+#[test]
+fn rendering_is_deterministic_and_needs_no_cluster() {
+    assert_eq!(render(CHART, &[]), render(CHART, &[]));
+    for chart in [CHART, CRDS] {
+        let folder = format!("{}/{chart}/templates", env!("CARGO_MANIFEST_DIR"));
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            if path.ends_with("NOTES.txt") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for word in ["lookup ", "rand", "genCA", "uuidv4", "now ", "helm.sh/hook", ".Capabilities"] {
+                assert!(!text.contains(word), "{}: {word}", path.display());
+            }
+        }
+        let output = helm(&["lint", "--strict", chart]);
+        assert!(output.ok, "{}{}", output.stdout, output.stderr);
+    }
+}
+
+#[test]
+fn the_pod_is_hardened() {
+    let all = objects(&render(CHART, &[]));
+    let [deployment] = of_kind(&all, "Deployment").try_into().expect("one Deployment");
+    let pod = &deployment["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(pod["containers"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        pod["securityContext"],
+        json!({
+            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "seccompProfile": { "type": "RuntimeDefault" },
+        })
+    );
+    assert_eq!(
+        container["securityContext"],
+        json!({
+            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] },
+        })
+    );
+    assert!(container["resources"]["limits"]["memory"].is_string() && container["resources"]["requests"].is_object());
+    assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/livez");
+    assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
+    assert_eq!(pod["enableServiceLinks"], false);
+    // Without leader election a second one would work beside the first.
+    assert_eq!(
+        (&deployment["spec"]["replicas"], &deployment["spec"]["strategy"]["type"]),
+        (&json!(1), &json!("Recreate"))
+    );
+    let metadata = json!({ "name": "AWS_EC2_METADATA_DISABLED", "value": "true" });
+    assert!(container["env"].as_array().unwrap().contains(&metadata), "never the node's role");
+}
+
+#[test]
+fn the_api_server_takes_all_of_it_where_pods_are_restricted() {
+    let namespace = "chart-restricted";
+    let restricted = json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace, "labels": {
+            "pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted",
+        } },
+    });
+    kubectl_ok(&["apply", "-f", "-"], &restricted.to_string());
+    let settings = r#"defaultClass={"name":"chart-dry-run"}"#;
+    let output = helm(&["template", "dry", CHART, "--namespace", namespace, "--set-json", settings]);
+    assert!(output.ok, "{}", output.stderr);
+    let created = kubectl(&["create", "--dry-run=server", "--validate=strict", "-f", "-"], &output.stdout);
+    assert!(created.ok, "{}", created.stderr);
+    assert!(!created.stderr.contains("would violate"), "{}", created.stderr);
+}
+
+#[test]
+fn the_image_follows_its_values() {
+    let image = |settings: &[&str]| {
+        let all = objects(&render(CHART, settings));
+        of_kind(&all, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["image"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        image(&[]),
+        format!("ghcr.io/iamrole-dev/iamrole-operator:{version}"),
+        "the chart's version is the crate's"
+    );
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let both = image(&[r#"image.tag="v9""#, &format!("image.digest={}", json!(digest))]);
+    assert_eq!(both, format!("ghcr.io/iamrole-dev/iamrole-operator@{digest}"));
+    let moved = image(&[r#"global.imageRegistry="registry.example""#]);
+    assert_eq!(moved, format!("registry.example/iamrole-dev/iamrole-operator:{version}"));
+}
+
+#[test]
+fn the_crds_chart_carries_the_same_crds_and_keeps_them() {
+    let all = objects(&render(CRDS, &[]));
+    assert_eq!(all.len(), 2);
+    for mut crd in all {
+        let name = crd["metadata"]["name"].as_str().unwrap().to_owned();
+        assert_eq!(crd["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+        let [mut shipped] = support::yaml_documents(&format!("crds/{name}.yaml")).try_into().expect("one CRD");
+        for crd in [&mut crd, &mut shipped] {
+            crd.as_object_mut().unwrap().remove("metadata");
+        }
+        assert!(crd == shipped, "{name} differs from crds/");
+    }
+}
+
+#[test]
+fn the_default_class_is_a_class_that_selects_by_label() {
+    let all = objects(&render(CHART, &[]));
+    let [class] = of_kind(&all, "IamRoleClass").try_into().expect("one class");
+    assert_eq!(class["metadata"]["annotations"]["iamrole.dev/is-default-class"], "true");
+    assert_eq!(class["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+    assert_eq!(class["spec"]["namespaceSelector"], json!({ "matchLabels": { "iamrole.dev/enabled": "true" } }));
+    assert!(of_kind(&objects(&render(CHART, &["defaultClass.create=false"])), "IamRoleClass").is_empty());
+    let bounded = r#"defaultClass.spec={"unbounded":false,"permissionsBoundary":"arn:aws:iam::111122223333:policy/b"}"#;
+    let all = objects(&render(CHART, &[bounded]));
+    let output = kubectl(&["apply", "--dry-run=server", "-f", "-"], &of_kind(&all, "IamRoleClass")[0].to_string());
+    assert!(output.ok, "the README's way to force a boundary: {}", output.stderr);
+}
