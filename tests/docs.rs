@@ -62,10 +62,8 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::DeleteBlocked => "Remove what the message names, or set `deletionPolicy` to `ForceDelete` or `Retain`.",
         Reason::Busy | Reason::Unavailable | Reason::KubernetesError => "Nothing; it is tried again.",
         Reason::DriftRepaired => "Find out who changed AWS, and change the IamRole instead.",
-        Reason::Contested => {
-            "Find out who keeps changing the role (CloudTrail tells). Where AWS only words a document otherwise: report it."
-        }
-        Reason::PolicyWarning => "Read the note; mend the document, or leave it if it is meant so.",
+        Reason::Contested => "Find out who undoes the repair, and stop that or change the IamRole.",
+        Reason::PolicyWarning => "Correct the document as the event says, or leave it if it is meant so.",
         Reason::Retained => "Nothing, or delete the role in AWS by hand.",
     }
 }

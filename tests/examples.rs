@@ -5,8 +5,9 @@ mod support;
 
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::time::Duration;
 use support::aws::Role;
-use support::{World, aws, yaml_documents};
+use support::{World, aws, condition, eventually, yaml_documents};
 
 const ACCOUNT: &str = "123456789012";
 const ALL: [&str; 7] = [
@@ -154,7 +155,9 @@ async fn observe_only() {
 
     // What the comment promises: without mode the role is taken over, and stays when the object goes.
     world.patch("observe-only", json!({ "mode": null })).await;
-    world.ready("observe-only").await;
+    // The owner tags settle for half a minute before the rest is done.
+    let done = || async { condition(&world.get("observe-only").await, "Ready").is_some_and(|it| it.status == "True") };
+    assert!(eventually(Duration::from_secs(60), done).await, "{}", world.operator.log());
     let role = aws::role(&world.iam, &name).await.expect("the role");
     assert_eq!(role.attached, managed("AmazonS3ReadOnlyAccess"));
     assert!(role.inline.contains_key("queue"));

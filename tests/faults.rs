@@ -219,7 +219,8 @@ async fn no_policy_text_in_events_and_logs() {
     world.gone("app").await;
     let (log, events) = (world.operator.log(), format!("{:?}", world.events("app").await));
     assert!(log.contains("changed AWS") && events.contains("QuotaExceeded") && events.contains("InvalidSpec"), "{log}");
-    for secret in ["GetObject", "hush-hush", "very-private", "ec2.amazonaws.com", "2012-10-17"] {
+    // Who is trusted may be named: without that nobody could act on a warning about it.
+    for secret in ["GetObject", "hush-hush", "very-private", "2012-10-17"] {
         assert!(!log.contains(secret), "{secret} in {log}");
         assert!(!events.contains(secret), "{secret} in {events}");
     }
