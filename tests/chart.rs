@@ -25,7 +25,7 @@ fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
     objects.iter().filter(|object| object["kind"] == kind).collect()
 }
 
-/// Every right that a Role or ClusterRole gives, as `group/resource verb`.
+/// Every right that a Role or `ClusterRole` gives, as `group/resource verb`.
 fn rights(role: &Value) -> BTreeSet<String> {
     let list = |value: &Value| -> Vec<String> {
         value.as_array().unwrap().iter().map(|item| item.as_str().unwrap().to_owned()).collect()

@@ -157,7 +157,7 @@ async fn observe_only() {
     world.patch("observe-only", json!({ "mode": null })).await;
     // The owner tags settle for half a minute before the rest is done.
     let done = || async { condition(&world.get("observe-only").await, "Ready").is_some_and(|it| it.status == "True") };
-    assert!(eventually(Duration::from_secs(60), done).await, "{}", world.operator.log());
+    assert!(eventually(Duration::from_mins(1), done).await, "{}", world.operator.log());
     let role = aws::role(&world.iam, &name).await.expect("the role");
     assert_eq!(role.attached, managed("AmazonS3ReadOnlyAccess"));
     assert!(role.inline.contains_key("queue"));
