@@ -315,8 +315,9 @@ impl Work<'_> {
     /// One warning per change of what IAM takes but is probably a mistake.
     async fn advise(&self, subject: &Subject) {
         let advice = advice(self.desired, &self.case.account.quotas.limits);
-        if !advice.is_empty() {
-            let note = advice.join("; ");
+        let note = advice.join("; ");
+        let news = self.ctx.memory.with(&subject.uid, |entry| entry.advice.replace(note.clone()) != Some(note.clone()));
+        if news && !note.is_empty() {
             self.ctx.events.publish(&subject.reference(), Tone::Warning, Reason::PolicyWarning, "Lint", &note).await;
         }
     }
@@ -384,7 +385,7 @@ impl Work<'_> {
         let class_generation = self.case.class.metadata.generation.unwrap_or_default();
         self.ctx.memory.with(&subject.uid, |entry| {
             entry.next_check = Some(Instant::now() + again);
-            entry.applied = Some((subject.generation, class_generation));
+            entry.cause = Some(((subject.generation, class_generation), Cause::Drift));
         });
         let again = Some(again);
         let handled = subject.requested().is_some();
@@ -406,22 +407,22 @@ impl Work<'_> {
     }
 }
 
+/// Why there is something to do. What was found at first stays while it is retried: status has moved on by
+/// then.
 fn cause(ctx: &Context, subject: &Subject, settled: bool, class_generation: i64) -> Cause {
     let generations = (subject.generation, class_generation);
-    let applied = ctx.memory.with(&subject.uid, |entry| {
-        // After a restart, status knows.
-        entry.applied = if settled { Some(generations) } else { entry.applied };
-        entry.applied
-    });
     let same_generation = subject.status.observed_generation == Some(subject.generation);
     let before = subject.status.class.as_ref().map(|class| class.observed_generation);
-    if applied == Some(generations) {
-        Cause::Drift
-    } else if same_generation && before.is_some_and(|before| before != class_generation) {
-        Cause::Class
-    } else {
-        Cause::Spec
-    }
+    ctx.memory.with(&subject.uid, |entry| {
+        let cause = match entry.cause {
+            _ if settled => Cause::Drift,
+            Some((known, cause)) if known == generations => cause,
+            _ if same_generation && before.is_some_and(|before| before != class_generation) => Cause::Class,
+            _ => Cause::Spec,
+        };
+        entry.cause = Some((generations, cause));
+        cause
+    })
 }
 
 fn look_again_later(subject: &Subject) -> Outcome {

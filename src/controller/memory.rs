@@ -2,6 +2,7 @@
 //! nothing depends on it but timing.
 
 use super::failure::{Failure, Retry};
+use crate::api::iamrole::Cause;
 use crate::role::contest::Repairs;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -21,8 +22,11 @@ pub struct Entry {
     failures: u32,
     failing_since: Option<Instant>,
     failing_generation: Option<i64>,
-    /// Generations of object and class that were last applied in full.
-    pub applied: Option<(i64, i64)>,
+    /// Why there is something to do, for a generation of the object and one of the class. Once both are
+    /// applied in full, whatever differs is drift.
+    pub cause: Option<((i64, i64), Cause)>,
+    /// The advice that was last given, so that it is given once.
+    pub advice: Option<String>,
     /// When a foreign role was tagged as ours; the rest waits until that has settled.
     pub adopted: Option<Instant>,
     /// Our last write to AWS for it.
