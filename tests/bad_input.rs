@@ -1,5 +1,7 @@
 //! What the API server refuses at apply time: a message that names the field, for every bound of both CRDs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use serde_json::{Value, json};

@@ -1,5 +1,7 @@
 //! Every bound in the schema of both kinds is tried: one more than it allows is refused, by the field's name.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use iamrole_operator::api::crd::manifests;

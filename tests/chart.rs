@@ -1,5 +1,7 @@
 //! What the charts render, and what the operator may do with it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use serde_json::{Value, json};

@@ -1,5 +1,7 @@
 //! Which class a role gets, and what is said when there is none, more than one, or one that can't be used.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use iamrole_operator::api::schema::Selector;

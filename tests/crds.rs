@@ -1,5 +1,7 @@
 //! The CRDs behave as people and tools expect: kubectl, server-side apply, `GitOps`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use iamrole_operator::api::crd::manifests;

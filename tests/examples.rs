@@ -1,6 +1,8 @@
 //! Each manifest of `examples/` is applied as it is (but for names that two tests would share) and does in
 //! AWS what its comments say.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use serde_json::{Value, json};

@@ -1,5 +1,7 @@
 //! kubectl and helm as people use them.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
