@@ -42,6 +42,8 @@ pub enum Fault {
     DropAfter,
     /// It takes longer.
     Delay(Duration),
+    /// AWS answers with other words: the first text is replaced by the second.
+    Rewrite(String, String),
 }
 
 /// A fault for the next `times` calls of `action` whose parameters hold `part`.
@@ -171,11 +173,11 @@ async fn forward(shared: &Shared, request: Request) -> Response {
     let call = parse(&body);
     let fault = shared.inner.take(&call);
     shared.inner.calls.lock().unwrap().push(call);
-    match fault {
-        Some(Fault::Refuse(status, code, message)) => return refusal(status, code, &message),
+    match &fault {
+        Some(Fault::Refuse(status, code, message)) => return refusal(*status, code, message),
         Some(Fault::DropBefore) => return broken(),
-        Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
-        Some(Fault::DropAfter) | None => {}
+        Some(Fault::Delay(delay)) => tokio::time::sleep(*delay).await,
+        Some(Fault::DropAfter | Fault::Rewrite(..)) | None => {}
     }
     let uri = format!("{}{}", shared.upstream, parts.uri.path_and_query().map_or("/", |path| path.as_str()));
     let mut forwarded = axum::http::Request::builder().method(parts.method).uri(uri);
@@ -189,11 +191,16 @@ async fn forward(shared: &Shared, request: Request) -> Response {
     if matches!(fault, Some(Fault::DropAfter)) {
         return broken();
     }
-    let (parts, body) = answer.into_parts();
+    let (mut parts, body) = answer.into_parts();
     let Ok(body) = body.collect().await else {
         return broken();
     };
-    Response::from_parts(parts, Body::from(body.to_bytes()))
+    let mut body = body.to_bytes();
+    if let Some(Fault::Rewrite(from, to)) = fault {
+        body = String::from_utf8_lossy(&body).replace(&from, &to).into();
+        parts.headers.remove("content-length");
+    }
+    Response::from_parts(parts, Body::from(body))
 }
 
 impl Inner {

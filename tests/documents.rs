@@ -1,0 +1,183 @@
+//! Documents on the way to AWS and back: sent once as they are meant, compared by meaning, and never written
+//! for ever, whatever AWS answers.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::proxy::Fault;
+use support::{World, allow, aws, condition, ec2, trust};
+
+/// A role with a document of each sort.
+fn spec() -> Value {
+    json!({
+        "trustPolicy": trust(&json!({ "AWS": ["111122223333", "arn:aws:iam::210987654321:root"] })),
+        "inlinePolicies": [{ "name": "inline", "document": {
+            "Version": "2012-10-17",
+            "Statement": [
+                { "Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": "*" },
+                { "Effect": "Deny", "Action": "s3:DeleteObject", "Resource": ["arn:aws:s3:::a", "arn:aws:s3:::b"],
+                  "Condition": { "Bool": { "aws:SecureTransport": "false" } } },
+            ],
+        } }],
+        "customerManagedPolicies": [{ "name": "own", "document": allow("ec2:*") }],
+    })
+}
+
+/// The same in other words.
+fn reworded() -> Value {
+    json!({
+        "trustPolicy": { "Version": "2012-10-17", "Statement": [{
+            "Sid": "", "Effect": "Allow", "Action": ["sts:AssumeRole", "sts:AssumeRole"],
+            "Principal": { "AWS": ["210987654321", "arn:aws:iam::111122223333:root"] },
+        }] },
+        "inlinePolicies": [{ "name": "inline", "documentJson": r#"{
+            "Statement": [
+                {"Condition": {"Bool": {"AWS:securetransport": false}}, "Resource": ["arn:aws:s3:::b", "arn:aws:s3:::a"],
+                 "Action": ["S3:deleteobject"], "Effect": "Deny"},
+                {"Effect": "Allow", "Resource": ["*"], "Action": ["s3:PutObject", "s3:GetObject", "s3:PutObject"]}
+            ],
+            "Version": "2012-10-17"
+        }"#, "document": null }],
+        "customerManagedPolicies": [{ "name": "own", "document": {
+            "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": ["ec2:*"], "Resource": ["*"] }],
+        } }],
+    })
+}
+
+#[tokio::test]
+async fn the_same_in_other_words_is_not_written() {
+    let world = World::new("documents").await;
+    world.create("app", spec()).await;
+    world.ready("app").await;
+    world.proxy.forget();
+    let generation = world.get("app").await.metadata.generation;
+    world.patch("app", reworded()).await;
+    let object = world.ready("app").await;
+    assert!(object.metadata.generation > generation, "the API server sees another spec");
+    assert!(world.proxy.actions().contains(&"GetRole".to_owned()), "AWS was looked at");
+    assert_eq!(world.proxy.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn every_character_that_iam_takes_arrives_as_meant_and_is_written_once() {
+    let world = World::new("documents").await;
+    let resources =
+        json!(["arn:aws:s3:::a+b", "arn:aws:s3:::a%20b", "arn:aws:s3:::100%", "arn:aws:s3:::Stra\u{df}e/\u{e9}/*"]);
+    let mut document = allow("s3:GetObject");
+    document["Statement"][0]["Resource"] = resources.clone();
+    let policies = json!([{ "name": "p", "document": document }]);
+    world
+        .create("app", json!({ "trustPolicy": ec2(), "inlinePolicies": policies, "customerManagedPolicies": policies }))
+        .await;
+    world.ready("app").await;
+    let name = world.templated("app");
+    let role = aws::role(&world.iam, &name).await.expect("the role");
+    assert_eq!(role.inline["p"]["Statement"][0]["Resource"], resources);
+    let policy =
+        aws::policy(&world.iam, &format!("arn:aws:iam::123456789012:policy/{name}.p")).await.expect("the policy");
+    assert_eq!(policy.document["Statement"][0]["Resource"], resources);
+    world.proxy.forget();
+    world.check_now("app").await;
+    world.check_now("app").await;
+    assert_eq!(world.proxy.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_aws_words_in_a_way_that_is_not_understood_is_written_once_more_and_then_left() {
+    let world = World::new("documents").await;
+    world.create("app", spec()).await;
+    world.ready("app").await;
+    let rewrite = Fault::Rewrite("s3%3AGetObject".into(), "s3%3AGetObjectInOtherWords".into());
+    world.proxy.fault("GetRolePolicy", "", usize::MAX, rewrite);
+    world.proxy.forget();
+    world.check_now("app").await;
+    assert_eq!(world.proxy.writes(), ["PutRolePolicy"], "written once");
+    for _ in 0..3 {
+        world.check_now("app").await;
+    }
+    assert_eq!(world.proxy.writes(), ["PutRolePolicy"], "and never again");
+    let object = world.ready("app").await;
+    let drifted = condition(&object, "Drifted").expect("Drifted");
+    assert_eq!((drifted.status.as_str(), drifted.reason.as_str()), ("True", "Contested"));
+    assert!(drifted.message.contains("inline policy inline"), "{}", drifted.message);
+
+    world.proxy.heal();
+    world.check_now("app").await;
+    assert!(condition(&world.ready("app").await, "Drifted").is_none(), "it clears by itself");
+}
+
+#[tokio::test]
+async fn somebody_who_keeps_undoing_repairs_is_not_fought_for_ever() {
+    let world = World::new("documents").await;
+    world.create("app", json!({ "trustPolicy": ec2(), "description": "ours" })).await;
+    world.ready("app").await;
+    let name = world.templated("app");
+    world.proxy.forget();
+    for round in 0..4 {
+        let theirs = format!("theirs {round}");
+        let request = world.iam.update_role().role_name(&name).description(theirs).max_session_duration(3600);
+        request.send().await.expect("a change");
+        world.check_now("app").await;
+    }
+    assert_eq!(world.proxy.writes().len(), 3, "{:?}", world.proxy.writes());
+    let message = world.reason("app", "Contested").await;
+    assert!(message.contains("description") && message.contains("CloudTrail"), "{message}");
+    let role = world.get("app").await;
+    assert_eq!(condition(&role, "Drifted").expect("Drifted").status, "True");
+    world.patch("app", json!({ "description": "anew" })).await;
+    world.ready("app").await;
+    assert_eq!(aws::role(&world.iam, &name).await.expect("the role").description, "anew", "an edit is always applied");
+}
+
+#[tokio::test]
+async fn a_deleted_principal_is_named_and_written_once_when_it_is_back() {
+    let world = World::new("documents").await;
+    let user = "arn:aws:iam::123456789012:user/alice";
+    world.create("app", json!({ "trustPolicy": trust(&json!({ "AWS": user })) })).await;
+    world.ready("app").await;
+    let shown = Fault::Rewrite("arn%3Aaws%3Aiam%3A%3A123456789012%3Auser/alice".into(), "AIDAEXAMPLEEXAMPLE123".into());
+    world.proxy.fault("GetRole", "", 2, shown);
+    let refused = Fault::Refuse(400, "MalformedPolicyDocument", format!("Invalid principal in policy: {user}"));
+    world.proxy.fault("UpdateAssumeRolePolicy", "", 1, refused);
+    world.proxy.forget();
+    world.request_check("app").await;
+    let message = world.reason("app", "PrincipalNotFound").await;
+    assert!(message.contains("AIDAEXAMPLEEXAMPLE123") && message.contains(user), "{message}");
+    // The user is back: the retry is taken, and that is all.
+    world.ready("app").await;
+    world.check_now("app").await;
+    assert_eq!(world.proxy.writes(), ["UpdateAssumeRolePolicy", "UpdateAssumeRolePolicy"], "one refused, one taken");
+    assert!(world.proxy.happened("GetRole"), "moto's encoding is as the test thinks");
+}
+
+#[tokio::test]
+async fn advice_is_given_once_per_change() {
+    let world = World::new("documents").await;
+    let open = trust(&json!({ "AWS": "*" }));
+    world
+        .create("app", json!({ "trustPolicy": open, "inlinePolicies": [{ "name": "all", "document": allow("*") }] }))
+        .await;
+    world.ready("app").await;
+    world.event("app", "PolicyWarning", "spec.trustPolicy.Statement[0]").await;
+    world.patch("app", json!({ "description": "a change elsewhere" })).await;
+    world.ready("app").await;
+    world.check_now("app").await;
+    let warnings = world.events("app").await.into_iter().filter(|(_, reason, _)| reason == "PolicyWarning").count();
+    assert_eq!(warnings, 1);
+}
+
+#[tokio::test]
+async fn a_policy_near_its_limit_is_told_and_the_accounts_own_limits_count() {
+    let mut world = World::without_operator("documents", |_| {}).await;
+    let raised = Fault::Rewrite("<value>10240</value>".into(), "<value>20480</value>".into());
+    world.proxy.fault("GetAccountSummary", "", usize::MAX, raised);
+    world.operator.start().await;
+    let resources: Vec<String> = (0..600).map(|i| format!("arn:aws:s3:::bucket-{i:06}")).collect();
+    let mut document = allow("s3:GetObject");
+    document["Statement"][0]["Resource"] = json!(resources);
+    world
+        .create("app", json!({ "trustPolicy": ec2(), "inlinePolicies": [{ "name": "big", "document": document }] }))
+        .await;
+    world.ready("app").await;
+    world.event("app", "PolicyWarning", "of the 20480 characters").await;
+}
