@@ -56,7 +56,10 @@ async fn class_reason(world: &World, name: &str, reason: &str) -> String {
 
 #[tokio::test]
 async fn a_namespace_that_no_class_selects_is_told_so_and_a_label_heals_it() {
-    let world = World::with_class("noclass", |class| class.namespace_selector = select("open", "yes")).await;
+    let world = World::with_class("noclass", |class| {
+        class.namespace_selector.match_labels.insert("open".to_owned(), "yes".to_owned());
+    })
+    .await;
     world.create("waits", role()).await;
     let message = world.reason("waits", "NoClass").await;
     assert!(message.contains(&format!("no default IamRoleClass selects namespace {}", world.namespace)), "{message}");
