@@ -29,8 +29,8 @@ fn finds(found: &[String], parts: &[&str]) {
 
 #[test]
 fn services() {
-    let service = |condition| trust(&json!("sts:AssumeRole"), &json!({"Service": ["ec2.amazonaws.com"]}), &condition);
-    let finding = ["Principal.Service: `ec2.amazonaws.com` may assume the role whoever it acts for"];
+    let service = |condition| trust(&json!("sts:AssumeRole"), &json!({"Service": ["sns.amazonaws.com"]}), &condition);
+    let finding = ["Principal.Service: `sns.amazonaws.com` may assume the role whoever it acts for"];
     finds(&service(json!({})), &finding);
     finds(&service(json!({"StringLike": {"aws:SourceArn": "**"}})), &finding);
     finds(&service(json!({"StringEquals": {"aws:other": "x"}})), &finding);
@@ -46,6 +46,13 @@ fn services() {
     ] {
         finds(&service(json!({operator: {key: "x*"}})), &[]);
     }
+}
+
+#[test]
+fn services_that_a_role_is_passed_to_send_no_source() {
+    let passed = |services| trust(&json!("sts:AssumeRole"), &json!({ "Service": services }), &json!({}));
+    finds(&passed(json!(["ec2.amazonaws.com", "lambda.amazonaws.com"])), &[]);
+    finds(&passed(json!(["ec2.amazonaws.com", "sns.amazonaws.com"])), &["`sns.amazonaws.com` may assume"]);
 }
 
 #[test]

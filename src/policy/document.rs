@@ -208,7 +208,8 @@ impl Document {
     /// best practices in IAM"). About `Allow` statements only:
     ///
     /// - a service without a condition on `aws:SourceArn`, `aws:SourceAccount`, `aws:SourceOrgID` or
-    ///   `aws:SourceOrgPaths`: it can be made to use the role for somebody else;
+    ///   `aws:SourceOrgPaths`: it can be made to use the role for somebody else (EC2 and Lambda, which a role is
+    ///   passed to, send none and are left out);
     /// - a principal of another account without a condition on `sts:ExternalId`, or on `aws:PrincipalOrgID`, which
     ///   keeps it in the own organization;
     /// - an OIDC provider without conditions on its `:sub` and `:aud` keys: everybody it knows may assume the role;

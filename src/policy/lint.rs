@@ -10,6 +10,9 @@ use super::pattern::Pattern;
 use super::principal::is_unique_id;
 
 const POD_IDENTITY: &str = "pods.eks.amazonaws.com";
+/// Services that a role is passed to, in its own account, by `iam:PassRole`. They act for no third party when
+/// they assume it and send no source, so that a condition on one would shut them out.
+const PASSED: [&str; 2] = ["ec2.amazonaws.com", "lambda.amazonaws.com"];
 const SOURCES: [&str; 4] = ["aws:sourcearn", "aws:sourceaccount", "aws:sourceorgid", "aws:sourceorgpaths"];
 
 /// The findings of a document, statement by statement.
@@ -53,10 +56,10 @@ fn allows(action: &Terms, wanted: &str) -> bool {
 
 fn service(statement: &Statement, add: Add<'_>) {
     let services: Vec<&str> = values(statement, PrincipalType::Service).collect();
-    let Some(first) = services.first() else {
-        return;
-    };
-    if !asks(statement, |key| SOURCES.contains(&key)) {
+    let third_party = services.iter().find(|service| !PASSED.contains(service));
+    if let Some(first) = third_party
+        && !asks(statement, |key| SOURCES.contains(&key))
+    {
         let message = format!(
             "{} may assume the role whoever it acts for; where the service supports it, add a condition on \
              `aws:SourceAccount` or `aws:SourceArn`",
