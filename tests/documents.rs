@@ -96,10 +96,11 @@ async fn what_aws_words_in_a_way_that_is_not_understood_is_written_once_more_and
         world.check_now("app").await;
     }
     assert_eq!(world.proxy.writes(), ["PutRolePolicy"], "and never again");
-    let object = world.ready("app").await;
+    let message = world.reason("app", "Contested").await;
+    assert!(message.contains("inline policy inline") && message.contains("not written again"), "{message}");
+    let object = world.get("app").await;
     let drifted = condition(&object, "Drifted").expect("Drifted");
     assert_eq!((drifted.status.as_str(), drifted.reason.as_str()), ("True", "Contested"));
-    assert!(drifted.message.contains("inline policy inline"), "{}", drifted.message);
 
     world.proxy.heal();
     world.check_now("app").await;

@@ -1,6 +1,7 @@
 //! Makes AWS match: claim, finalizer, observe, plan, intent, execute, status.
 
 use super::carry::{Carried, carry_out};
+use super::contested::{contested, name_the_dead};
 use super::context::Context;
 use super::events::Tone;
 use super::failure::Failure;
@@ -364,7 +365,7 @@ impl Work<'_> {
         if !plan.refused.is_empty() {
             failures.push(Failure::problems(&plan.refused));
         }
-        failures.extend(undone(contests));
+        failures.extend(contested(contests));
         if let Some(mut failure) = Failure::merged(&failures) {
             name_the_dead(&mut failure, observed);
             let left = plan.steps.iter().enumerate().filter(|(i, _)| carried.left.contains(i)).map(|(_, step)| step);
@@ -373,15 +374,14 @@ impl Work<'_> {
         }
         self.settle_record(plan, observed);
         let arn = self.status.role.as_ref().and_then(|role| role.arn.clone()).unwrap_or_default();
-        let mut verdict = Verdict::applied(format!("{arn} is as specified"));
-        verdict.drift = rewritten(contests);
+        let verdict = Verdict::applied(format!("{arn} is as specified"));
         let was_ready =
             find(&subject.status.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "True");
         if !was_ready {
             tracing::info!(arn, "applied");
         }
         let unconfirmed = self.ctx.memory.with(&subject.uid, |entry| entry.repairs.unconfirmed());
-        let again = if unconfirmed && verdict.drift.is_none() { SETTLE } else { interval(self.case.class) };
+        let again = if unconfirmed { SETTLE } else { interval(self.case.class) };
         let class_generation = self.case.class.metadata.generation.unwrap_or_default();
         self.ctx.memory.with(&subject.uid, |entry| {
             entry.next_check = Some(Instant::now() + again);
@@ -427,54 +427,6 @@ fn cause(ctx: &Context, subject: &Subject, settled: bool, class_generation: i64)
 
 fn look_again_later(subject: &Subject) -> Outcome {
     Outcome { status: subject.status.clone(), verdict: None, again: Some(SETTLE), handled: false }
-}
-
-/// Repairs that somebody keeps undoing.
-fn undone(contests: &[Contest]) -> Option<Failure> {
-    let undone: Vec<&str> = contests
-        .iter()
-        .filter_map(|contest| match contest {
-            Contest::Undone(what) => Some(what.as_str()),
-            Contest::Rewritten(_) => None,
-        })
-        .collect();
-    (!undone.is_empty()).then(|| {
-        let message = format!(
-            "somebody else keeps changing the role; not repaired a fourth time within the hour: {}. Find out who (CloudTrail              tells), and stop them or change the spec",
-            undone.join(", ")
-        );
-        Failure::slow(Reason::Contested, message)
-    })
-}
-
-/// Documents that AWS took and words otherwise.
-fn rewritten(contests: &[Contest]) -> Option<(Reason, String)> {
-    let rewritten: Vec<&str> = contests
-        .iter()
-        .filter_map(|contest| match contest {
-            Contest::Rewritten(what) => Some(what.as_str()),
-            Contest::Undone(_) => None,
-        })
-        .collect();
-    (!rewritten.is_empty()).then(|| {
-        let message = format!(
-            "AWS took the document and answers with another one, so it is not written again: {}. Compare spec and AWS; if              they mean the same, please report it",
-            rewritten.join(", ")
-        );
-        (Reason::Contested, message)
-    })
-}
-
-/// A trust policy that AWS refuses for a principal may hold others that were deleted: AWS then shows ids.
-fn name_the_dead(failure: &mut Failure, observed: Option<&Observed>) {
-    let dead = observed.map(|observed| observed.trust.dead_principals()).unwrap_or_default();
-    if failure.reason == Reason::PrincipalNotFound && !dead.is_empty() {
-        failure.message = format!(
-            "{} In AWS the trust policy names principals that were deleted ({}); it is written once more when they exist again",
-            failure.message,
-            dead.join(", ")
-        );
-    }
 }
 
 fn role_ref(desired: &Desired, observed: Option<&Observed>, before: Option<&RoleRef>, origin: Origin) -> RoleRef {

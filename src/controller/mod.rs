@@ -8,6 +8,7 @@ pub mod apply;
 pub mod carry;
 pub mod claims;
 pub mod classes;
+pub mod contested;
 pub mod context;
 pub mod crds;
 pub mod events;

@@ -1,9 +1,10 @@
 //! Repairs that do not last: told apart, and not repeated for ever.
 //!
 //! Two things make a repaired difference come back. AWS may render a document in a way that we don't take
-//! for the same: it is written once, read again when that has settled, and if AWS answers as before, the
-//! document counts as accepted and is left alone. Or somebody else keeps changing it: after three repairs
-//! in an hour the operator stops for the rest of the hour and says so.
+//! for the same: it is written once, read again when that has settled, and if AWS answers as before and never
+//! answered otherwise, it is not written again. Or somebody else keeps changing it: after three repairs in an
+//! hour the operator stops for the rest of the hour. Both are reported as a failure: a role that is not as the
+//! spec says is not ready, whoever is to blame.
 
 use super::observed::Observed;
 use super::plan::{Action, Plan, Step};
@@ -31,25 +32,32 @@ struct History {
     at: Vec<Duration>,
     /// What AWS had when it was last repaired; cleared once the repair was seen to hold.
     found: Option<u64>,
+    /// AWS has shown it as it is wanted before: whatever differs now was made by somebody.
+    matched: bool,
 }
 
 /// What was repaired on one role, and when. Lives in the process and is forgotten when the spec changes.
 #[derive(Clone, Debug, Default)]
-pub struct Repairs(BTreeMap<(&'static str, String), History>);
+pub struct Repairs {
+    histories: BTreeMap<(&'static str, String), History>,
+    /// How often the role was looked at since the spec was applied.
+    checks: usize,
+}
 
 impl Repairs {
     /// Takes out of a plan for a settled role what must not be done again. `now` is the time since the
     /// process started.
     pub fn withhold(&mut self, plan: &mut Plan, observed: &Observed, now: Duration) -> Vec<Contest> {
         let planned: Vec<_> = plan.steps.iter().map(|step| key(&step.action, observed)).collect();
-        for (known, history) in &mut self.0 {
+        self.checks += 1;
+        for (known, history) in &mut self.histories {
             history.at.retain(|at| now.saturating_sub(*at) < WINDOW);
             if !planned.contains(known) {
                 // It held.
                 history.found = None;
+                history.matched = true;
             }
         }
-        self.0.retain(|_, history| !history.at.is_empty() || history.found.is_some());
         let mut contests = Vec::new();
         let mut undone: BTreeSet<String> = BTreeSet::new();
         plan.steps.retain(|step| {
@@ -58,8 +66,9 @@ impl Repairs {
                 undone.extend(step.action.key());
                 return false;
             }
-            let Some(history) = self.0.get(&key(&step.action, observed)) else { return true };
-            let contest = if history.found.is_some() && history.found == answer(&step.action, observed) {
+            let Some(history) = self.histories.get(&key(&step.action, observed)) else { return true };
+            let same = history.found.is_some() && !history.matched;
+            let contest = if same && history.found == answer(&step.action, observed) {
                 Contest::Rewritten(step.action.describe(&observed.name))
             } else if history.at.len() >= REPAIRS {
                 undone.extend(step.action.key());
@@ -76,7 +85,9 @@ impl Repairs {
     /// Remembers that steps were carried out as repairs of what was observed.
     pub fn note<'s>(&mut self, steps: impl IntoIterator<Item = &'s Step>, observed: &Observed, now: Duration) {
         for step in steps {
-            let history = self.0.entry(key(&step.action, observed)).or_default();
+            // The first repair at a later look than the first: AWS had it as wanted in between.
+            let new = || History { matched: self.checks > 1, ..History::default() };
+            let history = self.histories.entry(key(&step.action, observed)).or_insert_with(new);
             // One repair may take two steps, with a document in between.
             if history.at.last() != Some(&now) {
                 history.at.push(now);
@@ -88,7 +99,7 @@ impl Repairs {
     /// Whether a repair waits to be read again soon, to see whether AWS took it.
     #[must_use]
     pub fn unconfirmed(&self) -> bool {
-        self.0.values().any(|history| history.found.is_some())
+        self.histories.values().any(|history| history.found.is_some())
     }
 }
 
@@ -167,6 +178,17 @@ mod tests {
         assert_eq!(repairs.withhold(&mut update_trust(), &strange, at(300)).len(), 1, "also hours later");
         let other = observed("ecs.amazonaws.com");
         assert_eq!(repairs.withhold(&mut update_trust(), &other, at(301)), [], "another difference is another matter");
+    }
+
+    #[test]
+    fn what_aws_showed_as_wanted_before_is_no_rewriting() {
+        let (mut repairs, strange) = (Repairs::default(), observed("lambda.amazonaws.com"));
+        assert_eq!(repairs.withhold(&mut Plan::default(), &observed("ec2.amazonaws.com"), at(0)), []);
+        for minute in [1, 2, 3] {
+            assert_eq!(repairs.withhold(&mut update_trust(), &strange, at(minute)), [], "it is repaired again");
+            repairs.note(&update_trust().steps, &strange, at(minute));
+        }
+        assert!(matches!(repairs.withhold(&mut update_trust(), &strange, at(4)).as_slice(), [Contest::Undone(_)]));
     }
 
     #[test]
