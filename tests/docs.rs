@@ -32,7 +32,9 @@ fn read(path: &str) -> String {
 /// What a person does about a reason. No wildcard: a new reason must be thought about here.
 const fn remedy(reason: Reason) -> &'static str {
     match reason {
-        Reason::Applied | Reason::Observed | Reason::Created | Reason::Updated | Reason::Deleted => "Nothing.",
+        Reason::Applied | Reason::Observed | Reason::Created | Reason::Updated | Reason::Deleted | Reason::Released => {
+            "Nothing."
+        }
         Reason::Reconciling => "Wait. If it lasts, the message says for what.",
         Reason::Deleting => "Wait.",
         Reason::Suspended => {

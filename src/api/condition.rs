@@ -127,6 +127,8 @@ reasons! {
     DriftRepaired,
     /// The object is gone and the role was left in AWS (event).
     Retained,
+    /// The object is gone, and nothing of it was there to be removed in AWS (event).
+    Released,
 }
 
 impl fmt::Display for Reason {

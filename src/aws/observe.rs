@@ -5,7 +5,7 @@ use super::error::{AwsError, Kind};
 use crate::policy::{Canonical, Grammar};
 use crate::role::{Observed, ObservedPolicy};
 use aws_sdk_iam::types::{Role, Tag};
-use futures::future::{try_join_all, try_join3};
+use futures::future::{try_join, try_join_all};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A role and those of the asked-for policies that exist.
@@ -27,7 +27,7 @@ impl Account {
             }
         };
         let policies = try_join_all(own.iter().map(|arn| self.read_policy(arn)));
-        let (mut role, own) = futures::future::try_join(role, policies).await?;
+        let (mut role, own) = try_join(role, policies).await?;
         let own: BTreeMap<String, ObservedPolicy> = own.into_iter().flatten().collect();
         if let Some(role) = &mut role {
             role.own.clone_from(&own);
@@ -44,8 +44,7 @@ impl Account {
     async fn read_role(&self, role: Role) -> Result<Observed, AwsError> {
         // Names are compared without case in IAM; what follows is asked for by the name as AWS has it.
         let name = role.role_name().to_owned();
-        let (managed, inline, ()) =
-            try_join3(self.attached(&name), self.inline(&name), async { Ok::<_, AwsError>(()) }).await?;
+        let (managed, inline) = try_join(self.attached(&name), self.inline(&name)).await?;
         let trust = role.assume_role_policy_document().unwrap_or_default();
         Ok(Observed {
             path: role.path().to_owned(),

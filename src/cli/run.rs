@@ -5,6 +5,7 @@ use crate::controller::{self, Options};
 use crate::role::names;
 use crate::server::{self, Health};
 use crate::telemetry::{LogError, Metrics, start_logs};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,7 +29,7 @@ pub struct Args {
     pub cluster_name: Option<String>,
 
     /// Serve only these namespaces, separated by commas. Without it: all.
-    #[arg(long, env = "IAMROLE_WATCH_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
+    #[arg(long, env = "IAMROLE_WATCH_NAMESPACES", value_name = "NAMES", value_delimiter = ',', value_parser = namespace)]
     pub watch_namespaces: Vec<String>,
 
     /// Serve the classes whose spec.controller is this name.
@@ -89,7 +90,14 @@ async fn serve(args: Args) -> Result<(), Error> {
     let options = Options {
         concurrency: args.concurrency,
         cluster_name: args.cluster_name,
-        namespaces: args.watch_namespaces.into_iter().filter(|name| !name.is_empty()).collect(),
+        // Each once: two controllers on one object would race.
+        namespaces: args
+            .watch_namespaces
+            .into_iter()
+            .filter(|name| !name.is_empty())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
         controller: args.controller,
     };
     let result = controller::run(options, metrics, health, stopping).await;
@@ -121,10 +129,46 @@ async fn on_signal(stop: watch::Sender<bool>) {
     std::process::exit(1);
 }
 
+/// A namespace of the list; white space around it is no part of the name.
+fn namespace(name: &str) -> Result<String, String> {
+    let name = name.trim();
+    let valid = name.len() <= 63
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    if valid {
+        Ok(name.to_owned())
+    } else {
+        Err("no name of a namespace: up to 63 of a-z, 0-9 and -, names separated by commas".to_owned())
+    }
+}
+
 fn cluster_name(name: &str) -> Result<String, String> {
     if name.is_empty() || (names::valid(name) && name.len() <= 32) {
         Ok(name.to_owned())
     } else {
         Err("1 to 32 of the characters A-Z a-z 0-9 _+=,.@-, since it becomes part of role names".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cluster_name, namespace};
+
+    #[test]
+    fn namespaces_are_names() {
+        assert_eq!(namespace(" team-a "), Ok("team-a".to_owned()));
+        assert_eq!(namespace(""), Ok(String::new()), "an empty variable names none");
+        for wrong in ["Team", "a_b", "-a", "a-", "a b", &"a".repeat(64)] {
+            assert!(namespace(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_clusters_name_fits_into_role_names() {
+        assert!(cluster_name("prod-eu.1").is_ok() && cluster_name("").is_ok());
+        for wrong in ["a b", "a/b", &"a".repeat(33)] {
+            assert!(cluster_name(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Makes AWS match: claim, finalizer, observe, plan, intent, execute, status.
 
-use super::carry::{Carried, carry_out};
+use super::carry::{Carried, Run};
 use super::contested::{contested, name_the_dead};
 use super::context::Context;
 use super::events::Tone;
@@ -67,10 +67,12 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
     };
     let desired = desired(case.spec, case.settings, facts).map_err(|problems| early(Failure::problems(&problems)))?;
     same_identity(subject, &desired).map_err(early)?;
-    claim(subject, ctx, &desired).map_err(early)?;
     if case.settings.mode != Mode::Enforce {
+        // Who only looks keeps nobody from the name.
+        ctx.claims.release(&subject.uid);
         return preview(subject, ctx, case, &desired, status).await;
     }
+    claim(subject, ctx, &desired).map_err(early)?;
     subject.add_finalizer(ctx).await.map_err(early)?;
     hold_class(ctx, case.class).await.map_err(early)?;
     if let Some(later) = not_due(subject, ctx, case.class) {
@@ -124,7 +126,7 @@ pub fn of_aws(ctx: &Context, class: &IamRoleClass, error: AwsError) -> Failure {
 
 /// A class in use must not vanish: its roles could then not be deleted.
 async fn hold_class(ctx: &Context, class: &IamRoleClass) -> Result<(), Failure> {
-    super::classes::add_finalizer(ctx, class).await.map_err(Failure::from)
+    super::classes::add_finalizer(ctx, class).await.map_err(super::finalizer::moved)
 }
 
 /// The customer-managed policies to look at: wanted ones and recorded ones.
@@ -172,7 +174,9 @@ impl Work<'_> {
             let contests = self.withhold(subject, &mut plan, observed.as_deref(), cause);
             self.intend(subject, &plan, observed.as_deref(), adopting).await?;
             let mut record = Record::from_status(&self.status);
-            let carried = carry_out(self.ctx, subject, self.case, self.desired, &plan, &mut record, cause).await;
+            let looked = round > 0 || observed.is_some();
+            let run = Run { ctx: self.ctx, subject, case: self.case, desired: self.desired, why: cause, looked };
+            let carried = run.carry_out(&plan, &mut record).await;
             self.changed |= !carried.changes.is_empty();
             self.remember(record, &carried);
             self.note_repairs(subject, &plan, observed.as_deref(), &carried, cause);
@@ -190,13 +194,13 @@ impl Work<'_> {
         }
         Err(self.early(Failure::slow(
             Reason::Rejected,
-            "AWS says that the role or a policy exists and does not exist at once; looking again",
+            format!("AWS says that role {} exists and does not exist at once; looking again", self.desired.name),
         )))
     }
 
     /// Reads what must be read and plans. A role that never was is created without a read.
-    async fn decide(&self, subject: &Subject, look: bool) -> Stepped<Decision> {
-        let record = Record::from_status(&self.status);
+    async fn decide(&mut self, subject: &Subject, look: bool) -> Stepped<Decision> {
+        let mut record = Record::from_status(&self.status);
         let fresh = !record.role_exists() && self.desired.adoption != Adoption::Required;
         if fresh && !look {
             return Ok(Decision::Do(plan::create(self.desired), None));
@@ -212,6 +216,10 @@ impl Work<'_> {
         match judge(self.desired, &observed).map_err(|failure| self.early(failure))? {
             Ownership::Ours(_) => {
                 let recent = self.ctx.memory.with(&subject.uid, |entry| entry.wrote_within(SETTLE, Instant::now()));
+                if !self.too_early(subject) {
+                    record.prune(self.desired, &observed);
+                    record.clone().into_status(&mut self.status);
+                }
                 let plan = plan::update(self.desired, &observed, &record, account.quotas.attachments, recent);
                 Ok(Decision::Do(plan, Some(Box::new(observed))))
             }

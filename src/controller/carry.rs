@@ -5,8 +5,8 @@ use super::context::Context;
 use super::events::Tone;
 use super::failure::{Failure, Retry};
 use super::subject::Subject;
+use crate::api::Reason;
 use crate::api::iamrole::{Cause, Change, Origin, PolicyRef, RoleRef};
-use crate::api::{IamRoleClass, Reason};
 use crate::aws::{AwsError, Done, Kind};
 use crate::role::{Action, Desired, Phase, Plan, Progress, Record, Step};
 use std::collections::BTreeSet;
@@ -23,68 +23,108 @@ pub struct Carried {
     pub failures: Vec<Failure>,
     /// Indexes of the steps that failed or had to wait for one that did.
     pub left: BTreeSet<usize>,
-    /// The role or a policy was there already: it must be read, and planned anew.
+    /// The role or a policy was there already, which nobody had looked at: it must be read, and planned anew.
     pub already_exists: bool,
 }
 
-/// Executes the steps in order. A failure holds up what depends on it and nothing else.
-pub async fn carry_out(
-    ctx: &Context,
-    subject: &Subject,
-    case: Case<'_>,
-    desired: &Desired,
-    plan: &Plan,
-    record: &mut Record,
-    why: Cause,
-) -> Carried {
-    let mut carried = Carried::default();
-    let mut progress = Progress::of(plan);
-    for (i, step) in plan.steps.iter().enumerate() {
-        if progress.holds_up(step) {
-            progress.failed(step);
-            carried.left.insert(i);
-            continue;
-        }
-        if ctx.is_stopping() {
-            // A stop must fit into the grace period: what was done is written down, the rest comes later.
-            carried.left.extend(i..plan.steps.len());
-            carried.failures.push(Failure::wait(SHORT, "the operator is stopping; the rest follows after its restart"));
-            return carried;
-        }
-        note_attempt(ctx, subject, step);
-        match case.account.execute(&desired.name, &step.action).await {
-            Ok(done) => {
-                enter(record, desired, &step.action, done);
-                carried.changes.push(report(ctx, subject, desired, &step.action, why).await);
+/// What a plan is carried out for.
+pub struct Run<'a> {
+    /// What all reconciliations share.
+    pub ctx: &'a Context,
+    /// The object.
+    pub subject: &'a Subject,
+    /// Class and account.
+    pub case: Case<'a>,
+    /// What is wanted.
+    pub desired: &'a Desired,
+    /// Why.
+    pub why: Cause,
+    /// AWS was read before the plan was made.
+    pub looked: bool,
+}
+
+impl Run<'_> {
+    /// Executes the steps in order. A failure holds up what depends on it and nothing else.
+    pub async fn carry_out(&self, plan: &Plan, record: &mut Record) -> Carried {
+        let Self { ctx, subject, case, desired, .. } = *self;
+        let mut carried = Carried::default();
+        let mut progress = Progress::of(plan);
+        for (i, step) in plan.steps.iter().enumerate() {
+            if progress.holds_up(step) {
+                progress.failed(step);
+                carried.left.insert(i);
+                continue;
             }
-            Err(error) if error.kind == Kind::AlreadyExists => {
-                carried.already_exists = true;
+            if let Some(stopping) = stopping(ctx) {
+                carried.left.extend(i..plan.steps.len());
+                carried.failures.push(stopping);
                 return carried;
             }
-            Err(error) => {
-                carried.left.insert(i);
-                progress.failed(step);
-                let hopeless = matches!(error.kind, Kind::NoCredentials | Kind::Transient | Kind::Busy);
-                carried.failures.push(of_step(ctx, case.class, error, &step.action));
-                if hopeless {
-                    carried.left.extend(i + 1..plan.steps.len());
+            note_attempt(ctx, subject, step);
+            match case.account.execute(&desired.name, &step.action).await {
+                Ok(done) => {
+                    enter(record, desired, &step.action, done);
+                    carried.changes.push(report(ctx, subject, &desired.name, &step.action, self.why).await);
+                }
+                Err(error) if error.kind == Kind::AlreadyExists && self.is_unread(&step.action) => {
+                    carried.already_exists = true;
                     return carried;
+                }
+                Err(error) => {
+                    carried.left.insert(i);
+                    progress.failed(step);
+                    withdraw(record, &step.action, error.kind);
+                    let hopeless = matches!(error.kind, Kind::NoCredentials | Kind::Transient | Kind::Busy);
+                    carried.failures.push(self.of_step(error, &step.action));
+                    if hopeless {
+                        carried.left.extend(i + 1..plan.steps.len());
+                        return carried;
+                    }
                 }
             }
         }
+        carried
     }
-    carried
+
+    /// Whether a read may tell more about what exists already. A policy that was asked for by its ARN and not
+    /// found exists at another path or in other case, and that no read of ours shows.
+    fn is_unread(&self, action: &Action) -> bool {
+        !self.looked || !matches!(action, Action::CreatePolicy { .. })
+    }
+
+    /// A failure of a step. A role of ours that AWS does not know yet is waited for.
+    fn of_step(&self, error: AwsError, action: &Action) -> Failure {
+        if let (Kind::AlreadyExists, Action::CreatePolicy { policy, .. }) = (error.kind, action) {
+            let message = format!(
+                "a policy named {:?} exists in the account at another path or in other case, and IAM takes it for the same \
+                 name; it is left untouched. Choose another policyName for entry {:?}, or remove it in AWS",
+                policy.name, policy.entry
+            );
+            return Failure::on_change(Reason::PolicyNameTaken, message);
+        }
+        let role_missing = error.kind == Kind::NotFound && !matches!(action, Action::UpdatePolicy { .. });
+        let mut failure = of_aws(self.ctx, self.case.class, error);
+        if role_missing {
+            failure.retry = Retry::Passing;
+            failure.reason = Reason::Reconciling;
+        }
+        failure
+    }
 }
 
-/// A failure of a step. A role of ours that AWS does not know yet is waited for.
-fn of_step(ctx: &Context, class: &IamRoleClass, error: AwsError, action: &Action) -> Failure {
-    let role_missing = error.kind == Kind::NotFound && !matches!(action, Action::UpdatePolicy { .. });
-    let mut failure = of_aws(ctx, class, error);
-    if role_missing {
-        failure.retry = Retry::Passing;
-        failure.reason = Reason::Reconciling;
+/// A stop must fit into the grace period: what was done is written down, the rest comes later.
+#[must_use]
+pub fn stopping(ctx: &Context) -> Option<Failure> {
+    ctx.is_stopping().then(|| Failure::wait(SHORT, "the operator is stopping; the rest follows after its restart"))
+}
+
+/// What AWS has refused to create does not exist: its intent leaves, or a spec that is refused again and again
+/// would fill status up.
+fn withdraw(record: &mut Record, action: &Action, kind: Kind) {
+    let unknown = matches!(kind, Kind::Transient | Kind::Busy | Kind::NoCredentials);
+    if let (Action::CreatePolicy { policy, .. }, false) = (action, unknown) {
+        record.own.retain(|own| own.id.is_some() || own.arn != policy.arn);
     }
-    failure
 }
 
 fn note_attempt(ctx: &Context, subject: &Subject, step: &Step) {
@@ -146,12 +186,7 @@ fn enter(record: &mut Record, desired: &Desired, action: &Action, done: Done) {
 }
 
 /// One event, one log line and one entry of `status.lastChanges` per change.
-pub async fn report(ctx: &Context, subject: &Subject, desired: &Desired, action: &Action, cause: Cause) -> Change {
-    report_on(ctx, subject, &desired.name, action, cause).await
-}
-
-/// The same by the role's name.
-pub async fn report_on(ctx: &Context, subject: &Subject, role: &str, action: &Action, cause: Cause) -> Change {
+pub async fn report(ctx: &Context, subject: &Subject, role: &str, action: &Action, cause: Cause) -> Change {
     let drift = cause == Cause::Drift;
     let reason = match action {
         _ if drift => Reason::DriftRepaired,

@@ -5,7 +5,7 @@ use super::events::Tone;
 use super::failure::Failure;
 use super::finalizer;
 use super::memory::{Sentence, jitter};
-use super::roles::{now, uses_class};
+use super::roles::{names_class, now, uses_class};
 use super::status::{Verdict, conditions, is_news, is_stalled};
 use crate::api::{IamRoleClass, IamRoleClassStatus, Reason};
 use crate::aws::Account;
@@ -52,7 +52,7 @@ async fn work(class: &IamRoleClass, ctx: &Context) -> (Action, &'static str) {
     let state = ClassState {
         uid: class.uid().unwrap_or_default(),
         generation,
-        account: found.as_ref().map(Arc::clone).map_err(|failure| failure.message.clone()),
+        account: found.as_ref().map(Arc::clone).map_err(Clone::clone),
     };
     let name = class.name_any();
     let news = ctx.set_class_state(&name, state);
@@ -63,8 +63,10 @@ async fn work(class: &IamRoleClass, ctx: &Context) -> (Action, &'static str) {
         other => other,
     };
     if news {
-        // Roles without a class may have found theirs; the others apply what changed.
-        ctx.wake_roles(|role| uses_class(role, &name) || role.data.pointer("/status/class").is_none());
+        // Roles without a class may have found theirs, others may be on their way to this one.
+        ctx.wake_roles(|role| {
+            uses_class(role, &name) || names_class(role, &name) || role.data.pointer("/status/class").is_none()
+        });
     }
     result
 }

@@ -2,6 +2,7 @@
 
 use super::claims::Claims;
 use super::events::Events;
+use super::failure::Failure;
 use super::memory::Memory;
 use crate::api::{DEFAULT_CONTROLLER, GROUP, IamRoleClass, VERSION};
 use crate::aws::{Account, Aws};
@@ -34,7 +35,7 @@ pub struct ClassState {
     /// Generation of the class that was looked at.
     pub generation: i64,
     /// The account to work in, or why there is none.
-    pub account: Result<Arc<Account>, String>,
+    pub account: Result<Arc<Account>, Failure>,
 }
 
 /// The roles that one controller watches: all, or those of one namespace.

@@ -103,12 +103,17 @@ impl From<AwsError> for Failure {
 impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Self {
         let message = match &error {
-            kube::Error::Api(status) => {
-                format!("the Kubernetes API answered {}: {}", status.code, status.message)
-            }
+            kube::Error::Api(status) => format!(
+                "the Kubernetes API answered {}: {}. If this lasts, compare the operator's RBAC and CRDs with the chart's",
+                status.code,
+                status.message.trim_end_matches('.')
+            ),
             _ => "the Kubernetes API gave no usable answer".to_owned(),
         };
         tracing::debug!(%error, "Kubernetes API");
-        Self { reason: Reason::KubernetesError, message, retry: Retry::Passing }
+        // Refused for what it is or who we are: nothing but somebody's action changes that.
+        let refused = matches!(&error, kube::Error::Api(status) if [400, 401, 403, 422].contains(&status.code));
+        let retry = if refused { Retry::Backoff(SOON) } else { Retry::Passing };
+        Self { reason: Reason::KubernetesError, message, retry }
     }
 }

@@ -3,6 +3,7 @@
 //! Not kube's `finalizer()`: it puts the finalizer on before anything else is known, and an object that is
 //! refused, suspended or without a class must be deletable without the operator.
 
+use super::failure::{Failure, Retry};
 use crate::api::FINALIZER;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
@@ -36,6 +37,14 @@ fn patch<K: ResourceExt>(object: &K, finalizers: &[String]) -> Value {
         { "op": "test", "path": "/metadata/finalizers", "value": before },
         { "op": "add", "path": "/metadata/finalizers", "value": finalizers },
     ])
+}
+
+/// The failure of a patch. One whose test failed is answered by 422, and means that the object has changed.
+#[must_use]
+pub fn moved(error: kube::Error) -> Failure {
+    let changed = matches!(&error, kube::Error::Api(status) if status.code == 422);
+    let failure = Failure::from(error);
+    if changed { Failure { retry: Retry::Passing, ..failure } } else { failure }
 }
 
 /// Sends the patch; `None` if the object is gone, or is another one of the same name.

@@ -123,14 +123,6 @@ impl Memory {
         self.lock().remove(uid);
     }
 
-    /// Forgets all objects for which `exists` is false, once there are clearly more entries than objects.
-    pub fn prune(&self, objects: usize, exists: impl Fn(&str) -> bool) {
-        let mut entries = self.lock();
-        if entries.len() > objects.saturating_mul(2) + 100 {
-            entries.retain(|uid, _| exists(uid));
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         // A panic elsewhere leaves whole entries behind.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -7,12 +7,12 @@
 //! 5. Ours: the deletion plan; what blocks it is named.
 
 use super::apply::of_aws;
-use super::carry::report_on;
+use super::carry::{report, stopping};
 use super::context::Context;
 use super::events::Tone;
 use super::failure::Failure;
 use super::resolve::default_class;
-use super::roles::{Outcome, Setback, Stepped, namespace_labels, wake_waiting};
+use super::roles::{Outcome, Setback, Stepped, gone, namespace_labels};
 use super::status::{Tri, Verdict, show_plan};
 use super::subject::Subject;
 use crate::api::iamrole::{Cause, DeletionPolicy, Mode, Origin, WhenUnlisted};
@@ -22,7 +22,7 @@ use crate::policy::Limits;
 use crate::role::deletion::{self, Terms};
 use crate::role::desired::{Exceptions, Facts, role_name, tokens};
 use crate::role::settings::{Settings, settings};
-use crate::role::{Action, Owner, Ownership, Record};
+use crate::role::{Action, Owner, Ownership, Plan, Record};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +34,7 @@ const WAY_OUT: &str = "To let the object go and leave the role in AWS, set spec.
 /// Removes the role, or lets the object go without it.
 pub async fn remove(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> {
     if !subject.has_finalizer() {
-        wake_waiting(subject, ctx);
+        gone(subject.object(), ctx);
         return Ok(outcome(subject.status.clone(), None));
     }
     let class = class_of(subject, ctx);
@@ -108,7 +108,7 @@ fn reach(
     let Some(state) = state else {
         return Err(Failure::wait(Duration::from_secs(1), format!("waiting for IamRoleClass {name} to be checked")));
     };
-    let account = state.account.map_err(|why| blocked(format!("IamRoleClass {name} is not ready: {why}")))?;
+    let account = state.account.map_err(|why| blocked(format!("IamRoleClass {name} is not ready: {}", why.message)))?;
     match &subject.status.account_id {
         Some(id) if *id != account.account.id => Err(blocked(format!(
             "the role lives in account {id}, but IamRoleClass {name} leads to {}; correct the class",
@@ -127,7 +127,7 @@ async fn release(subject: &mut Subject, ctx: &Context, reason: Reason, note: &st
     subject.release(ctx).await.map_err(|failure| Setback::pending(failure, status.clone()))?;
     tracing::info!(reason = reason.as_str(), note, "released");
     ctx.events.publish(&subject.reference(), Tone::Normal, reason, "Delete", note).await;
-    wake_waiting(subject, ctx);
+    gone(subject.object(), ctx);
     Ok(outcome(status, None))
 }
 
@@ -140,11 +140,11 @@ struct Removal<'a> {
 
 impl Removal<'_> {
     async fn run(&self, subject: &mut Subject) -> Stepped<Outcome> {
-        let mut status = subject.status.clone();
+        let status = subject.status.clone();
         let record = Record::from_status(&status);
         let name = self.name(subject, &record);
         let Some(name) = name else {
-            return release(subject, self.ctx, Reason::Deleted, "Nothing was ever made in AWS").await;
+            return release(subject, self.ctx, Reason::Released, "Nothing was ever made in AWS").await;
         };
         let failed = |failure: Failure| Setback::pending(failure, status.clone());
         let arns: BTreeSet<String> = record.own.iter().map(|policy| policy.arn.clone()).collect();
@@ -180,30 +180,42 @@ impl Removal<'_> {
             );
             return Err(failed(Failure::slow(Reason::DeleteBlocked, message)));
         }
-        let mut done = 0;
-        for (i, step) in deletion.plan.steps.iter().enumerate() {
-            match self.account.execute(&name, &step.action).await {
-                Ok(_) => {
-                    done += 1;
-                    if matches!(step.action, Action::DeleteRole) {
-                        self.ctx.memory.with(&subject.uid, |entry| entry.deleted = true);
-                    }
-                    forget(&mut status, &step.action);
-                    report_on(self.ctx, subject, &name, &step.action, Cause::Spec).await;
-                }
-                Err(error) => {
-                    let failure = self.blocked(&name, &step.action, error).await;
-                    show_plan(&mut status, &name, deletion.plan.steps.iter().skip(i));
-                    return Err(Setback::pending(failure, status));
-                }
+        let done = self.carry_out(subject, &name, &deletion.plan).await?;
+        match foreign {
+            Some(foreign) => release(subject, self.ctx, Reason::Retained, &foreign).await,
+            None if done == 0 => {
+                let note = format!("Role {name} was gone already; nothing was left to remove");
+                release(subject, self.ctx, Reason::Released, &note).await
+            }
+            None => {
+                let note = format!("Role {name} and all that belonged to it is gone");
+                release(subject, self.ctx, Reason::Deleted, &note).await
             }
         }
-        let note = match (done, foreign) {
-            (_, Some(foreign)) => foreign,
-            (0, None) => format!("Role {name} was gone already"),
-            _ => format!("Role {name} and all that belonged to it is gone"),
-        };
-        release(subject, self.ctx, Reason::Deleted, &note).await
+    }
+
+    /// Executes the steps; the first that fails ends it. Returns how many were done.
+    async fn carry_out(&self, subject: &Subject, name: &str, plan: &Plan) -> Stepped<usize> {
+        let mut status = subject.status.clone();
+        for (i, step) in plan.steps.iter().enumerate() {
+            let failure = match stopping(self.ctx) {
+                Some(stopping) => stopping,
+                None => match self.account.execute(name, &step.action).await {
+                    Ok(_) => {
+                        if matches!(step.action, Action::DeleteRole) {
+                            self.ctx.memory.with(&subject.uid, |entry| entry.deleted = true);
+                        }
+                        forget(&mut status, &step.action);
+                        report(self.ctx, subject, name, &step.action, Cause::Spec).await;
+                        continue;
+                    }
+                    Err(error) => self.blocked(name, &step.action, error).await,
+                },
+            };
+            show_plan(&mut status, name, plan.steps.iter().skip(i));
+            return Err(Setback::pending(failure, status));
+        }
+        Ok(plan.steps.len())
     }
 
     /// The role's name: as recorded, else as spec and class give it.

@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 use tracing::Instrument as _;
 
 const DEFAULT_INTERVAL: i32 = 900;
+/// How long a class may take to be looked at.
+const CLASS_CHECK: Duration = Duration::from_secs(2);
 /// A reconciliation that hangs must not hold its slot for ever.
 const TIME_LIMIT: Duration = Duration::from_mins(5);
 
@@ -146,7 +148,8 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
         return Ok(suspended(status, by));
     }
     let Some(account) = account(ctx, &class).map_err(|failure| keep(failure, subject))? else {
-        return Ok(ignored(subject));
+        // Its controller wakes us; should that be missed, the object must not wait for ever.
+        return Ok(Outcome { again: Some(CLASS_CHECK), ..ignored(subject) });
     };
     same_account(subject, &account).map_err(|failure| keep(failure, subject))?;
     status.account_id = Some(account.account.id.clone());
@@ -172,9 +175,11 @@ fn account(ctx: &Context, class: &IamRoleClass) -> Result<Option<Arc<Account>>, 
     match ctx.class_state(&name, &class.uid().unwrap_or_default()) {
         Some(state) if state.generation >= class.metadata.generation.unwrap_or_default() => match state.account {
             Ok(account) => Ok(Some(account)),
-            Err(message) => {
-                Err(Failure::soon(Reason::ClassNotReady, format!("IamRoleClass {name} is not ready: {message}")))
-            }
+            Err(why) => Err(Failure {
+                reason: Reason::ClassNotReady,
+                message: format!("IamRoleClass {name} is not ready: {}", why.message),
+                retry: why.retry,
+            }),
         },
         _ => Ok(None),
     }
@@ -238,7 +243,7 @@ async fn conclude(subject: &mut Subject, ctx: &Context, outcome: Outcome) -> (Ac
     // An object that has just been let go is gone; one that waits to be says so.
     let released = subject.is_deleted() && outcome.verdict.is_none();
     if !released && let Err(failure) = subject.write_status(ctx, status).await {
-        return again(subject, ctx, &failure);
+        return Box::pin(fail(subject, ctx, *Setback::early(failure, subject.status.clone()))).await;
     }
     match outcome.again {
         Some(delay) => (Action::requeue(delay), "requeue_after"),
@@ -250,8 +255,11 @@ async fn fail(subject: &mut Subject, ctx: &Context, setback: Setback) -> (Action
     let quiet = setback.is_quiet(subject.generation);
     let Setback { failure, mut status, .. } = setback;
     if failure.reason == Reason::KubernetesError {
-        // Most often a conflict: the object changed under our hands. Status can't be written either.
-        return again(subject, ctx, &failure);
+        if failure.retry == Retry::Passing {
+            return again(subject, ctx, &failure);
+        }
+        // What could not be written may be the status itself: the last one that was taken stays, with the reason.
+        status = subject.status.clone();
     }
     let before = is_stalled(&status.conditions, subject.generation, failure.reason);
     let Sentence { delay, stalled } =
@@ -268,8 +276,11 @@ async fn fail(subject: &mut Subject, ctx: &Context, setback: Setback) -> (Action
         status.last_handled_reconcile_at = Some(token);
     }
     let news = is_news(&old, &status.conditions);
-    if let Err(error) = subject.write_status(ctx, status).await {
-        return again(subject, ctx, &error);
+    let written = subject.write_status(ctx, status).await;
+    if let Err(error) = &written
+        && error.retry == Retry::Passing
+    {
+        return again(subject, ctx, error);
     }
     if !waits {
         ctx.metrics.failed(failure.reason);
@@ -279,13 +290,20 @@ async fn fail(subject: &mut Subject, ctx: &Context, setback: Setback) -> (Action
             ctx.events.publish(&reference, Tone::Warning, failure.reason, "Reconcile", &failure.message).await;
         }
     }
+    if let Err(error) = written {
+        return again(subject, ctx, &error);
+    }
     (Action::requeue(delay), if waits { "requeue_after" } else { "error" })
 }
 
-/// Kubernetes refused a write, most often since the object changed under our hands: it can't be told in
+/// Kubernetes did not take a write, most often since the object changed under our hands: it can't be told in
 /// status, and is tried again, ever more slowly if it lasts.
 fn again(subject: &Subject, ctx: &Context, failure: &Failure) -> (Action, &'static str) {
-    tracing::info!(%failure, "writing to Kubernetes");
+    if failure.retry == Retry::Passing {
+        tracing::info!(%failure, "writing to Kubernetes");
+    } else {
+        tracing::warn!(%failure, "Kubernetes refuses a write");
+    }
     let sentence =
         ctx.memory.with(&subject.uid, |entry| entry.fail(failure, subject.generation, false, Instant::now()));
     (Action::requeue(sentence.delay), "error")
@@ -298,21 +316,25 @@ pub fn now() -> Time {
     Time(Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
-/// Wakes the roles that waited for what `subject` claimed.
-pub fn wake_waiting(subject: &Subject, ctx: &Context) {
-    let waiting = ctx.claims.release(&subject.uid);
+/// An object is no more, or is about to be: what is remembered of it goes, and those who waited for its role
+/// name or its class are woken.
+pub fn gone(role: &RawRole, ctx: &Context) {
+    let uid = role.uid().unwrap_or_default();
+    let waiting = ctx.claims.release(&uid);
     if !waiting.is_empty() {
         ctx.wake_roles(|role| waiting.iter().any(|claimant| role.uid().as_deref() == Some(claimant.uid.as_str())));
     }
-    ctx.memory.forget(&subject.uid);
-    let objects = ctx.scopes.iter().map(|scope| scope.store.len()).sum();
-    ctx.memory.prune(objects, |uid| {
-        ctx.scopes.iter().any(|scope| scope.store.find(|role| role.uid().as_deref() == Some(uid)).is_some())
-    });
-    if let Some(class) = &subject.status.class {
+    ctx.memory.forget(&uid);
+    if let Some(class) = role.data.pointer("/status/class/name").and_then(serde_json::Value::as_str) {
         // The class may be waiting to be deleted until its last role is gone.
-        let _ = ctx.wake_class.unbounded_send(ObjectRef::new(&class.name));
+        let _ = ctx.wake_class.unbounded_send(ObjectRef::new(class));
     }
+}
+
+/// Whether the object's spec names the class.
+#[must_use]
+pub fn names_class(role: &RawRole, class: &str) -> bool {
+    role.data.pointer("/spec/roleClassName").and_then(serde_json::Value::as_str) == Some(class)
 }
 
 /// Whether the object's status names the class.

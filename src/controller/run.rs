@@ -11,7 +11,7 @@ use crate::server::Health;
 use crate::telemetry::Metrics;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
 use futures::future::{join, join_all};
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt as _;
 use kube::api::Api;
@@ -27,6 +27,8 @@ use tokio::sync::watch::Receiver;
 
 /// Requests that are no watches get an answer within this time or are tried again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Within the 60 seconds that the chart gives the pod.
+const GRACE: Duration = Duration::from_secs(50);
 const RETRY: Duration = Duration::from_secs(5);
 /// Classes are few, and each check is one call.
 const CLASS_CONCURRENCY: u16 = 4;
@@ -191,16 +193,17 @@ async fn serve_classes(
     ctx: Arc<Context>,
     stop: Receiver<bool>,
 ) {
-    Controller::for_stream(stream, store)
+    let filled = store.clone();
+    let running = Controller::for_stream(stream, store)
         .reconcile_on(wakes)
         .with_config(Config::default().concurrency(CLASS_CONCURRENCY))
-        .graceful_shutdown_on(stopped(stop))
+        .graceful_shutdown_on(stopped(stop.clone()))
         .run(classes::reconcile, never, ctx)
         .for_each(|result| {
             log_controller("IamRoleClass", result.err());
             futures::future::ready(())
-        })
-        .await;
+        });
+    run_out(running, || is_filled(&filled), stop).await;
 }
 
 async fn serve_roles(
@@ -211,22 +214,45 @@ async fn serve_roles(
     stop: Receiver<bool>,
 ) {
     let Watched { namespace, store, writer, wakes } = watched;
-    let stream = watch::roles(client, namespace.as_deref(), writer);
+    let gone = ctx.clone();
+    let stream = watch::roles(client, namespace.as_deref(), writer, move |role| roles::gone(role, &gone));
     // Without classes and namespaces every role would seem to have none.
     let ready = join(ctx.classes.wait_until_ready(), ctx.namespaces.wait_until_ready());
     if or_stop(ready, stopped(stop.clone())).await.is_none() {
         return;
     }
-    Controller::for_stream_with(stream, store, role_resource())
+    let filled = store.clone();
+    let running = Controller::for_stream_with(stream, store, role_resource())
         .reconcile_on(wakes)
         .with_config(Config::default().concurrency(concurrency))
-        .graceful_shutdown_on(stopped(stop))
+        .graceful_shutdown_on(stopped(stop.clone()))
         .run(roles::reconcile, never, ctx)
         .for_each(|result| {
             log_controller("IamRole", result.err());
             futures::future::ready(())
-        })
-        .await;
+        });
+    run_out(running, || is_filled(&filled), stop).await;
+}
+
+fn is_filled<K>(store: &Store<K>) -> bool
+where
+    K: kube::runtime::reflector::Lookup + Clone + 'static,
+    K::DynamicType: Eq + std::hash::Hash + Clone,
+{
+    store.wait_until_ready().now_or_never().is_some()
+}
+
+/// Runs a controller to its end. kube's runner hears of a stop only once its cache is filled; before that
+/// nothing is under way, and it is dropped.
+async fn run_out(running: impl Future<Output = ()>, is_filled: impl Fn() -> bool, stop: Receiver<bool>) {
+    let mut running = std::pin::pin!(running);
+    tokio::select! {
+        () = &mut running => return,
+        () = stopped(stop) => {}
+    }
+    if is_filled() && tokio::time::timeout(GRACE, running).await.is_err() {
+        tracing::warn!("gave up waiting for what is under way; it is taken up again after the restart");
+    }
 }
 
 /// Says that the operator works, once every cache is filled.

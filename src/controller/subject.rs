@@ -54,6 +54,12 @@ impl Subject {
         }
     }
 
+    /// The object as it was read or last written.
+    #[must_use]
+    pub const fn object(&self) -> &RawRole {
+        &self.object
+    }
+
     /// Whose AWS role it is.
     #[must_use]
     pub fn owner(&self, ctx: &Context) -> Owner {
@@ -155,7 +161,9 @@ impl Subject {
     }
 
     async fn set_finalizers(&mut self, ctx: &Context, patch: Value) -> Result<(), Failure> {
-        if let Some(written) = finalizer::apply(&ctx.roles_api(&self.namespace), &self.name, patch).await? {
+        if let Some(written) =
+            finalizer::apply(&ctx.roles_api(&self.namespace), &self.name, patch).await.map_err(finalizer::moved)?
+        {
             self.accept(ctx, written);
         } else {
             tracing::debug!("the object is gone already");

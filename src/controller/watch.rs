@@ -32,10 +32,12 @@ fn report<T>(kind: &'static str, result: &Result<T, watcher::Error>) {
 }
 
 /// Roles whose spec, finalizers, deletion or annotations of ours changed; our own status writes are not seen.
+/// `gone` is told of each that is no more, with or without a finalizer.
 pub fn roles(
     client: kube::Client,
     namespace: Option<&str>,
     writer: Writer<RawRole>,
+    gone: impl Fn(&RawRole) + Send + 'static,
 ) -> impl Stream<Item = Result<RawRole, watcher::Error>> + Send + 'static {
     let resource = role_resource();
     let api: Api<RawRole> = match namespace {
@@ -47,6 +49,11 @@ pub fn roles(
         .modify(trim)
         .inspect(|result| report("IamRole", result))
         .reflect(writer)
+        .inspect(move |result| {
+            if let Ok(watcher::Event::Delete(role)) = result {
+                gone(role);
+            }
+        })
         .applied_objects()
         .predicate_filter(role_changes, Config::default())
 }

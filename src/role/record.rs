@@ -60,6 +60,18 @@ impl Record {
         self.own.iter_mut().find(|policy| policy.arn == arn)
     }
 
+    /// Lets go of entries that were only ever intended, are not wanted any more, and are not seen either: a spec
+    /// that is refused again and again would else fill status up. Not for a read soon after a write, which may
+    /// show the past.
+    pub fn prune(&mut self, desired: &Desired, observed: &Observed) {
+        let wanted = |arn: &str| desired.own.iter().any(|policy| policy.arn == arn);
+        self.own.retain(|own| own.id.is_some() || wanted(&own.arn) || observed.own.contains_key(&own.arn));
+        self.managed.retain(|arn| desired.managed.contains(arn) || observed.managed.contains(arn));
+        self.inline.retain(|name| desired.inline.contains_key(name) || observed.inline.contains_key(name));
+        let seen: BTreeSet<String> = observed.tags.keys().map(|key| key.to_lowercase()).collect();
+        self.tag_keys.retain(|key| desired.tags.contains_key(key) || seen.contains(&key.to_lowercase()));
+    }
+
     /// After full success the record is exactly what is wanted, and those of our policies that may still be there:
     /// an entry that left too early would leave its policy behind for ever.
     pub fn settle(&mut self, desired: &Desired, plan: &Plan, observed: Option<&Observed>) {
