@@ -38,7 +38,7 @@ async fn a_role_that_is_not_ours_is_refused_and_survives_the_object() {
     world.proxy.forget();
     world.delete("app").await;
     world.gone("app").await;
-    world.event("app", "Deleted", &format!("Left role {name} untouched")).await;
+    world.event("app", "Retained", &format!("Left role {name} untouched")).await;
     assert_eq!(aws::role(&world.iam, &name).await, Some(before));
     assert_eq!(world.proxy.writes(), [""; 0]);
 }
@@ -172,7 +172,7 @@ async fn a_role_of_another_cluster_is_refused_by_its_name() {
     assert!(message.contains("cluster elsewhere/") && message.contains(&before.as_ref().unwrap().arn), "{message}");
     world.delete("app").await;
     world.gone("app").await;
-    world.event("app", "Deleted", "cluster elsewhere/").await;
+    world.event("app", "Retained", "cluster elsewhere/").await;
     assert_eq!(aws::role(&world.iam, &name).await, before);
 }
 

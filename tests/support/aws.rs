@@ -124,9 +124,11 @@ pub async fn foreign_policy(iam: &Client, name: &str) -> String {
     answer.expect("a policy").policy().and_then(|policy| policy.arn()).expect("an ARN").to_owned()
 }
 
-/// Names of all customer-managed policies whose name holds `part`.
+/// Names of all customer-managed policies whose name holds `part`. In one page: moto leaves some out where others
+/// are deleted between two.
 pub async fn policies_with(iam: &Client, part: &str) -> BTreeSet<String> {
-    let mut pages = iam.list_policies().scope(aws_sdk_iam::types::PolicyScopeType::Local).into_paginator().send();
+    let mut pages =
+        iam.list_policies().scope(aws_sdk_iam::types::PolicyScopeType::Local).max_items(1000).into_paginator().send();
     let mut names = BTreeSet::new();
     while let Some(page) = pages.next().await {
         let page = page.expect("policies");
