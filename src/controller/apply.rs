@@ -171,7 +171,7 @@ impl Work<'_> {
             if settled && !plan.steps.is_empty() && subject.requested().is_none() && self.too_early(subject) {
                 return Ok(look_again_later(subject));
             }
-            let contests = self.withhold(subject, &mut plan, observed.as_deref(), cause);
+            let contests = self.withhold(subject, &mut plan, observed.as_deref());
             self.intend(subject, &plan, observed.as_deref(), adopting).await?;
             let mut record = Record::from_status(&self.status);
             let looked = round > 0 || observed.is_some();
@@ -179,7 +179,7 @@ impl Work<'_> {
             let carried = run.carry_out(&plan, &mut record).await;
             self.changed |= !carried.changes.is_empty();
             self.remember(record, &carried);
-            self.note_repairs(subject, &plan, observed.as_deref(), &carried, cause);
+            self.note_repairs(subject, &plan, observed.as_deref(), &carried);
             if carried.already_exists {
                 continue;
             }
@@ -295,30 +295,27 @@ impl Work<'_> {
         subject.write_status(self.ctx, status).await.map_err(|failure| self.early(failure))
     }
 
-    /// Leaves out what was repaired and did not last.
-    fn withhold(&self, subject: &Subject, plan: &mut Plan, observed: Option<&Observed>, cause: Cause) -> Vec<Contest> {
-        let now = self.ctx.started.elapsed();
-        self.ctx.memory.with(&subject.uid, |entry| match observed {
-            Some(observed) if cause == Cause::Drift => entry.repairs.withhold(plan, observed, now),
-            _ => {
-                entry.repairs = Repairs::default();
-                Vec::new()
+    /// Leaves out what was written and did not last. A new generation of object or class starts afresh.
+    fn withhold(&self, subject: &Subject, plan: &mut Plan, observed: Option<&Observed>) -> Vec<Contest> {
+        let Some(observed) = observed else { return Vec::new() };
+        let (now, generations) = (self.ctx.started.elapsed(), self.generations(subject));
+        self.ctx.memory.with(&subject.uid, |entry| {
+            if entry.repairs.0 != generations {
+                entry.repairs = (generations, Repairs::default());
             }
+            entry.repairs.1.withhold(plan, observed, now)
         })
     }
 
-    fn note_repairs(
-        &self,
-        subject: &Subject,
-        plan: &Plan,
-        observed: Option<&Observed>,
-        carried: &Carried,
-        cause: Cause,
-    ) {
-        let Some(observed) = observed.filter(|_| cause == Cause::Drift) else { return };
+    fn note_repairs(&self, subject: &Subject, plan: &Plan, observed: Option<&Observed>, carried: &Carried) {
+        let Some(observed) = observed else { return };
         let now = self.ctx.started.elapsed();
         let done = plan.steps.iter().enumerate().filter(|(i, _)| !carried.left.contains(i)).map(|(_, step)| step);
-        self.ctx.memory.with(&subject.uid, |entry| entry.repairs.note(done, observed, now));
+        self.ctx.memory.with(&subject.uid, |entry| entry.repairs.1.note(done, observed, now));
+    }
+
+    fn generations(&self, subject: &Subject) -> (i64, i64) {
+        (subject.generation, self.case.class.metadata.generation.unwrap_or_default())
     }
 
     /// One warning per change of what IAM takes but is probably a mistake.
@@ -388,7 +385,7 @@ impl Work<'_> {
         if !was_ready {
             tracing::info!(arn, "applied");
         }
-        let unconfirmed = self.ctx.memory.with(&subject.uid, |entry| entry.repairs.unconfirmed());
+        let unconfirmed = self.ctx.memory.with(&subject.uid, |entry| entry.repairs.1.unconfirmed());
         let again = if unconfirmed { SETTLE } else { interval(self.case.class) };
         let class_generation = self.case.class.metadata.generation.unwrap_or_default();
         self.ctx.memory.with(&subject.uid, |entry| {

@@ -35,8 +35,8 @@ pub struct Entry {
     pub deleted: bool,
     /// Our last attempt to create the role.
     pub create_attempt: Option<Instant>,
-    /// What was repaired, and whether it lasts.
-    pub repairs: Repairs,
+    /// What was written for a generation of the object and one of the class, and whether it lasts.
+    pub repairs: ((i64, i64), Repairs),
     /// When a settled role is to be looked at again.
     pub next_check: Option<Instant>,
     /// When the role was first found missing.

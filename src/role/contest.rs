@@ -50,6 +50,12 @@ impl Repairs {
     pub fn withhold(&mut self, plan: &mut Plan, observed: &Observed, now: Duration) -> Vec<Contest> {
         let planned: Vec<_> = plan.steps.iter().map(|step| key(&step.action, observed)).collect();
         self.checks += 1;
+        let earlier = self.checks > 1;
+        for known in &planned {
+            // Not planned at an earlier look: AWS had it as wanted then.
+            let new = || History { matched: earlier, ..History::default() };
+            self.histories.entry(known.clone()).or_insert_with(new);
+        }
         for (known, history) in &mut self.histories {
             history.at.retain(|at| now.saturating_sub(*at) < WINDOW);
             if !planned.contains(known) {
@@ -69,6 +75,7 @@ impl Repairs {
             let Some(history) = self.histories.get(&key(&step.action, observed)) else { return true };
             let same = history.found.is_some() && !history.matched;
             let contest = if same && history.found == answer(&step.action, observed) {
+                undone.extend(step.action.key());
                 Contest::Rewritten(step.action.describe(&observed.name))
             } else if history.at.len() >= REPAIRS {
                 undone.extend(step.action.key());
@@ -85,9 +92,7 @@ impl Repairs {
     /// Remembers that steps were carried out as repairs of what was observed.
     pub fn note<'s>(&mut self, steps: impl IntoIterator<Item = &'s Step>, observed: &Observed, now: Duration) {
         for step in steps {
-            // The first repair at a later look than the first: AWS had it as wanted in between.
-            let new = || History { matched: self.checks > 1, ..History::default() };
-            let history = self.histories.entry(key(&step.action, observed)).or_insert_with(new);
+            let history = self.histories.entry(key(&step.action, observed)).or_default();
             // One repair may take two steps, with a document in between.
             if history.at.last() != Some(&now) {
                 history.at.push(now);
@@ -189,6 +194,15 @@ mod tests {
             repairs.note(&update_trust().steps, &strange, at(minute));
         }
         assert!(matches!(repairs.withhold(&mut update_trust(), &strange, at(4)).as_slice(), [Contest::Undone(_)]));
+    }
+
+    #[test]
+    fn a_repair_that_failed_at_first_is_still_told_apart() {
+        let (mut repairs, strange) = (Repairs::default(), observed("lambda.amazonaws.com"));
+        assert_eq!(repairs.withhold(&mut update_trust(), &strange, at(0)), [], "planned, and not carried out");
+        assert_eq!(repairs.withhold(&mut update_trust(), &strange, at(10)), []);
+        repairs.note(&update_trust().steps, &strange, at(10));
+        assert!(matches!(repairs.withhold(&mut update_trust(), &strange, at(20)).as_slice(), [Contest::Rewritten(_)]));
     }
 
     #[test]
