@@ -293,6 +293,13 @@ fn principals() {
         {"Service": "arn:aws:iam::123456789012:root"} => .Service => go under `AWS`
         {"Federated": "https://oidc.example.com"} => .Federated => without `https://`
         {"Federated": "arn:aws:iam::123456789012:role/x"} => .Federated => roles and users go under `AWS`
+        {"Federated": "arn:aws:iam::123456789012:oidc-provider/https://x.com"} => .Federated => without `https://`
+        {"Federated": "arn:aws:iam::123456789012:oidc-provider/"} => .Federated => not the ARN of an identity provider
+        {"Federated": "arn:aws:iam:::saml-provider/x"} => .Federated => not the ARN of an identity provider
+        {"Federated": "token.actions.githubusercontent.com"} => .Federated => write its ARN
+        {"Federated": "*"} => .Federated => everybody is written under `AWS`
+        {"Service": "*"} => .Service => everybody is written under `AWS`
+        {"Service": "ec2..amazonaws.com"} => .Service => no service principal
         {"Federated": "arn:aws:iam"} => .Federated => an ARN has six parts
         {"CanonicalUser": "a-b"} => .CanonicalUser => is no canonical user id
     "#;

@@ -1,6 +1,7 @@
 //! Reading conditions (IAM user guide, "IAM JSON policy elements: Condition").
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use super::document::Condition;
 use super::finding::Path;
@@ -71,6 +72,78 @@ fn value(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, kind: Kind) -> O
             reader.findings.add(path, node.at, message);
             None
         }
-        _ => reader.text(path, node),
+        _ => {
+            let text = reader.text(path, node)?;
+            if let Some(wanted) = unfit(kind, &text) {
+                reader.findings.add(path, node.at, format!("no value for this operator; write {wanted}"));
+            }
+            Some(text)
+        }
+    }
+}
+
+/// What an operator's value should be, where this text can be none. Such a condition never holds, and a denial
+/// under it denies nothing. Text with a policy variable is left to AWS.
+fn unfit(kind: Kind, text: &str) -> Option<&'static str> {
+    if text.contains("${") {
+        return None;
+    }
+    let (fits, wanted) = match kind {
+        Kind::Bool | Kind::Null => {
+            (text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false"), "`true` or `false`")
+        }
+        Kind::Numeric => (text.parse::<f64>().is_ok_and(f64::is_finite), "a number"),
+        Kind::Date => (is_date(text), "a date such as `2026-01-31T12:00:00Z`, or seconds since 1970"),
+        Kind::Ip => (is_network(text), "an address or a network such as `203.0.113.0/24`"),
+        Kind::String | Kind::Binary | Kind::Arn => (true, ""),
+    };
+    (!fits).then_some(wanted)
+}
+
+/// The beginning of an ISO 8601 date, or seconds of the epoch.
+fn is_date(text: &str) -> bool {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return true;
+    }
+    let day = text.split_once('T').map_or(text, |(day, _)| day);
+    let mut parts = day.split('-').map(|part| part.parse::<u16>().ok().filter(|_| part.len() == 2 || part.len() == 4));
+    let year = parts.next().flatten().is_some_and(|year| year >= 1000);
+    let month = parts.next().flatten().is_some_and(|month| (1..=12).contains(&month));
+    let day = parts.next().is_none_or(|day| day.is_some_and(|day| (1..=31).contains(&day)));
+    year && month && day && parts.next().is_none()
+}
+
+fn is_network(text: &str) -> bool {
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+    let Ok(address) = address.parse::<IpAddr>() else { return false };
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    prefix.is_none_or(|prefix| prefix.parse::<u8>().is_ok_and(|prefix| prefix <= longest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, unfit};
+
+    #[test]
+    fn values_fit_their_operators() {
+        for (kind, good, bad) in [
+            (Kind::Bool, &["true", "False", "${aws:x}"][..], &["yes", "", "1"][..]),
+            (Kind::Null, &["false"], &["maybe"]),
+            (Kind::Numeric, &["0", "-1.5", "1e3"], &["abc", "", "1e400", "NaN"]),
+            (
+                Kind::Date,
+                &["2026-01-31T12:00:00Z", "2026-01-31", "2026-01", "1767225600"],
+                &["yesterday", "", "2026-13-01", "2026-01-45T00:00:00Z", "26-01-01"],
+            ),
+            (Kind::Ip, &["10.0.0.1", "10.0.0.0/8", "2001:db8::/32", "::1"], &["hello", "10.0.0.0/33", "10.0.0/8"]),
+            (Kind::String, &["", "anything"], &[]),
+        ] {
+            for text in good {
+                assert_eq!(unfit(kind, text), None, "{text}");
+            }
+            for text in bad {
+                assert!(unfit(kind, text).is_some(), "{text}");
+            }
+        }
     }
 }

@@ -75,10 +75,11 @@ fn value(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, kind: PrincipalT
 
 /// What is wrong with a principal.
 fn check(kind: PrincipalType, text: &str) -> Option<String> {
-    if text == "*" {
-        return None;
-    }
     let quoted = quote(text);
+    if text == "*" {
+        let everybody = matches!(kind, PrincipalType::Aws);
+        return (!everybody).then(|| format!("{quoted}: everybody is written under `AWS`; here list who is meant"));
+    }
     if text.contains("${") {
         return Some(format!("{quoted}: IAM replaces no variables in principals; write the principal in full"));
     }
@@ -144,7 +145,18 @@ pub(super) fn is_unique_id(text: &str) -> bool {
 }
 
 fn host_name(text: &str) -> bool {
-    text.contains('.') && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+    let label =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    text.contains('.') && text.split('.').all(label)
+}
+
+/// Web identity providers that are named without an ARN (IAM user guide, "AWS JSON policy elements: Principal").
+fn web_identity(host: &str) -> bool {
+    let cognito = host.strip_prefix("cognito-identity").is_some_and(|rest| {
+        let rest = rest.strip_suffix(".cn").unwrap_or(rest);
+        rest.ends_with(".amazonaws.com")
+    });
+    cognito || ["accounts.google.com", "graph.facebook.com", "www.amazon.com"].contains(&host)
 }
 
 fn check_service(text: &str, quoted: Quoted<'_>) -> Option<String> {
@@ -158,7 +170,7 @@ fn check_service(text: &str, quoted: Quoted<'_>) -> Option<String> {
 
 fn check_federated(text: &str, quoted: Quoted<'_>) -> Option<String> {
     if !text.starts_with("arn:") {
-        return (!host_name(text)).then(|| {
+        return (!web_identity(text)).then(|| {
             format!(
                 "{quoted} is no identity provider; write its ARN (`…:oidc-provider/HOST/PATH` without `https://`, or \
                  `…:saml-provider/NAME`), or a web identity provider such as `accounts.google.com`"
@@ -169,6 +181,15 @@ fn check_federated(text: &str, quoted: Quoted<'_>) -> Option<String> {
         Ok(arn) => arn,
         Err(error) => return Some(format!("{quoted}: {error}")),
     };
-    let known = arn.service == "iam" && matches!(arn.kind(), "saml-provider" | "oidc-provider");
-    (!known).then(|| format!("{quoted} is no identity provider; roles and users go under `AWS`"))
+    if arn.service != "iam" || !matches!(arn.kind(), "saml-provider" | "oidc-provider") {
+        return Some(format!("{quoted} is no identity provider; roles and users go under `AWS`"));
+    }
+    let name = arn.resource.split_once('/').map_or("", |(_, name)| name);
+    let whole = arn.region.is_empty() && Arn::is_account_id(&arn.account) && !name.is_empty() && !name.contains("://");
+    (!whole).then(|| {
+        format!(
+            "{quoted} is not the ARN of an identity provider; write `arn:PARTITION:iam::ACCOUNT:oidc-provider/HOST/PATH` \
+             without `https://`, or `…:saml-provider/NAME`"
+        )
+    })
 }
