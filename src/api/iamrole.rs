@@ -203,6 +203,8 @@ macro_rules! choice {
     };
 }
 
+pub(super) use choice;
+
 choice! {
     /// What to do with attachments and inline policies that nobody listed.
     WhenUnlisted {

@@ -1,10 +1,10 @@
 //! `IamRoleClass`: what an admin lays down for the roles of some namespaces.
 
-use super::iamrole::{DeletionPolicy, Mode, WhenUnlisted, tag_rules};
+use super::iamrole::{DeletionPolicy, Mode, WhenUnlisted, choice, tag_rules};
 use super::schema::{self, Selector};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -132,6 +132,22 @@ pub struct DriftCheck {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 5, max = 86400))]
     pub interval_seconds: Option<i32>,
+    /// How: role by role, or by a walk over the account. Absent: Auto, which chooses. In this version each of
+    /// them reads role by role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<DriftMethod>,
+}
+
+choice! {
+    /// How drift is looked for.
+    DriftMethod {
+        /// The operator chooses.
+        Auto,
+        /// One walk over the account.
+        Account,
+        /// Role by role.
+        Role,
+    }
 }
 
 /// How the class stands.

@@ -285,7 +285,7 @@ impl World {
 /// A class's drift interval.
 #[allow(clippy::unnecessary_wraps, reason = "the type of the field")]
 pub fn every(seconds: i32) -> Option<DriftCheck> {
-    Some(DriftCheck { interval_seconds: Some(seconds) })
+    Some(DriftCheck { interval_seconds: Some(seconds), method: None })
 }
 
 /// A class's account.
