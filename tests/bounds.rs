@@ -38,7 +38,7 @@ fn full(kind: &str) -> Value {
             },
             "account": { "id": "123456789012" }, "roleNameTemplate": "$(namespace).$(name)", "unbounded": true,
             "unlistedExceptions": { "inlinePolicies": ["a"], "managedPolicies": ["a"] },
-            "driftCheck": { "intervalSeconds": 60 }, "controller": "c",
+            "driftCheck": { "intervalSeconds": 60, "method": "Auto" }, "controller": "c",
         }),
     };
     let mut spec = both;
