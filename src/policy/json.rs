@@ -309,7 +309,7 @@ impl Parser<'_> {
         Ok(escaped)
     }
 
-    /// `uXXXX`, or the two halves of a character outside the basic plane.
+    /// `u` and four hexadecimal digits, or the two halves of a character outside the basic plane.
     fn unicode(&mut self) -> Result<char, SyntaxError> {
         let first = self.hex()?;
         let mut code = u32::from(first);
