@@ -81,7 +81,13 @@ impl Aws {
         if let Ok(name) = AppName::new(concat!("iamrole-operator-", env!("CARGO_PKG_VERSION"))) {
             loader = loader.app_name(name);
         }
-        Self { config: loader.load().await, metrics }
+        Self::new(loader.load().await, metrics)
+    }
+
+    /// Works with a configuration that was made elsewhere.
+    #[must_use]
+    pub const fn new(config: SdkConfig, metrics: Metrics) -> Self {
+        Self { config, metrics }
     }
 
     /// Asks AWS who we are. Nothing that AWS says is believed before.

@@ -21,7 +21,8 @@ use crate::role::{Desired, Observed, Ownership, Plan, Record, Settings, plan};
 use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// IAM is eventually consistent: for so long after our own write a read may show the past.
 pub const SETTLE: Duration = Duration::from_secs(30);

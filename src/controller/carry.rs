@@ -10,7 +10,8 @@ use crate::api::iamrole::{Cause, Change, Origin, PolicyRef, RoleRef};
 use crate::aws::{AwsError, Done, Kind};
 use crate::role::{Action, Desired, Phase, Plan, Progress, Record, Step};
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 const SHORT: Duration = Duration::from_secs(1);
 

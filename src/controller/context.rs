@@ -15,7 +15,7 @@ use kube::core::{ApiResource, GroupVersionKind, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use tokio::time::Instant;
 
 /// An `IamRole` as it comes from the API server. Spec and status are decoded apart from each other, so
 /// that an object stored before a stricter schema still gets a condition, and still can be deleted.

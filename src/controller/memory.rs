@@ -7,7 +7,8 @@ use crate::role::contest::Repairs;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// A failure that lasts as long is reported as stalled.
 const STALLED_AFTER: Duration = Duration::from_mins(2);
@@ -134,7 +135,8 @@ mod tests {
     use super::{Entry, STALLED_AFTER};
     use crate::api::Reason;
     use crate::controller::failure::{Failure, Retry};
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
+    use tokio::time::Instant;
 
     fn failure(retry: Retry) -> Failure {
         Failure { reason: Reason::AccessDenied, message: String::new(), retry }

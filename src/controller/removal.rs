@@ -27,7 +27,8 @@ use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 const WAY_OUT: &str = "To let the object go and leave the role in AWS, set spec.deletionPolicy: Retain (it works while it is being deleted)";
 

@@ -21,7 +21,8 @@ use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 const DEFAULT_INTERVAL: i32 = 900;

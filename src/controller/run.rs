@@ -22,8 +22,9 @@ use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::{Controller, watcher};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch::Receiver;
+use tokio::time::Instant;
 
 /// Requests that are no watches get an answer within this time or are tried again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
