@@ -84,7 +84,7 @@ async fn every_character_that_iam_takes_arrives_as_meant_and_is_written_once() {
 
 #[tokio::test]
 async fn what_aws_words_in_a_way_that_is_not_understood_is_written_once_more_and_then_left() {
-    let world = World::new("documents").await;
+    let mut world = World::new("documents").await;
     world.create("app", spec()).await;
     world.ready("app").await;
     let rewrite = Fault::Rewrite("s3%3AGetObject".into(), "s3%3AGetObjectInOtherWords".into());
@@ -101,6 +101,13 @@ async fn what_aws_words_in_a_way_that_is_not_understood_is_written_once_more_and
     let object = world.get("app").await;
     let drifted = condition(&object, "Drifted").expect("Drifted");
     assert_eq!((drifted.status.as_str(), drifted.reason.as_str()), ("True", "Contested"));
+    let plan: Vec<String> = object.status.expect("a status").plan.into_iter().map(|planned| planned.action).collect();
+    assert_eq!(plan, ["PutRolePolicy"], "what is not done is shown");
+
+    world.operator.restart().await;
+    world.check_now("app").await;
+    assert_eq!(world.proxy.writes(), ["PutRolePolicy"], "not after a restart either");
+    world.reason("app", "Contested").await;
 
     world.proxy.heal();
     world.check_now("app").await;

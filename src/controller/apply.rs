@@ -1,7 +1,7 @@
 //! Makes AWS match: claim, finalizer, observe, plan, intent, execute, status.
 
 use super::carry::{Carried, Run};
-use super::contested::{contested, name_the_dead};
+use super::contested::{contested, given_up, name_the_dead};
 use super::context::Context;
 use super::events::Tone;
 use super::failure::Failure;
@@ -14,7 +14,7 @@ use crate::api::iamrole::{Adoption, Cause, Mode, Origin, PolicyRef, RoleRef};
 use crate::api::{ConditionType, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
 use crate::aws::{Account, AwsError, Kind};
 use crate::role::advice::advice;
-use crate::role::contest::{Contest, Repairs};
+use crate::role::contest::{Contest, Look, Repairs};
 use crate::role::desired::{Facts, desired};
 use crate::role::settings::settings;
 use crate::role::{Desired, Observed, Ownership, Plan, Record, Settings, plan};
@@ -298,21 +298,27 @@ impl Work<'_> {
 
     /// Leaves out what was written and did not last. A new generation of object or class starts afresh.
     fn withhold(&self, subject: &Subject, plan: &mut Plan, observed: Option<&Observed>) -> Vec<Contest> {
-        let Some(observed) = observed else { return Vec::new() };
-        let (now, generations) = (self.ctx.started.elapsed(), self.generations(subject));
+        let Some(look) = observed.map(|observed| self.look(subject, observed)) else { return Vec::new() };
+        let generations = self.generations(subject);
         self.ctx.memory.with(&subject.uid, |entry| {
             if entry.repairs.0 != generations {
                 entry.repairs = (generations, Repairs::default());
+                entry.repairs.1.resume(given_up(subject, generations.1), look.now);
             }
-            entry.repairs.1.withhold(plan, observed, now)
+            entry.repairs.1.withhold(plan, look)
         })
     }
 
+    fn look<'l>(&'l self, subject: &Subject, observed: &'l Observed) -> Look<'l> {
+        // Who asks for a check wants to know at once.
+        let settle = if subject.requested().is_some() { Duration::ZERO } else { SETTLE };
+        Look { observed, account: &self.case.account.account, now: self.ctx.started.elapsed(), settle }
+    }
+
     fn note_repairs(&self, subject: &Subject, plan: &Plan, observed: Option<&Observed>, carried: &Carried) {
-        let Some(observed) = observed else { return };
-        let now = self.ctx.started.elapsed();
+        let Some(look) = observed.map(|observed| self.look(subject, observed)) else { return };
         let done = plan.steps.iter().enumerate().filter(|(i, _)| !carried.left.contains(i)).map(|(_, step)| step);
-        self.ctx.memory.with(&subject.uid, |entry| entry.repairs.1.note(done, observed, now));
+        self.ctx.memory.with(&subject.uid, |entry| entry.repairs.1.note(done, look));
     }
 
     fn generations(&self, subject: &Subject) -> (i64, i64) {
@@ -371,10 +377,11 @@ impl Work<'_> {
         if !plan.refused.is_empty() {
             failures.push(Failure::problems(&plan.refused));
         }
-        failures.extend(contested(contests));
+        failures.extend(contested(contests, &self.desired.name));
         if let Some(mut failure) = Failure::merged(&failures) {
             name_the_dead(&mut failure, observed);
             let left = plan.steps.iter().enumerate().filter(|(i, _)| carried.left.contains(i)).map(|(_, step)| step);
+            let left = contests.iter().map(|contest| &contest.step).chain(left);
             show_plan(&mut self.status, &self.desired.name, left);
             return Err(Setback::pending(failure, self.status.clone()));
         }

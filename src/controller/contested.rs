@@ -1,27 +1,41 @@
 //! Differences that are left, in words.
 
 use super::failure::Failure;
-use crate::api::Reason;
+use super::status::find;
+use super::subject::Subject;
+use crate::api::{ConditionType, Reason};
 use crate::role::Observed;
-use crate::role::contest::Contest;
+use crate::role::contest::{Contest, Why};
 
 /// What is not repaired (any more), and what to do about it.
 #[must_use]
-pub fn contested(contests: &[Contest]) -> Option<Failure> {
-    let messages: Vec<String> = contests
-        .iter()
-        .map(|contest| match contest {
-            Contest::Undone(what) => format!(
+pub fn contested(contests: &[Contest], role: &str) -> Option<Failure> {
+    let message = |contest: &Contest| {
+        let what = contest.step.action.describe(role);
+        match contest.why {
+            Why::Undone => format!(
                 "somebody else keeps changing the role; not repaired a fourth time within the hour: {what}. Find out who \
                  (CloudTrail tells), and stop them or change the spec"
             ),
-            Contest::Rewritten(what) => format!(
+            Why::Rewritten => format!(
                 "AWS took a document and answers with another one, so it is not written again: {what}. Compare spec and \
                  AWS: somebody else may have changed it; if both mean the same, please report it"
             ),
-        })
-        .collect();
+        }
+    };
+    let messages: Vec<String> = contests.iter().map(message).collect();
     (!messages.is_empty()).then(|| Failure::slow(Reason::Contested, messages.join("; ")))
+}
+
+/// What status says was given up for this generation, by this process or an earlier one: action and target.
+pub fn given_up(subject: &Subject, class_generation: i64) -> impl Iterator<Item = (&str, &str)> {
+    let status = &subject.status;
+    let contested = find(&status.conditions, ConditionType::Ready).is_some_and(|ready| {
+        ready.reason == Reason::Contested.as_str() && ready.observed_generation == Some(subject.generation)
+    });
+    let same_class = status.class.as_ref().is_some_and(|class| class.observed_generation == class_generation);
+    let plan = status.plan.iter().filter(move |_| contested && same_class);
+    plan.map(|planned| (planned.action.as_str(), planned.target.as_str()))
 }
 
 /// A trust policy that AWS refuses for a principal may hold others that were deleted: AWS then shows ids.

@@ -3,11 +3,13 @@
 //! Two things make a repaired difference come back. AWS may render a document in a way that we don't take
 //! for the same: it is written once, read again when that has settled, and if AWS answers as before and never
 //! answered otherwise, it is not written again. Or somebody else keeps changing it: after three repairs in an
-//! hour the operator stops for the rest of the hour. Both are reported as a failure: a role that is not as the
-//! spec says is not ready, whoever is to blame.
+//! hour the operator stops for the rest of the hour. What AWS shows as the wanted document and more is somebody's
+//! addition, never AWS's wording. Both are reported as a failure: a role that is not as the spec says is not
+//! ready, whoever is to blame.
 
 use super::observed::Observed;
 use super::plan::{Action, Plan, Step};
+use crate::policy::{AccountRef, Canonical, Relation, relation};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
@@ -18,12 +20,34 @@ const REPAIRS: usize = 3;
 const WINDOW: Duration = Duration::from_hours(1);
 
 /// Why a difference is not repaired (any more).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Contest {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
     /// AWS answers a write with the same text as before it.
-    Rewritten(String),
+    Rewritten,
     /// Somebody else keeps undoing the repair.
-    Undone(String),
+    Undone,
+}
+
+/// A repair that is not made (again).
+#[derive(Clone, Debug)]
+pub struct Contest {
+    /// Why not.
+    pub why: Why,
+    /// The repair.
+    pub step: Step,
+}
+
+/// A look at a role.
+#[derive(Clone, Copy)]
+pub struct Look<'a> {
+    /// What is in AWS.
+    pub observed: &'a Observed,
+    /// The account, for comparing documents.
+    pub account: &'a AccountRef,
+    /// Time since the process started.
+    pub now: Duration,
+    /// A repair younger than this may not be visible yet.
+    pub settle: Duration,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -34,21 +58,54 @@ struct History {
     found: Option<u64>,
     /// AWS has shown it as it is wanted before: whatever differs now was made by somebody.
     matched: bool,
+    /// An earlier process gave it up.
+    resumed: bool,
 }
+
+/// Name of an action, and its target.
+type Key = (String, String);
 
 /// What was repaired on one role, and when. Lives in the process and is forgotten when the spec changes.
 #[derive(Clone, Debug, Default)]
 pub struct Repairs {
-    histories: BTreeMap<(&'static str, String), History>,
+    histories: BTreeMap<Key, History>,
     /// How often the role was looked at since the spec was applied.
     checks: usize,
 }
 
 impl Repairs {
-    /// Takes out of a plan for a settled role what must not be done again. `now` is the time since the
-    /// process started.
-    pub fn withhold(&mut self, plan: &mut Plan, observed: &Observed, now: Duration) -> Vec<Contest> {
-        let planned: Vec<_> = plan.steps.iter().map(|step| key(&step.action, observed)).collect();
+    /// Takes over from an earlier process what it had given up, as action and target: it gets a new hour.
+    pub fn resume<'p>(&mut self, given_up: impl IntoIterator<Item = (&'p str, &'p str)>, now: Duration) {
+        if self.checks > 0 || !self.histories.is_empty() {
+            return;
+        }
+        let contest = || History { at: vec![now; REPAIRS], found: None, matched: true, resumed: true };
+        let keys = given_up.into_iter().map(|(action, target)| (action.to_owned(), target.to_owned()));
+        self.histories = keys.map(|key| (key, contest())).collect();
+    }
+
+    /// Takes out of a plan for a settled role what must not be done again.
+    pub fn withhold(&mut self, plan: &mut Plan, look: Look<'_>) -> Vec<Contest> {
+        self.follow(plan, look);
+        let mut contests = Vec::new();
+        let mut undone: BTreeSet<String> = BTreeSet::new();
+        plan.steps.retain(|step| {
+            // What relies on a repair that is given up must wait, or what moves would be lost.
+            let waits = !step.needs.is_disjoint(&undone);
+            let why = self.given_up(step, look);
+            if !waits && why.is_none() {
+                return true;
+            }
+            undone.extend(step.action.key());
+            contests.extend(why.map(|why| Contest { why, step: step.clone() }));
+            false
+        });
+        contests
+    }
+
+    /// Learns from a look what held and what did not.
+    fn follow(&mut self, plan: &Plan, look: Look<'_>) {
+        let planned: BTreeSet<Key> = plan.steps.iter().map(|step| key(&step.action, look.observed)).collect();
         self.checks += 1;
         let earlier = self.checks > 1;
         for known in &planned {
@@ -57,47 +114,40 @@ impl Repairs {
             self.histories.entry(known.clone()).or_insert_with(new);
         }
         for (known, history) in &mut self.histories {
-            history.at.retain(|at| now.saturating_sub(*at) < WINDOW);
+            history.at.retain(|at| look.now.saturating_sub(*at) < WINDOW);
+            history.resumed &= !history.at.is_empty();
             if !planned.contains(known) {
                 // It held.
                 history.found = None;
                 history.matched = true;
             }
         }
-        let mut contests = Vec::new();
-        let mut undone: BTreeSet<String> = BTreeSet::new();
-        plan.steps.retain(|step| {
-            // What relies on a repair that is given up must wait, or what moves would be lost.
-            if !step.needs.is_disjoint(&undone) {
-                undone.extend(step.action.key());
-                return false;
-            }
-            let Some(history) = self.histories.get(&key(&step.action, observed)) else { return true };
-            let same = history.found.is_some() && !history.matched;
-            let contest = if same && history.found == answer(&step.action, observed) {
-                undone.extend(step.action.key());
-                Contest::Rewritten(step.action.describe(&observed.name))
-            } else if history.at.len() >= REPAIRS {
-                undone.extend(step.action.key());
-                Contest::Undone(step.action.describe(&observed.name))
-            } else {
-                return true;
-            };
-            contests.push(contest);
-            false
-        });
-        contests
     }
 
-    /// Remembers that steps were carried out as repairs of what was observed.
-    pub fn note<'s>(&mut self, steps: impl IntoIterator<Item = &'s Step>, observed: &Observed, now: Duration) {
+    fn given_up(&self, step: &Step, look: Look<'_>) -> Option<Why> {
+        let history = self.histories.get(&key(&step.action, look.observed))?;
+        let last = history.at.last().filter(|_| !history.resumed);
+        if last.is_some_and(|at| look.now.saturating_sub(*at) < look.settle) {
+            return None;
+        }
+        let same = history.found.is_some() && !history.matched && history.found == answer(&step.action, look.observed);
+        if same && !is_more(&step.action, look) {
+            return Some(Why::Rewritten);
+        }
+        (history.at.len() >= REPAIRS).then_some(Why::Undone)
+    }
+
+    /// Remembers that steps were carried out as repairs of what was looked at.
+    pub fn note<'s>(&mut self, steps: impl IntoIterator<Item = &'s Step>, look: Look<'_>) {
         for step in steps {
-            let history = self.histories.entry(key(&step.action, observed)).or_default();
-            // One repair may take two steps, with a document in between.
-            if history.at.last() != Some(&now) {
-                history.at.push(now);
+            let history = self.histories.entry(key(&step.action, look.observed)).or_default();
+            // One repair may take two steps, with a document in between; and one that was not visible yet may have
+            // been made twice.
+            match history.at.last_mut() {
+                Some(last) if *last == look.now || look.now.saturating_sub(*last) < look.settle => *last = look.now,
+                _ => history.at.push(look.now),
             }
-            history.found = answer(&step.action, observed);
+            history.found = answer(&step.action, look.observed);
         }
     }
 
@@ -108,39 +158,57 @@ impl Repairs {
     }
 }
 
-fn key(action: &Action, observed: &Observed) -> (&'static str, String) {
-    (action.name(), action.target(&observed.name).to_owned())
+fn key(action: &Action, observed: &Observed) -> Key {
+    (action.name().to_owned(), action.target(&observed.name).to_owned())
 }
 
 /// What AWS has where a document is to be written; `None` for everything that AWS does not render.
-fn answer(action: &Action, observed: &Observed) -> Option<u64> {
-    let document = match action {
+fn document<'o>(action: &Action, observed: &'o Observed) -> Option<&'o Canonical> {
+    match action {
         Action::UpdateTrust(_) => Some(&observed.trust),
         Action::PutInline { name, .. } => observed.inline.get(name),
         Action::UpdatePolicy { arn, .. } => observed.own.get(arn).map(|policy| &policy.document),
         _ => None,
-    }?;
+    }
+}
+
+fn answer(action: &Action, observed: &Observed) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
-    document.hash(&mut hasher);
+    document(action, observed)?.hash(&mut hasher);
     Some(hasher.finish())
+}
+
+/// Whether AWS has all that is wanted, and more.
+fn is_more(action: &Action, look: Look<'_>) -> bool {
+    let (Action::UpdateTrust(wanted)
+    | Action::PutInline { document: wanted, .. }
+    | Action::UpdatePolicy { document: wanted, .. }) = action
+    else {
+        return false;
+    };
+    let found = document(action, look.observed);
+    found.is_some_and(|found| relation(&wanted.canonical(look.account), found) == Relation::Widens)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Contest, Repairs};
+    use super::{Contest, Look, Repairs, Why};
     use crate::policy::{AccountRef, Canonical, Document, Grammar, Tokens};
     use crate::role::Observed;
     use crate::role::plan::{Action, Phase, Plan, Step};
     use std::time::Duration;
 
-    const TRUST: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"SERVICE"},"Action":"sts:AssumeRole"}]}"#;
+    const TRUST: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":SERVICES},"Action":"sts:AssumeRole"}]}"#;
 
-    fn trust(service: &str) -> String {
-        TRUST.replace("SERVICE", service)
+    fn trust(services: &[&str]) -> String {
+        TRUST.replace("SERVICES", &format!("{services:?}"))
     }
 
-    fn observed(service: &str) -> Observed {
-        let account = AccountRef { partition: "aws".into(), id: "123456789012".into() };
+    fn account() -> AccountRef {
+        AccountRef { partition: "aws".into(), id: "123456789012".into() }
+    }
+
+    fn observed(services: &[&str]) -> Observed {
         Observed {
             name: "app".into(),
             path: "/".into(),
@@ -151,7 +219,7 @@ mod tests {
             max_session: 3600,
             boundary: None,
             tags: [].into(),
-            trust: Canonical::read(Grammar::Trust, &trust(service), &account),
+            trust: Canonical::read(Grammar::Trust, &trust(services), &account()),
             managed: [].into(),
             inline: [].into(),
             own: [].into(),
@@ -159,7 +227,8 @@ mod tests {
     }
 
     fn update_trust() -> Plan {
-        let document = Document::from_json(Grammar::Trust, "trust", &trust("ec2.amazonaws.com"), &Tokens::default());
+        let trust = trust(&["ec2.amazonaws.com"]);
+        let document = Document::from_json(Grammar::Trust, "trust", &trust, &Tokens::default());
         Plan { steps: vec![Step::new(Phase::Widen, Action::UpdateTrust(document.unwrap()))], ..Plan::default() }
     }
 
@@ -167,61 +236,96 @@ mod tests {
         Plan { steps: vec![Step::new(Phase::Remove, Action::Detach("arn:x".into()))], ..Plan::default() }
     }
 
-    fn at(minutes: u64) -> Duration {
-        Duration::from_mins(minutes)
+    #[derive(Default)]
+    struct Case {
+        repairs: Repairs,
     }
+
+    impl Case {
+        /// Looks, and repairs what is not given up.
+        fn check(&mut self, mut plan: Plan, services: &[&str], seconds: u64) -> Vec<Why> {
+            let (observed, account) = (observed(services), account());
+            let (now, settle) = (Duration::from_secs(seconds), Duration::from_secs(30));
+            let look = Look { observed: &observed, account: &account, now, settle };
+            let contests = self.repairs.withhold(&mut plan, look);
+            self.repairs.note(&plan.steps, look);
+            contests.iter().map(|contest: &Contest| contest.why).collect()
+        }
+    }
+
+    const STRANGE: &[&str] = &["lambda.amazonaws.com"];
 
     #[test]
     fn a_document_that_reads_as_before_its_repair_is_left_alone() {
-        let (mut repairs, strange) = (Repairs::default(), observed("lambda.amazonaws.com"));
-        assert_eq!(repairs.withhold(&mut update_trust(), &strange, at(0)), []);
-        repairs.note(&update_trust().steps, &strange, at(0));
-        assert!(repairs.unconfirmed());
-        let mut plan = update_trust();
-        let contests = repairs.withhold(&mut plan, &strange, at(1));
-        assert!(matches!(contests.as_slice(), [Contest::Rewritten(_)]) && plan.steps.is_empty());
-        assert_eq!(repairs.withhold(&mut update_trust(), &strange, at(300)).len(), 1, "also hours later");
-        let other = observed("ecs.amazonaws.com");
-        assert_eq!(repairs.withhold(&mut update_trust(), &other, at(301)), [], "another difference is another matter");
+        let mut case = Case::default();
+        assert_eq!(case.check(update_trust(), STRANGE, 0), []);
+        assert!(case.repairs.unconfirmed());
+        assert_eq!(case.check(update_trust(), STRANGE, 60), [Why::Rewritten]);
+        assert_eq!(case.check(update_trust(), STRANGE, 18_000), [Why::Rewritten], "also hours later");
+        assert_eq!(
+            case.check(update_trust(), &["ecs.amazonaws.com"], 18_060),
+            [],
+            "another difference is another matter"
+        );
+    }
+
+    #[test]
+    fn a_repair_that_cannot_be_seen_yet_is_not_judged() {
+        let mut case = Case::default();
+        assert_eq!(case.check(update_trust(), STRANGE, 0), []);
+        for second in [1, 3, 20] {
+            assert_eq!(case.check(update_trust(), STRANGE, second), [], "the read may be old");
+        }
+        assert_eq!(case.check(update_trust(), STRANGE, 50), [Why::Rewritten]);
     }
 
     #[test]
     fn what_aws_showed_as_wanted_before_is_no_rewriting() {
-        let (mut repairs, strange) = (Repairs::default(), observed("lambda.amazonaws.com"));
-        assert_eq!(repairs.withhold(&mut Plan::default(), &observed("ec2.amazonaws.com"), at(0)), []);
+        let mut case = Case::default();
+        assert_eq!(case.check(Plan::default(), &["ec2.amazonaws.com"], 0), []);
         for minute in [1, 2, 3] {
-            assert_eq!(repairs.withhold(&mut update_trust(), &strange, at(minute)), [], "it is repaired again");
-            repairs.note(&update_trust().steps, &strange, at(minute));
+            assert_eq!(case.check(update_trust(), STRANGE, minute * 60), [], "it is repaired again");
         }
-        assert!(matches!(repairs.withhold(&mut update_trust(), &strange, at(4)).as_slice(), [Contest::Undone(_)]));
+        assert_eq!(case.check(update_trust(), STRANGE, 240), [Why::Undone]);
     }
 
     #[test]
-    fn a_repair_that_failed_at_first_is_still_told_apart() {
-        let (mut repairs, strange) = (Repairs::default(), observed("lambda.amazonaws.com"));
-        assert_eq!(repairs.withhold(&mut update_trust(), &strange, at(0)), [], "planned, and not carried out");
-        assert_eq!(repairs.withhold(&mut update_trust(), &strange, at(10)), []);
-        repairs.note(&update_trust().steps, &strange, at(10));
-        assert!(matches!(repairs.withhold(&mut update_trust(), &strange, at(20)).as_slice(), [Contest::Rewritten(_)]));
+    fn an_addition_is_somebodys_also_when_it_is_there_at_once_again() {
+        let (mut case, more) = (Case::default(), ["ec2.amazonaws.com", "evil.amazonaws.com"]);
+        for minute in [0, 1, 2] {
+            assert_eq!(case.check(update_trust(), &more, minute * 60), [], "it is repaired again");
+        }
+        assert_eq!(case.check(update_trust(), &more, 180), [Why::Undone]);
+        assert_eq!(case.check(update_trust(), &more, 3700), [], "and again in the next hour");
     }
 
     #[test]
     fn a_repair_that_held_is_no_rewriting_when_it_is_needed_again() {
-        let (mut repairs, strange) = (Repairs::default(), observed("lambda.amazonaws.com"));
-        repairs.note(&update_trust().steps, &strange, at(0));
-        assert_eq!(repairs.withhold(&mut Plan::default(), &observed("ec2.amazonaws.com"), at(1)), []);
-        assert!(!repairs.unconfirmed());
-        assert_eq!(repairs.withhold(&mut update_trust(), &strange, at(20)), []);
+        let mut case = Case::default();
+        assert_eq!(case.check(update_trust(), STRANGE, 0), []);
+        assert_eq!(case.check(Plan::default(), &["ec2.amazonaws.com"], 60), []);
+        assert!(!case.repairs.unconfirmed());
+        assert_eq!(case.check(update_trust(), STRANGE, 1200), []);
     }
 
     #[test]
     fn the_fourth_repair_within_an_hour_waits() {
-        let (mut repairs, observed) = (Repairs::default(), observed("ec2.amazonaws.com"));
+        let mut case = Case::default();
         for minute in [0, 10, 20] {
-            assert_eq!(repairs.withhold(&mut detach(), &observed, at(minute)), []);
-            repairs.note(&detach().steps, &observed, at(minute));
+            assert_eq!(case.check(detach(), STRANGE, minute * 60), []);
         }
-        assert!(matches!(repairs.withhold(&mut detach(), &observed, at(30)).as_slice(), [Contest::Undone(_)]));
-        assert_eq!(repairs.withhold(&mut detach(), &observed, at(61)), [], "one is more than an hour old");
+        assert_eq!(case.check(detach(), STRANGE, 1800), [Why::Undone]);
+        assert_eq!(case.check(detach(), STRANGE, 3660), [], "one is more than an hour old");
+    }
+
+    #[test]
+    fn what_an_earlier_process_gave_up_waits_its_hour() {
+        let mut case = Case::default();
+        case.repairs.resume([("DetachRolePolicy", "arn:x")], Duration::from_secs(40));
+        assert_eq!(case.check(detach(), STRANGE, 41), [Why::Undone], "at once");
+        assert_eq!(case.check(update_trust(), STRANGE, 100), [], "another thing is not concerned");
+        assert_eq!(case.check(detach(), STRANGE, 3700), []);
+        case.repairs.resume([("DetachRolePolicy", "arn:x")], Duration::from_secs(3700));
+        assert_eq!(case.check(detach(), STRANGE, 3760), [], "only at the first look");
     }
 }
