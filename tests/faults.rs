@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use support::proxy::Fault;
-use support::{SOON, World, allow, aws, condition, ec2, eventually};
+use support::{SOON, World, allow, aws, condition, ec2, eventually, trust};
 
 /// The calls that make something, each with an object of its own whose name a fault can be aimed at.
 const MAKING: [(&str, &str); 4] = [
@@ -101,14 +101,44 @@ async fn a_used_up_quota_is_named_and_heals() {
 #[tokio::test]
 async fn a_principal_that_is_not_there_yet_is_waited_for() {
     let world = World::new("faults").await;
-    let message = "Invalid principal in policy: \"AWS\":\"arn:aws:iam::210987654321:role/late\"";
-    world.proxy.refuse("CreateRole", "", 400, "MalformedPolicyDocument", message);
-    world.create("app", spec()).await;
+    let late = format!("{}-late", world.namespace);
+    let arn = format!("arn:aws:iam::123456789012:role/{late}");
+    let mut spec = spec();
+    spec["trustPolicy"] = trust(&json!({ "AWS": arn }));
+    world.create("app", spec).await;
     let text = world.reason("app", "PrincipalNotFound").await;
-    assert!(text.contains("arn:aws:iam::210987654321:role/late") && text.contains("Create the principal"), "{text}");
+    assert!(text.contains(&arn) && text.contains("nobody can assume it until then"), "{text}");
     assert!(condition(&world.get("app").await, "Stalled").is_none(), "it may come any moment");
-    world.proxy.heal();
-    whole(&world, "app").await;
+    let name = world.templated("app");
+    let role = aws::role(&world.iam, &name).await.expect("the role, for others that wait for it");
+    assert_eq!(role.trust["Statement"][0]["Effect"], "Deny");
+    assert_eq!((role.attached.len(), role.inline.len()), (2, 1), "all but the trust is there");
+    aws::foreign_role(&world.iam, &late).await;
+    world.ready("app").await;
+    let role = aws::role(&world.iam, &name).await.expect("the role");
+    assert_eq!(role.trust["Statement"][0]["Principal"]["AWS"], arn);
+}
+
+#[tokio::test]
+async fn a_role_that_trusts_itself_and_roles_that_trust_each_other_get_ready() {
+    let world = World::new("faults").await;
+    let arn = |object: &str| format!("arn:aws:iam::123456789012:role/{}", world.templated(object));
+    let trusting = |object: &str| json!({ "trustPolicy": trust(&json!({ "AWS": arn(object) })) });
+    world.create("itself", trusting("itself")).await;
+    world.create("left", trusting("right")).await;
+    world.create("right", trusting("left")).await;
+    for (object, principal) in [("itself", "itself"), ("left", "right"), ("right", "left")] {
+        world.ready(object).await;
+        let role = aws::role(&world.iam, &world.templated(object)).await.expect("the role");
+        assert_eq!(role.trust["Statement"][0]["Principal"]["AWS"], arn(principal), "{object}");
+    }
+    world.proxy.forget();
+    world.check_now("itself").await;
+    assert_eq!(world.proxy.writes(), Vec::<String>::new());
+    for object in ["itself", "left", "right"] {
+        world.delete(object).await;
+        world.gone(object).await;
+    }
 }
 
 #[tokio::test]

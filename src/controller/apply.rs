@@ -79,7 +79,7 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
     if let Some(later) = not_due(subject, ctx, case.class) {
         return Ok(Outcome { status: subject.status.clone(), verdict: None, again: Some(later), handled: false });
     }
-    let mut work = Work { ctx, case, desired: &desired, status, changed: false };
+    let mut work = Work { ctx, case, desired: &desired, status, changed: false, closed: false };
     work.status.plan.clear();
     work.status.plan_count = None;
     Box::pin(work.run(subject)).await
@@ -150,6 +150,8 @@ struct Work<'a> {
     status: IamRoleStatus,
     /// Something was changed in AWS in this reconciliation.
     changed: bool,
+    /// A role is created with a trust that lets nobody in, since its own names principals that don't exist (yet).
+    closed: bool,
 }
 
 impl Work<'_> {
@@ -176,12 +178,14 @@ impl Work<'_> {
             self.intend(subject, &plan, observed.as_deref(), adopting).await?;
             let mut record = Record::from_status(&self.status);
             let looked = round > 0 || observed.is_some();
-            let run = Run { ctx: self.ctx, subject, case: self.case, desired: self.desired, why: cause, looked };
+            let Self { ctx, case, desired, closed, .. } = *self;
+            let run = Run { ctx, subject, case, desired, why: cause, looked, closed };
             let carried = run.carry_out(&plan, &mut record).await;
             self.changed |= !carried.changes.is_empty();
             self.remember(record, &carried);
             self.note_repairs(subject, &plan, observed.as_deref(), &carried);
-            if carried.already_exists {
+            self.closed |= carried.unknown_principal;
+            if carried.already_exists || carried.unknown_principal {
                 continue;
             }
             if adopting {
@@ -204,14 +208,14 @@ impl Work<'_> {
         let mut record = Record::from_status(&self.status);
         let fresh = !record.role_exists() && self.desired.adoption != Adoption::Required;
         if fresh && !look {
-            return Ok(Decision::Do(plan::create(self.desired), None));
+            return Ok(Decision::Do(self.create(), None));
         }
         let account = self.case.account;
         let state = account.observe(&self.desired.name, &policies(self.desired, &record)).await;
         let state = state.map_err(|error| self.early(of_aws(self.ctx, self.case.class, error)))?;
         let Some(observed) = state.role else {
             self.absent(subject, &record)?;
-            return Ok(Decision::Do(plan::create(self.desired), None));
+            return Ok(Decision::Do(self.create(), None));
         };
         self.ctx.memory.with(&subject.uid, |entry| entry.first_miss = None);
         match judge(self.desired, &observed).map_err(|failure| self.early(failure))? {
@@ -226,6 +230,10 @@ impl Work<'_> {
             }
             _ => Ok(Decision::Adopt(plan::adopt(self.desired), Box::new(observed))),
         }
+    }
+
+    fn create(&self) -> Plan {
+        if self.closed { plan::create_closed(self.desired) } else { plan::create(self.desired) }
     }
 
     /// The role is not there: wait, look twice, or go on to create it.
@@ -379,7 +387,7 @@ impl Work<'_> {
         }
         failures.extend(contested(contests, &self.desired.name));
         if let Some(mut failure) = Failure::merged(&failures) {
-            name_the_dead(&mut failure, observed);
+            name_the_dead(&mut failure, self.desired, observed);
             let left = plan.steps.iter().enumerate().filter(|(i, _)| carried.left.contains(i)).map(|(_, step)| step);
             let left = contests.iter().map(|contest| &contest.step).chain(left);
             show_plan(&mut self.status, &self.desired.name, left);

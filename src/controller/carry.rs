@@ -26,6 +26,8 @@ pub struct Carried {
     pub left: BTreeSet<usize>,
     /// The role or a policy was there already, which nobody had looked at: it must be read, and planned anew.
     pub already_exists: bool,
+    /// The role was not created since its trust names principals that don't exist (yet).
+    pub unknown_principal: bool,
 }
 
 /// What a plan is carried out for.
@@ -42,6 +44,8 @@ pub struct Run<'a> {
     pub why: Cause,
     /// AWS was read before the plan was made.
     pub looked: bool,
+    /// A role is created with a trust that lets nobody in.
+    pub closed: bool,
 }
 
 impl Run<'_> {
@@ -71,6 +75,10 @@ impl Run<'_> {
                     carried.already_exists = true;
                     return carried;
                 }
+                Err(error) if error.kind == Kind::PrincipalNotFound && self.is_open(&step.action) => {
+                    carried.unknown_principal = true;
+                    return carried;
+                }
                 Err(error) => {
                     carried.left.insert(i);
                     progress.failed(step);
@@ -91,6 +99,11 @@ impl Run<'_> {
     /// found exists at another path or in other case, and that no read of ours shows.
     fn is_unread(&self, action: &Action) -> bool {
         !self.looked || !matches!(action, Action::CreatePolicy { .. })
+    }
+
+    /// Whether the role was to be created with its own trust policy.
+    fn is_open(&self, action: &Action) -> bool {
+        matches!(action, Action::CreateRole { .. }) && !self.closed
     }
 
     /// A failure of a step. A role of ours that AWS does not know yet is waited for.

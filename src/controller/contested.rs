@@ -4,8 +4,9 @@ use super::failure::Failure;
 use super::status::find;
 use super::subject::Subject;
 use crate::api::{ConditionType, Reason};
-use crate::role::Observed;
+use crate::policy::closed;
 use crate::role::contest::{Contest, Why};
+use crate::role::{Desired, Observed};
 
 /// What is not repaired (any more), and what to do about it.
 #[must_use]
@@ -38,10 +39,18 @@ pub fn given_up(subject: &Subject, class_generation: i64) -> impl Iterator<Item 
     plan.map(|planned| (planned.action.as_str(), planned.target.as_str()))
 }
 
-/// A trust policy that AWS refuses for a principal may hold others that were deleted: AWS then shows ids.
-pub fn name_the_dead(failure: &mut Failure, observed: Option<&Observed>) {
+/// What a trust policy that AWS refuses for a principal means for the role that is there.
+pub fn name_the_dead(failure: &mut Failure, desired: &Desired, observed: Option<&Observed>) {
+    if failure.reason != Reason::PrincipalNotFound {
+        return;
+    }
+    let closed = closed(&desired.trust).canonical(&desired.account);
+    if observed.is_none_or(|observed| observed.trust == closed) {
+        failure.message.push_str(" The role is there; nobody can assume it until then.");
+    }
+    // AWS shows ids in place of principals that were deleted.
     let dead = observed.map(|observed| observed.trust.dead_principals()).unwrap_or_default();
-    if failure.reason == Reason::PrincipalNotFound && !dead.is_empty() {
+    if !dead.is_empty() {
         failure.message = format!(
             "{} In AWS the trust policy names principals that were deleted ({}); it is written once more when they exist again",
             failure.message,

@@ -22,11 +22,15 @@ const ASSUME: [&str; 3] = ["sts:AssumeRole", "sts:AssumeRoleWithSAML", "sts:Assu
 /// documents (and so perhaps larger than the quota), it is one statement that denies everybody to assume the role.
 #[must_use]
 pub fn bridge(old: &Canonical, new: &Document, account: &AccountRef) -> Document {
-    build(old, new, account).unwrap_or_else(|| {
-        let everybody = Principals { negated: false, entries: vec![(PrincipalType::Aws, vec!["*".to_owned()])] };
-        let assume = Terms { negated: false, values: ASSUME.map(str::to_owned).to_vec() };
-        with_statements(new, vec![statement(Effect::Deny, everybody, assume, Vec::new())])
-    })
+    build(old, new, account).unwrap_or_else(|| closed(new))
+}
+
+/// A trust policy of the same version that lets nobody in.
+#[must_use]
+pub fn closed(trust: &Document) -> Document {
+    let everybody = Principals { negated: false, entries: vec![(PrincipalType::Aws, vec!["*".to_owned()])] };
+    let assume = Terms { negated: false, values: ASSUME.map(str::to_owned).to_vec() };
+    with_statements(trust, vec![statement(Effect::Deny, everybody, assume, Vec::new())])
 }
 
 fn build(old: &Canonical, new: &Document, account: &AccountRef) -> Option<Document> {

@@ -42,7 +42,7 @@ mod statement;
 mod tokens;
 
 pub use arn::{Arn, ArnError};
-pub use bridge::bridge;
+pub use bridge::{bridge, closed};
 pub use canonical::{AccountRef, Canonical};
 pub use clause::Clause;
 pub use document::{Condition, Document, Effect, Grammar, PrincipalType, Principals, Statement, Terms, Version};

@@ -172,12 +172,17 @@ async fn forward(shared: &Shared, request: Request) -> Response {
     };
     let call = parse(&body);
     let fault = shared.inner.take(&call);
+    let stranger = missing_principal(&call).await;
     shared.inner.calls.lock().unwrap().push(call);
     match &fault {
         Some(Fault::Refuse(status, code, message)) => return refusal(*status, code, message),
         Some(Fault::DropBefore) => return broken(),
         Some(Fault::Delay(delay)) => tokio::time::sleep(*delay).await,
         Some(Fault::DropAfter | Fault::Rewrite(..)) | None => {}
+    }
+    if let Some(principal) = stranger {
+        let message = format!("Invalid principal in policy: \"AWS\":\"{principal}\"");
+        return refusal(400, "MalformedPolicyDocument", &message);
     }
     let uri = format!("{}{}", shared.upstream, parts.uri.path_and_query().map_or("/", |path| path.as_str()));
     let mut forwarded = axum::http::Request::builder().method(parts.method).uri(uri);
@@ -201,6 +206,32 @@ async fn forward(shared: &Shared, request: Request) -> Response {
         parts.headers.remove("content-length");
     }
     Response::from_parts(parts, Body::from(body))
+}
+
+/// A role of the account that a trust policy names and that does not exist. AWS refuses the policy then, moto does
+/// not.
+async fn missing_principal(call: &Call) -> Option<String> {
+    let document = match call.action.as_str() {
+        "CreateRole" => call.parameters.get("AssumeRolePolicyDocument")?,
+        "UpdateAssumeRolePolicy" => call.parameters.get("PolicyDocument")?,
+        _ => return None,
+    };
+    let document: serde_json::Value = serde_json::from_str(document).ok()?;
+    let principals =
+        document["Statement"].as_array()?.iter().flat_map(|statement| match &statement["Principal"]["AWS"] {
+            serde_json::Value::Array(several) => several.clone(),
+            one => vec![one.clone()],
+        });
+    let iam = super::aws::client().await;
+    for principal in principals.filter_map(|principal| principal.as_str().map(str::to_owned)) {
+        let Some(role) = principal.strip_prefix("arn:aws:iam::123456789012:role/") else { continue };
+        let name = role.rsplit('/').next().unwrap_or_default();
+        let found = iam.get_role().role_name(name).send().await.ok().and_then(|answer| answer.role);
+        if found.is_none_or(|found| found.arn() != principal) {
+            return Some(principal);
+        }
+    }
+    None
 }
 
 impl Inner {

@@ -18,15 +18,39 @@ use super::desired::Desired;
 use super::observed::Observed;
 use super::record::Record;
 use crate::api::iamrole::Origin;
-use crate::policy::{Relation, bridge, relation};
+use crate::policy::{AccountRef, Document, Relation, bridge, closed, relation};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// IAM's default for the longest session.
 pub const DEFAULT_SESSION: i32 = 3600;
 
 /// The plan for a role that does not exist: it is created without a read.
+///
+/// IAM takes no trust policy that names a principal that does not exist, and a role does not before it is created:
+/// one that names itself is made by [`create_closed`].
 #[must_use]
 pub fn create(desired: &Desired) -> Plan {
+    if names_itself(desired) { create_closed(desired) } else { create_with(desired, &desired.trust) }
+}
+
+/// The plan for a role whose trust policy names principals that may not exist yet, such as a role that trusts this
+/// one in turn: it is created with a trust that lets nobody in, and gets its own as the last step.
+#[must_use]
+pub fn create_closed(desired: &Desired) -> Plan {
+    let mut plan = create_with(desired, &closed(&desired.trust));
+    plan.push(Phase::Widen, Action::UpdateTrust(desired.trust.clone()));
+    plan.steps.sort_by_key(|step| step.phase);
+    plan
+}
+
+fn names_itself(desired: &Desired) -> bool {
+    let AccountRef { partition, id } = &desired.account;
+    let own = format!("arn:{partition}:iam::{id}:role{}{}", desired.path, desired.name);
+    let principals = desired.trust.statements().iter().filter_map(|statement| statement.principal.as_ref());
+    principals.flat_map(|principals| &principals.entries).any(|(_, values)| values.contains(&own))
+}
+
+fn create_with(desired: &Desired, trust: &Document) -> Plan {
     let mut plan = Plan::default();
     let mut tags = desired.tags.clone();
     tags.extend(desired.owner.tags(Origin::Created));
@@ -38,7 +62,7 @@ pub fn create(desired: &Desired) -> Plan {
             max_session: desired.max_session.unwrap_or(DEFAULT_SESSION),
             boundary: desired.boundary.clone(),
             tags,
-            trust: desired.trust.clone(),
+            trust: trust.clone(),
         },
     );
     permissions::plan(&mut plan, desired, &nothing(desired), &Record::default(), usize::MAX, false);
