@@ -65,6 +65,7 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::Rejected => "Read AWS's code and text in the message.",
         Reason::DeleteBlocked => "Remove what the message names, or set `deletionPolicy` to `ForceDelete` or `Retain`.",
         Reason::Busy | Reason::Unavailable | Reason::KubernetesError => "Nothing; it is tried again.",
+        Reason::Recovered => "Nothing; list what the event names if it is meant to stay.",
         Reason::DriftRepaired => "Find out who changed AWS, and change the IamRole instead.",
         Reason::Contested => "Find out who undoes the repair, and stop that or change the IamRole.",
         Reason::PolicyWarning => "Correct the document as the event says, or leave it if it is meant so.",

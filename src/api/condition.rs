@@ -125,6 +125,8 @@ reasons! {
     Deleted,
     /// A difference made by somebody else was repaired (event).
     DriftRepaired,
+    /// The object had no status, and the role was found by its owner tags (event). What nobody listed stays until the spec changes.
+    Recovered,
     /// The object is gone and the role was left in AWS (event).
     Retained,
     /// The object is gone, and nothing of it was there to be removed in AWS (event).

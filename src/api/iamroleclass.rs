@@ -86,6 +86,13 @@ pub struct IamRoleClassSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
 
+    /// Clusters that are no more: what their operator made for an object of the same namespace and name is taken
+    /// over. Each as the tag iamrole.dev/cluster has it (NAME/UID), or its UID alone. Never name a cluster that
+    /// lives: two operators would change the same roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "old_clusters")]
+    pub take_over_clusters: Option<Vec<String>>,
+
     /// How drift is looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drift_check: Option<DriftCheck>,
@@ -178,6 +185,15 @@ fn tags(_: &mut SchemaGenerator) -> Schema {
 
 fn managed_policies(_: &mut SchemaGenerator) -> Schema {
     schema::string_set(20, 2048, "ARN, or name of an AWS-managed policy with its path.")
+}
+
+fn old_clusters(_: &mut SchemaGenerator) -> Schema {
+    let mut schema = schema::string_set(10, 256, "NAME/UID or UID of a cluster.");
+    if let Some(items) = schema.get_mut("items").and_then(serde_json::Value::as_object_mut) {
+        let pattern = "^([^/]+/)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+        items.insert("pattern".to_owned(), pattern.into());
+    }
+    schema
 }
 
 fn inline_exceptions(_: &mut SchemaGenerator) -> Schema {

@@ -50,6 +50,11 @@ impl Account {
                 let call = iam.tag_role().role_name(name).set_tags(tag_list("iam:TagRole", &role, tags)?).send();
                 self.call("iam:TagRole", &role, call).await.map(drop)?;
             }
+            Action::TagPolicy { arn, tags } => {
+                let target = format!("policy {arn}");
+                let call = iam.tag_policy().policy_arn(arn).set_tags(tag_list("iam:TagPolicy", &target, tags)?).send();
+                self.call("iam:TagPolicy", &target, call).await.map(drop)?;
+            }
             Action::UntagRole(keys) => {
                 let call = iam.untag_role().role_name(name).set_tag_keys(Some(keys.iter().cloned().collect())).send();
                 self.call("iam:UntagRole", &role, call).await.map(drop)?;

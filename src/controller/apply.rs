@@ -7,8 +7,9 @@ use super::events::Tone;
 use super::failure::Failure;
 use super::judge::{judge, missing, same_identity};
 use super::preview::preview;
+use super::recover::kept;
 use super::roles::{Outcome, Setback, Stepped, class_ref, interval};
-use super::status::{Verdict, find, show_plan};
+use super::status::{Verdict, find, is_ready, show_plan};
 use super::subject::Subject;
 use crate::api::iamrole::{Adoption, Cause, Mode, Origin, PolicyRef, RoleRef};
 use crate::api::{ConditionType, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
@@ -58,7 +59,7 @@ enum Decision {
 pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status: IamRoleStatus) -> Stepped<Outcome> {
     let early = |failure| Setback::early(failure, status.clone());
     let class_name = case.class.metadata.name.clone().unwrap_or_default();
-    let owner = subject.owner(ctx);
+    let owner = subject.owner(ctx, case.class);
     let facts = Facts {
         owner: &owner,
         account: &case.account.account,
@@ -79,7 +80,10 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
     if let Some(later) = not_due(subject, ctx, case.class) {
         return Ok(Outcome { status: subject.status.clone(), verdict: None, again: Some(later), handled: false });
     }
-    let mut work = Work { ctx, case, desired: &desired, status, changed: false, closed: false };
+    let mut desired = desired;
+    desired.exceptions.keep_found(kept(subject, case.class));
+    let unknown = status.role.is_none();
+    let mut work = Work { ctx, case, desired, status, changed: false, closed: false, lost: None, unknown };
     work.status.plan.clear();
     work.status.plan_count = None;
     Box::pin(work.run(subject)).await
@@ -143,19 +147,24 @@ pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-struct Work<'a> {
-    ctx: &'a Context,
-    case: Case<'a>,
-    desired: &'a Desired,
-    status: IamRoleStatus,
+/// One reconciliation that may change AWS.
+pub(super) struct Work<'a> {
+    pub(super) ctx: &'a Context,
+    pub(super) case: Case<'a>,
+    pub(super) desired: Desired,
+    pub(super) status: IamRoleStatus,
     /// Something was changed in AWS in this reconciliation.
     changed: bool,
     /// A role is created with a trust that lets nobody in, since its own names principals that don't exist (yet).
     closed: bool,
+    /// The role is ours, and what status knew of it is lost: this was found on it and is kept.
+    pub(super) lost: Option<Vec<String>>,
+    /// Status had no role when this began.
+    pub(super) unknown: bool,
 }
 
 impl Work<'_> {
-    fn early(&self, failure: Failure) -> Box<Setback> {
+    pub(super) fn early(&self, failure: Failure) -> Box<Setback> {
         Box::new(Setback { failure, status: self.status.clone(), pending: self.changed })
     }
 
@@ -178,7 +187,7 @@ impl Work<'_> {
             self.intend(subject, &plan, observed.as_deref(), adopting).await?;
             let mut record = Record::from_status(&self.status);
             let looked = round > 0 || observed.is_some();
-            let Self { ctx, case, desired, closed, .. } = *self;
+            let Self { ctx, case, ref desired, closed, .. } = *self;
             let run = Run { ctx, subject, case, desired, why: cause, looked, closed };
             let carried = run.carry_out(&plan, &mut record).await;
             self.changed |= !carried.changes.is_empty();
@@ -191,6 +200,7 @@ impl Work<'_> {
             if adopting {
                 return self.adopted(subject, &carried);
             }
+            self.tell_recovered(subject).await;
             let outcome = self.close(subject, &plan, observed.as_deref(), &carried, &contests)?;
             if !settled {
                 self.advise(subject).await;
@@ -211,35 +221,45 @@ impl Work<'_> {
             return Ok(Decision::Do(self.create(), None));
         }
         let account = self.case.account;
-        let state = account.observe(&self.desired.name, &policies(self.desired, &record)).await;
+        let state = account.observe(&self.desired.name, &policies(&self.desired, &record)).await;
         let state = state.map_err(|error| self.early(of_aws(self.ctx, self.case.class, error)))?;
         let Some(observed) = state.role else {
             self.absent(subject, &record)?;
             return Ok(Decision::Do(self.create(), None));
         };
         self.ctx.memory.with(&subject.uid, |entry| entry.first_miss = None);
-        match judge(self.desired, &observed).map_err(|failure| self.early(failure))? {
+        let ownership = judge(&self.desired, &observed).map_err(|failure| {
+            record.withdraw_role();
+            record.clone().into_status(&mut self.status);
+            self.early(failure)
+        })?;
+        match ownership {
             Ownership::Ours(_) => {
+                let observed = if self.is_lost(subject, &record, &observed) {
+                    self.recover(&mut record, observed).await?
+                } else {
+                    observed
+                };
                 let recent = self.ctx.memory.with(&subject.uid, |entry| entry.wrote_within(SETTLE, Instant::now()));
                 if !self.too_early(subject) {
-                    record.prune(self.desired, &observed);
+                    record.prune(&self.desired, &observed);
                     record.clone().into_status(&mut self.status);
                 }
-                let plan = plan::update(self.desired, &observed, &record, account.quotas.attachments, recent);
+                let plan = plan::update(&self.desired, &observed, &record, account.quotas.attachments, recent);
                 Ok(Decision::Do(plan, Some(Box::new(observed))))
             }
-            _ => Ok(Decision::Adopt(plan::adopt(self.desired), Box::new(observed))),
+            _ => Ok(Decision::Adopt(plan::adopt(&self.desired), Box::new(observed))),
         }
     }
 
     fn create(&self) -> Plan {
-        if self.closed { plan::create_closed(self.desired) } else { plan::create(self.desired) }
+        if self.closed { plan::create_closed(&self.desired) } else { plan::create(&self.desired) }
     }
 
     /// The role is not there: wait, look twice, or go on to create it.
     fn absent(&self, subject: &Subject, record: &Record) -> Stepped<()> {
         if self.desired.adoption == Adoption::Required && !record.role_exists() {
-            return Err(self.early(missing(self.desired)));
+            return Err(self.early(missing(&self.desired)));
         }
         if !record.role_exists() {
             return Ok(());
@@ -275,7 +295,7 @@ impl Work<'_> {
         }
         let mut record = Record::from_status(&self.status);
         let origin = if adopting { Origin::Adopted } else { Origin::Created };
-        record.role = Some(role_ref(self.desired, observed, record.role.as_ref(), origin));
+        record.role = Some(role_ref(&self.desired, observed, record.role.as_ref(), origin));
         if observed.is_none() {
             // The role is made anew: what the last one had is gone with it.
             record.role = Some(RoleRef { arn: None, id: None, create_date: None, ..record.role.unwrap_or_default() });
@@ -292,7 +312,7 @@ impl Work<'_> {
             }
             record.boundary = self.desired.boundary.clone().or(record.boundary);
         }
-        if record == Record::from_status(&subject.status) {
+        if record == Record::from_status(&subject.status) && self.status.unlisted == subject.status.unlisted {
             return Ok(());
         }
         record.into_status(&mut self.status);
@@ -335,7 +355,7 @@ impl Work<'_> {
 
     /// One warning per change of what IAM takes but is probably a mistake.
     async fn advise(&self, subject: &Subject) {
-        let advice = advice(self.desired, &self.case.account.quotas.limits);
+        let advice = advice(&self.desired, &self.case.account.quotas.limits);
         let note = advice.join("; ");
         let news = self.ctx.memory.with(&subject.uid, |entry| entry.advice.replace(note.clone()) != Some(note.clone()));
         if news && !note.is_empty() {
@@ -363,6 +383,13 @@ impl Work<'_> {
     /// The second pass of an adoption reads what the first one wrote, and must not read the past.
     fn adoption_settles(&self, subject: &Subject) -> Stepped<()> {
         let adopted = self.ctx.memory.with(&subject.uid, |entry| entry.adopted);
+        // An adoption from before our start may have been just then: nothing of the second pass is recorded yet.
+        let record = Record::from_status(&self.status);
+        let is_first_pass = record.role.as_ref().is_some_and(|role| role.origin == Some(Origin::Adopted))
+            && Record { role: record.role.clone(), ..Record::default() } == record
+            && self.status.unlisted.is_empty()
+            && !is_ready(&subject.status.conditions, subject.generation);
+        let adopted = adopted.or_else(|| is_first_pass.then_some(self.ctx.started));
         let left = adopted.map(|at| SETTLE.saturating_sub(at.elapsed())).unwrap_or_default();
         if left.is_zero() { Ok(()) } else { Err(self.early(self.settling(left))) }
     }
@@ -387,7 +414,7 @@ impl Work<'_> {
         }
         failures.extend(contested(contests, &self.desired.name));
         if let Some(mut failure) = Failure::merged(&failures) {
-            name_the_dead(&mut failure, self.desired, observed);
+            name_the_dead(&mut failure, &self.desired, observed);
             let left = plan.steps.iter().enumerate().filter(|(i, _)| carried.left.contains(i)).map(|(_, step)| step);
             let left = contests.iter().map(|contest| &contest.step).chain(left);
             show_plan(&mut self.status, &self.desired.name, left);
@@ -417,13 +444,13 @@ impl Work<'_> {
         let mut record = Record::from_status(&self.status);
         if observed.is_some() {
             let before = record.role.take();
-            let role = role_ref(self.desired, observed, before.as_ref(), Origin::Created);
+            let role = role_ref(&self.desired, observed, before.as_ref(), Origin::Created);
             // Status may have known nothing of an adoption; the tags do.
             let Case { spec, class, .. } = self.case;
             self.status.effective = Some(settings(spec, Some(&class.spec), role.origin, None).effective());
             record.role = Some(role);
         }
-        record.settle(self.desired, plan, observed);
+        record.settle(&self.desired, plan, observed);
         record.into_status(&mut self.status);
     }
 }

@@ -116,7 +116,8 @@ impl Run<'_> {
             );
             return Failure::on_change(Reason::PolicyNameTaken, message);
         }
-        let role_missing = error.kind == Kind::NotFound && !matches!(action, Action::UpdatePolicy { .. });
+        let role_missing =
+            error.kind == Kind::NotFound && !matches!(action, Action::UpdatePolicy { .. } | Action::TagPolicy { .. });
         let mut failure = of_aws(self.ctx, self.case.class, error);
         if role_missing {
             failure.retry = Retry::Passing;

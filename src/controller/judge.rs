@@ -36,9 +36,17 @@ pub fn judge(desired: &Desired, observed: &Observed) -> Result<Ownership, Failur
             same_place(desired, observed, as_found)?;
         }
         Ownership::Other(owner) => {
+            let heir = if desired.owner.is_namesake(&observed.tags) {
+                ", or, if that cluster is no more, name it in takeOverClusters of the class"
+            } else {
+                ""
+            };
             return Err(Failure::on_change(
                 Reason::RoleOwnedByOther,
-                format!("role {} belongs to {owner}; it is left untouched. Choose another roleName", observed.arn),
+                format!(
+                    "role {} belongs to {owner}; it is left untouched. Choose another roleName{heir}",
+                    observed.arn
+                ),
             ));
         }
         Ownership::Foreign if desired.adoption == Adoption::Never => {

@@ -17,6 +17,7 @@ pub mod finalizer;
 pub mod judge;
 pub mod memory;
 pub mod preview;
+pub mod recover;
 pub mod removal;
 pub mod resolve;
 pub mod roles;

@@ -55,7 +55,7 @@ pub async fn remove(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcom
     }
     let status = subject.status.clone();
     let (class, account) = reach(subject, ctx, class).map_err(|failure| Setback::pending(failure, status.clone()))?;
-    let removal = Removal { ctx, class: &class, account: &account, owner: subject.owner(ctx) };
+    let removal = Removal { ctx, class: &class, account: &account, owner: subject.owner(ctx, &class) };
     removal.run(subject).await
 }
 

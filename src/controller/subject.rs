@@ -8,9 +8,12 @@ use super::context::{Context, RawRole};
 use super::failure::Failure;
 use super::finalizer;
 use super::status::is_ready;
-use crate::api::{ANNOTATION_RECONCILE, ANNOTATION_SUSPEND, FINALIZER, IamRoleSpec, IamRoleStatus, Reason};
+use crate::api::{
+    ANNOTATION_RECONCILE, ANNOTATION_SUSPEND, FINALIZER, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason,
+};
 use crate::role::Owner;
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::api::PostParams;
 use kube::runtime::reflector::ObjectRef;
@@ -60,19 +63,29 @@ impl Subject {
         &self.object
     }
 
-    /// Whose AWS role it is.
+    /// Whose AWS role it is, by the leave of its class.
     #[must_use]
-    pub fn owner(&self, ctx: &Context) -> Owner {
-        Owner { cluster: ctx.cluster.clone(), namespace: self.namespace.clone(), name: self.name.clone() }
+    pub fn owner(&self, ctx: &Context, class: &IamRoleClass) -> Owner {
+        Owner {
+            cluster: ctx.cluster.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            heir_of: class.spec.take_over_clusters.clone().unwrap_or_default(),
+        }
+    }
+
+    /// When the object was created; status and spec of a restored one are older.
+    #[must_use]
+    pub fn created(&self) -> Option<Timestamp> {
+        self.object.metadata.creation_timestamp.as_ref().map(|time| time.0)
     }
 
     /// It as a claimant of a role name.
     #[must_use]
     pub fn claimant(&self) -> Claimant {
-        let created = self.object.metadata.creation_timestamp.as_ref();
         Claimant {
             waits: self.status.role.as_ref().is_none_or(|role| role.id.is_none()),
-            created: created.map(|time| time.0.to_string()).unwrap_or_default(),
+            created: self.created().map(|time| time.to_string()).unwrap_or_default(),
             namespace: self.namespace.clone(),
             name: self.name.clone(),
             uid: self.uid.clone(),

@@ -95,6 +95,7 @@ pub struct Desired {
 pub struct Exceptions {
     inline: Vec<Pattern>,
     managed: Vec<Pattern>,
+    found: BTreeSet<String>,
 }
 
 impl Exceptions {
@@ -108,21 +109,27 @@ impl Exceptions {
         let mut exceptions = from_class.map_or_else(Self::default, |exceptions| Self {
             inline: patterns(&exceptions.inline_policies),
             managed: patterns(&exceptions.managed_policies),
+            found: BTreeSet::new(),
         });
         exceptions.inline.push(Pattern::new(REVOKE_SESSIONS));
         exceptions
     }
 
+    /// Also keeps what was found on a role when status was lost, by name or ARN: whose it is, nobody knows.
+    pub fn keep_found(&mut self, found: impl IntoIterator<Item = String>) {
+        self.found.extend(found);
+    }
+
     /// Whether the inline policy is never removed.
     #[must_use]
     pub fn keep_inline(&self, name: &str) -> bool {
-        self.inline.iter().any(|pattern| pattern.matches(name))
+        self.found.contains(name) || self.inline.iter().any(|pattern| pattern.matches(name))
     }
 
     /// Whether the attachment is never removed.
     #[must_use]
     pub fn keep_managed(&self, arn: &str) -> bool {
-        self.managed.iter().any(|pattern| pattern.matches(arn))
+        self.found.contains(arn) || self.managed.iter().any(|pattern| pattern.matches(arn))
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Owner {
     pub namespace: String,
     /// Name of the `IamRole`.
     pub name: String,
+    /// Clusters that are no more, by tag or UID: what they made for an object of this namespace and name is taken
+    /// for this object's.
+    pub heir_of: Vec<String>,
 }
 
 /// What the tags of a role or policy say.
@@ -82,6 +85,15 @@ impl Owner {
         ])
     }
 
+    /// Whether the tags are those of an object of the same namespace and name in another cluster.
+    #[must_use]
+    pub fn is_namesake(&self, tags: &BTreeMap<String, String>) -> bool {
+        !self.judge(tags).is_ours()
+            && tags.contains_key(TAG_CLUSTER)
+            && tags.get(TAG_NAMESPACE) == Some(&self.namespace)
+            && tags.get(TAG_NAME) == Some(&self.name)
+    }
+
     /// Whose something with these tags is.
     #[must_use]
     pub fn judge(&self, tags: &BTreeMap<String, String>) -> Ownership {
@@ -91,7 +103,8 @@ impl Owner {
             return Ownership::Foreign;
         };
         let uid = cluster.rsplit('/').next().unwrap_or_default();
-        if uid == self.cluster.uid && *namespace == self.namespace && *name == self.name {
+        let inherited = || self.heir_of.iter().any(|old| old.rsplit('/').next() == Some(uid) && !uid.is_empty());
+        if (uid == self.cluster.uid || inherited()) && *namespace == self.namespace && *name == self.name {
             let known = [Origin::Created, Origin::Adopted].into_iter();
             let origin =
                 known.into_iter().find(|origin| tags.get(TAG_ORIGIN).is_some_and(|tag| tag == origin.as_str()));
@@ -110,7 +123,14 @@ pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     pub(crate) fn owner() -> Owner {
-        Owner { cluster: Cluster::new(Some("prod"), "uid-1"), namespace: "shop".into(), name: "api".into() }
+        let (namespace, name) = ("shop".into(), "api".into());
+        Owner { cluster: Cluster::new(Some("prod"), "uid-1"), namespace, name, heir_of: Vec::new() }
+    }
+
+    fn without_uid(tags: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut tags = tags.clone();
+        tags.insert(crate::api::TAG_CLUSTER.into(), "prod/".into());
+        tags
     }
 
     #[test]
@@ -123,6 +143,14 @@ pub(crate) mod tests {
         assert_eq!(renamed.judge(&tags), Ownership::Ours(Origin::Created), "a renamed cluster is the same cluster");
         let rebuilt = Owner { cluster: Cluster::new(Some("prod"), "uid-2"), ..owner.clone() };
         assert!(matches!(rebuilt.judge(&tags), Ownership::Other(_)), "the same name is not the same cluster");
+        for old in ["uid-1", "prod/uid-1"] {
+            let heir = Owner { heir_of: vec![old.into()], ..rebuilt.clone() };
+            assert!(heir.judge(&tags).is_ours(), "its class says so");
+            let sibling = Owner { name: "web".into(), ..heir };
+            assert!(!sibling.judge(&tags).is_ours(), "only what was this object's");
+        }
+        let nobody = Owner { heir_of: vec!["uid-3".into(), "prod/".into(), String::new()], ..rebuilt };
+        assert!(!nobody.judge(&tags).is_ours() && !nobody.judge(&without_uid(&tags)).is_ours());
         let sibling = Owner { name: "web".into(), ..owner.clone() };
         assert!(matches!(sibling.judge(&tags), Ownership::Other(_)));
 

@@ -55,6 +55,16 @@ impl Record {
         self.role.as_ref().is_some_and(|role| role.id.is_some())
     }
 
+    /// The role that is there is not ours, and so ours was never made or is gone: what was intended for it leaves.
+    /// Policies that were made stay on record.
+    pub fn withdraw_role(&mut self) {
+        if self.role_exists() {
+            return;
+        }
+        let own = std::mem::take(&mut self.own).into_iter().filter(|policy| policy.id.is_some()).collect();
+        *self = Self { own, ..Self::default() };
+    }
+
     /// The owned policy with this ARN, made if absent.
     pub fn own_mut(&mut self, arn: &str) -> Option<&mut PolicyRef> {
         self.own.iter_mut().find(|policy| policy.arn == arn)

@@ -20,7 +20,8 @@ pub fn account() -> AccountRef {
 }
 
 pub fn owner() -> Owner {
-    Owner { cluster: Cluster::new(Some("prod"), "uid-1"), namespace: "shop".into(), name: "api".into() }
+    let (namespace, name) = ("shop".into(), "api".into());
+    Owner { cluster: Cluster::new(Some("prod"), "uid-1"), namespace, name, heir_of: Vec::new() }
 }
 
 pub fn arn(name: &str) -> String {
@@ -125,9 +126,10 @@ impl Aws {
             return Ok(());
         }
         match action {
-            Action::CreatePolicy { .. } | Action::UpdatePolicy { .. } | Action::DeletePolicy(_) => {
-                self.on_policy(action)
-            }
+            Action::CreatePolicy { .. }
+            | Action::TagPolicy { .. }
+            | Action::UpdatePolicy { .. }
+            | Action::DeletePolicy(_) => self.on_policy(action),
             _ => self.on_role(action),
         }
     }
@@ -140,6 +142,9 @@ impl Aws {
                 }
                 let held = Held::new(&policy.document);
                 self.policies.insert(policy.arn.clone(), Policy { held, tags: tags.clone() });
+            }
+            Action::TagPolicy { arn, tags } => {
+                self.policies.get_mut(arn).ok_or("NoSuchEntity")?.tags.extend(tags.clone());
             }
             Action::UpdatePolicy { arn, document } => {
                 let held = Held::new(document);

@@ -46,6 +46,13 @@ pub enum Action {
         /// Its tags.
         tags: BTreeMap<String, String>,
     },
+    /// `TagPolicy`.
+    TagPolicy {
+        /// ARN of the policy.
+        arn: String,
+        /// The tags.
+        tags: BTreeMap<String, String>,
+    },
     /// `CreatePolicyVersion` as default, after the oldest version has made room.
     UpdatePolicy {
         /// ARN of the policy.
@@ -87,6 +94,7 @@ impl Action {
             Self::DeleteBoundary => "DeleteRolePermissionsBoundary",
             Self::UpdateTrust(_) => "UpdateAssumeRolePolicy",
             Self::CreatePolicy { .. } => "CreatePolicy",
+            Self::TagPolicy { .. } => "TagPolicy",
             Self::UpdatePolicy { .. } => "CreatePolicyVersion",
             Self::Attach(_) => "AttachRolePolicy",
             Self::Detach(_) => "DetachRolePolicy",
@@ -104,6 +112,7 @@ impl Action {
         match self {
             Self::CreatePolicy { policy, .. } => &policy.arn,
             Self::UpdatePolicy { arn, .. }
+            | Self::TagPolicy { arn, .. }
             | Self::Attach(arn)
             | Self::Detach(arn)
             | Self::DeletePolicy(arn)
@@ -139,6 +148,7 @@ impl Action {
             Self::DeleteBoundary => "remove permissions boundary".to_owned(),
             Self::UpdateTrust(_) => "update trust policy".to_owned(),
             Self::CreatePolicy { policy, .. } => format!("create policy {}", policy.arn),
+            Self::TagPolicy { arn, tags } => format!("set tags {} of policy {arn}", list(&mut tags.keys())),
             Self::UpdatePolicy { arn, .. } => format!("make a new version of policy {arn}"),
             Self::Attach(arn) => format!("attach policy {arn}"),
             Self::Detach(arn) => format!("detach policy {arn}"),

@@ -111,6 +111,12 @@ impl<'a> Planner<'a> {
     }
 
     fn own_policy(&mut self, policy: &'a OwnPolicy, found: &ObservedPolicy, attached: bool) {
+        // Of another cluster that this one takes over, or mended.
+        let mut tags = self.desired.owner.tags(Origin::Created);
+        tags.retain(|key, value| found.tags.get(key) != Some(value));
+        if !tags.is_empty() {
+            self.plan.push(Phase::Own, Action::TagPolicy { arn: policy.arn.clone(), tags });
+        }
         let (arn, document) = (policy.arn.clone(), policy.document.clone());
         let changed = found.document != policy.document.canonical(&self.desired.account);
         if attached {

@@ -142,6 +142,20 @@ fn a_denial_comes_before_what_it_guards_and_goes_after() {
 }
 
 #[test]
+fn a_role_that_names_itself_is_created_closed_and_opened_last() {
+    let mut fields = inline(&[("a", &["s3:A"])]);
+    let Desired { account, path, name, .. } = spec(fields.clone());
+    let own = format!("arn:aws:iam::{}:role{path}{name}", account.id);
+    fields["trustPolicy"] = trust(&json!({ "AWS": [account.id, own] }));
+    let desired = spec(fields);
+    let plan = create(&desired);
+    let order = ["Create: create role role", "Add: put inline policy a", "Widen: update trust policy"];
+    assert_eq!(names(&plan), order);
+    let super::Action::CreateRole { trust, .. } = &plan.steps[0].action else { panic!("{plan:?}") };
+    assert!(!trust.to_json().contains("Allow") && !trust.to_json().contains(&own));
+}
+
+#[test]
 fn an_old_document_is_not_attached() {
     let own = |action| {
         spec(json!({ "customerManagedPolicies": [{ "name": "o", "policyName": "o", "document": allow(action) }] }))

@@ -1,0 +1,71 @@
+//! An object that lost its status, or never had one, while its role carries our owner tags: restored from a backup,
+//! applied anew after a `Retain`, or wiped. Nothing is made twice, nothing of ours is forgotten, and what nobody
+//! listed is kept, since status can't tell any more whether it was ours.
+
+use super::apply::{Work, of_aws, policies};
+use super::events::Tone;
+use super::roles::Stepped;
+use super::subject::Subject;
+use crate::api::iamrole::PolicyRef;
+use crate::api::{IamRoleClass, Reason};
+use crate::policy::AccountRef;
+use crate::role::{Observed, Record, plan};
+use k8s_openapi::jiff::Timestamp;
+
+/// What was kept when status was lost stays so until the spec or the class changes.
+#[must_use]
+pub fn kept(subject: &Subject, class: &IamRoleClass) -> Vec<String> {
+    let status = &subject.status;
+    let of_class = status.class.as_ref().map(|class| class.observed_generation);
+    let same = status.observed_generation == Some(subject.generation) && of_class == class.metadata.generation;
+    if same { status.unlisted.clone() } else { Vec::new() }
+}
+
+impl Work<'_> {
+    /// Whether the role is ours and status never told of it. It was restored without its status, made anew, or
+    /// wiped; an attempt to create the role a moment ago leaves an intent in status.
+    pub(super) fn is_lost(&self, subject: &Subject, record: &Record, observed: &Observed) -> bool {
+        let older = || {
+            let role: Option<Timestamp> = observed.create_date.parse().ok();
+            role.zip(subject.created()).is_some_and(|(role, object)| role < object)
+        };
+        self.lost.is_none() && !record.role_exists() && (self.unknown || older())
+    }
+
+    /// Finds out by their tags which of the attached policies are ours; all else that nobody listed is kept.
+    pub(super) async fn recover(&mut self, record: &mut Record, observed: Observed) -> Stepped<Observed> {
+        let AccountRef { partition, id } = &self.desired.account;
+        let local = format!("arn:{partition}:iam::{id}:policy/");
+        let mut asked = policies(&self.desired, record);
+        asked.extend(observed.managed.iter().filter(|arn| arn.starts_with(&local)).cloned());
+        let state = self.case.account.observe(&observed.name, &asked).await;
+        let state = state.map_err(|error| self.early(of_aws(self.ctx, self.case.class, error)))?;
+        let observed = state.role.unwrap_or(observed);
+        for (arn, found) in &observed.own {
+            if record.own_mut(arn).is_none() && self.desired.owner.judge(&found.tags).is_ours() {
+                let (id, version) = (Some(found.id.clone()), Some(found.version.clone()));
+                record.own.push(PolicyRef { name: String::new(), arn: arn.clone(), id, version });
+            }
+        }
+        let found = observed.managed.iter().chain(observed.inline.keys()).cloned();
+        self.desired.exceptions.keep_found(found);
+        record.clone().into_status(&mut self.status);
+        let plan = plan::update(&self.desired, &observed, record, self.case.account.quotas.attachments, false);
+        self.status.unlisted.clone_from(&plan.unlisted);
+        self.lost = Some(plan.unlisted);
+        Ok(observed)
+    }
+
+    /// Tells that the role was found again.
+    pub(super) async fn tell_recovered(&mut self, subject: &Subject) {
+        let Some(kept) = self.lost.take() else { return };
+        let role = self.status.role.as_ref().and_then(|role| role.arn.as_deref()).unwrap_or_default();
+        let mut note = format!("The object had no status; role {role} was found by its owner tags");
+        if !kept.is_empty() {
+            let kept = kept.join(", ");
+            let more = format!(". Nobody listed {kept}: kept until the spec changes, then whenUnlisted applies");
+            note.push_str(&more);
+        }
+        self.ctx.events.publish(&subject.reference(), Tone::Normal, Reason::Recovered, "Recover", &note).await;
+    }
+}
