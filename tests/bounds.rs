@@ -31,6 +31,7 @@ fn full(kind: &str) -> Value {
                 "name": "a", "policyName": "p", "description": "text", "document": document(allow("s3:*")),
                 "documentJson": "{}",
             }],
+            "instanceProfile": { "name": "p" },
         }),
         _ => json!({
             "namespaceSelector": {
@@ -38,6 +39,7 @@ fn full(kind: &str) -> Value {
             },
             "account": { "id": "123456789012" }, "roleNameTemplate": "$(namespace).$(name)", "unbounded": true,
             "unlistedExceptions": { "inlinePolicies": ["a"], "managedPolicies": ["a"] },
+            "takeOverClusters": ["old/11111111-2222-3333-4444-555555555555"],
             "driftCheck": { "intervalSeconds": 60, "method": "Auto" }, "controller": "c",
         }),
     };

@@ -10,11 +10,11 @@ use iamrole_operator::api::iamroleclass::UnlistedExceptions;
 use iamrole_operator::policy::Limits;
 use iamrole_operator::role::deletion::{self, Deletion, Terms};
 use iamrole_operator::role::desired::{Exceptions, tokens};
-use iamrole_operator::role::{Action, Record, plan};
+use iamrole_operator::role::{Asked, ObservedProfile, Record, plan};
 use model::{Aws, Held, Policy, arn, carry, intend, owner, want};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 fn document(effect: &str, action: &str) -> Value {
     json!({ "Version": "2012-10-17", "Statement": [{ "Effect": effect, "Action": action, "Resource": "*" }] })
@@ -29,6 +29,7 @@ fn spec() -> Value {
             { "name": "a-guard", "document": document("Deny", "s3:Delete*") },
             { "name": "b-work", "document": document("Allow", "s3:*") }],
         "customerManagedPolicies": [{ "name": "own", "policyName": "own", "document": document("Allow", "sqs:*") }],
+        "instanceProfile": { "name": "own" },
     })
 }
 
@@ -66,7 +67,7 @@ fn world(case: &Case) -> (Aws, Record) {
     let desired = want(&spec(), Limits::default());
     let (mut aws, mut record) = (Aws::default(), Record::default());
     let plan = plan::create(&desired);
-    intend(&mut record, &desired);
+    intend(&mut record, &desired, &plan);
     assert_eq!(carry(&mut aws, &plan, &desired, &mut record, |_| false, |_, _| {}), 0);
     record.settle(&desired, &plan, None);
     let held = Held::new(&desired.inline["b-work"]);
@@ -74,7 +75,10 @@ fn world(case: &Case) -> (Aws, Record) {
     role.managed.extend(case.attached.then(|| STRANGER.to_owned()));
     role.inline.extend(case.inline.then(|| ("stranger".to_owned(), held.clone())));
     role.inline.extend(case.revoked.then(|| ("AWSRevokeOlderSessions".to_owned(), held.clone())));
-    role.profiles.extend(case.profile.then(|| "profile".to_owned()));
+    if case.profile {
+        let roles = [model::ROLE.to_owned()].into();
+        aws.profiles.insert("profile".to_owned(), model::Profile { roles, ..model::Profile::default() });
+    }
     if case.stripped {
         aws.policies.get_mut(&arn("own")).unwrap().tags.clear();
     }
@@ -99,10 +103,10 @@ fn delete(case: &Case, aws: &Aws, record: &Record) -> Deletion {
         when_unlisted: if case.keep { WhenUnlisted::Keep } else { WhenUnlisted::Remove },
         exceptions: &exceptions,
     };
-    let arns: BTreeSet<String> = record.own.iter().map(|policy| policy.arn.clone()).collect();
-    let own = aws.observe_policies(&arns).into_iter().map(|(arn, policy)| (arn, policy.tags)).collect();
-    let profiles: Vec<String> = aws.role.iter().flat_map(|role| role.profiles.iter().cloned()).collect();
-    deletion::plan(&terms, record, aws.observe(&arns).as_ref(), &own, &profiles)
+    let asked = Asked::new(None, record);
+    let own = aws.observe_policies(&asked).into_iter().map(|(arn, policy)| (arn, policy.tags)).collect();
+    let profiles: Vec<ObservedProfile> = aws.observe_profiles(|_| true).into_values().collect();
+    deletion::plan(&terms, record, aws.observe(&asked).as_ref(), &own, &profiles)
 }
 
 proptest! {
@@ -124,11 +128,13 @@ proptest! {
         if expected.is_empty() {
             prop_assert!(aws.role.is_none());
             prop_assert_eq!(aws.policies.contains_key(&arn("own")), case.stripped, "without our tags it is not ours");
+            prop_assert!(!aws.profiles.contains_key("own"));
+            prop_assert_eq!(aws.profiles.contains_key("profile"), case.profile, "it is a stranger's");
         }
     }
 
     #[test]
-    fn stopped_anywhere_it_goes_on(case in case(), stop in 0usize..12) {
+    fn stopped_anywhere_it_goes_on(case in case(), stop in 0usize..16) {
         let case = Case { force: true, ..case };
         let (mut aws, record) = world(&case);
         for step in delete(&case, &aws, &record).plan.steps.iter().take(stop) {
@@ -170,9 +176,10 @@ fn a_role_that_is_gone_leaves_its_policies_to_be_deleted() {
     let (mut aws, record) = world(&quiet());
     aws.role = None;
     let deletion = delete(&quiet(), &aws, &record);
-    assert!(
-        matches!(deletion.plan.steps.as_slice(), [step] if matches!(&step.action, Action::DeletePolicy(own) if *own == arn("own")))
-    );
+    let names: Vec<String> = deletion.plan.steps.iter().map(|step| step.action.describe(model::ROLE)).collect();
+    let own = format!("delete policy {}", arn("own"));
+    let expected = ["take the role out of instance profile own", "delete instance profile own", &own];
+    assert_eq!(names, expected);
 }
 
 #[test]

@@ -65,6 +65,7 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::Rejected => "Read AWS's code and text in the message.",
         Reason::DeleteBlocked => "Remove what the message names, or set `deletionPolicy` to `ForceDelete` or `Retain`.",
         Reason::Busy | Reason::Unavailable | Reason::KubernetesError => "Nothing; it is tried again.",
+        Reason::InstanceProfileNotOwned => "Choose another `instanceProfile.name`, or remove the profile in AWS.",
         Reason::Recovered => "Nothing; list what the event names if it is meant to stay.",
         Reason::DriftRepaired => "Find out who changed AWS, and change the IamRole instead.",
         Reason::Contested => "Find out who undoes the repair, and stop that or change the IamRole.",
@@ -121,8 +122,8 @@ fn the_permissions_are_those_of_the_calls_that_the_code_makes() {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         called.extend(code.split('"').filter(|word| is_action(word)).map(str::to_owned));
     }
-    // A policy is tagged in the call that creates it, which takes a right of its own.
-    called.insert("iam:TagPolicy".to_owned());
+    // Adding a role to an instance profile takes the right to pass it.
+    called.insert("iam:PassRole".to_owned());
 
     let text = read("docs/permissions.md");
     let policies: Vec<Value> = blocks(&text, "json").iter().map(|json| serde_json::from_str(json).unwrap()).collect();

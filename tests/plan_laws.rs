@@ -21,6 +21,7 @@ struct Wish {
     own: BTreeMap<u8, BTreeSet<u8>>,
     managed: BTreeSet<u8>,
     boundary: Option<u8>,
+    profile: Option<u8>,
     tags: BTreeMap<String, String>,
     description: Option<String>,
     keep: bool,
@@ -69,6 +70,9 @@ impl Wish {
         if let Some(i) = self.boundary {
             spec["permissionsBoundary"] = arn(&format!("boundary{i}")).into();
         }
+        if let Some(i) = self.profile {
+            spec["instanceProfile"] = json!({ "name": format!("profile{i}") });
+        }
         if let Some(text) = &self.description {
             spec["description"] = text.as_str().into();
         }
@@ -87,15 +91,17 @@ fn wish() -> impl Strategy<Value = Wish> {
         documents(),
         btree_set(0u8..4, 0..4),
         proptest::option::of(0u8..2),
+        proptest::option::of(0u8..2),
         tags,
         any::<(bool, bool)>(),
     )
-        .prop_map(|(trust, inline, own, managed, boundary, tags, (described, keep))| Wish {
+        .prop_map(|(trust, inline, own, managed, boundary, profile, tags, (described, keep))| Wish {
             trust,
             inline,
             own,
             managed,
             boundary,
+            profile,
             tags,
             description: described.then(|| "words".to_owned()),
             keep,
@@ -131,7 +137,7 @@ fn settled(old: &Desired, strangers: &Strangers, aws: Aws) -> (Aws, Record) {
     let mut record = Record::default();
     let plan = plan::create(old);
     assert!(model::is_ordered(&plan));
-    intend(&mut record, old);
+    intend(&mut record, old, &plan);
     assert_eq!(carry(&mut aws, &plan, old, &mut record, |_| false, |_, _| {}), 0, "{plan:?}");
     record.settle(old, &plan, None);
     if strangers.inline {
@@ -173,9 +179,9 @@ fn converge(aws: &mut Aws, desired: &Desired, record: &mut Record, mut seen: imp
     for round in 0..8 {
         let plan = make_plan(aws, desired, record);
         let refused = !plan.refused.is_empty();
-        intend(record, desired);
+        intend(record, desired, &plan);
         let left = carry(aws, &plan, desired, record, |_| false, &mut seen);
-        if left == 0 {
+        if left == 0 && !plan.unfinished {
             record.settle(desired, &plan, aws.observe(&asked(desired, record)).as_ref());
         }
         if plan.steps.is_empty() || refused {
@@ -296,6 +302,9 @@ fn is_as_wanted(aws: &Aws, before: &Aws, wish: &Wish, desired: &Desired, strange
     let foreign = before.policies.iter().filter(|(_, policy)| policy.tags.is_empty());
     foreign.for_each(|(arn, policy)| assert_eq!(aws.policies.get(arn), Some(policy), "a stranger's policy"));
     assert_eq!(own, desired.own.iter().map(|policy| &policy.arn).collect(), "nothing orphaned");
+    let profiles: Vec<&String> = aws.profiles.keys().collect();
+    assert_eq!(profiles, desired.profile.iter().collect::<Vec<_>>(), "one profile, or none");
+    assert!(aws.profiles.values().all(|profile| profile.roles.contains(model::ROLE)));
 }
 
 proptest! {
@@ -307,7 +316,9 @@ proptest! {
         let (mut aws, mut record) = settled(&before, &strangers, Aws::default());
         let start = aws.clone();
         let rounds = converge(&mut aws, &after, &mut record, |_, _| {});
-        prop_assert!(rounds <= 1, "{rounds} rounds");
+        // An instance profile of another name goes before the new one comes.
+        let renamed = old.profile.is_some() && new.profile.is_some() && old.profile != new.profile;
+        prop_assert!(rounds <= 1 + usize::from(renamed), "{rounds} rounds");
         is_as_wanted(&aws, &start, &new, &after, &strangers);
         prop_assert!(make_plan(&aws, &after, &record).is_empty());
         let observed = aws.observe(&asked(&after, &record)).unwrap();
@@ -332,7 +343,7 @@ proptest! {
         let fails = if healthy { 0 } else { fails & fails_too };
         for round in [fails, fails.rotate_right(7), 0] {
             let plan = make_plan(&aws, &after, &record);
-            intend(&mut record, &after);
+            intend(&mut record, &after, &plan);
             carry(&mut aws, &plan, &after, &mut record, |i| round >> (i % 64) & 1 == 1, |aws, done| {
                 ends.combined(aws, done);
                 ends.kept(aws, done);
@@ -367,7 +378,7 @@ proptest! {
         let ends = Ends::of(&aws, &end.0);
         for round in [fails & fails_too, 0] {
             let plan = make_plan(&aws, &after, &record);
-            intend(&mut record, &after);
+            intend(&mut record, &after, &plan);
             carry(&mut aws, &plan, &after, &mut record, |i| round >> (i % 64) & 1 == 1, |aws, done| {
                 ends.guarded(aws, done);
             });
@@ -388,7 +399,7 @@ proptest! {
         converge(&mut end.0, &after, &mut end.1, |_, _| {});
         let ends = Ends::of(&aws, &end.0);
         let plan = make_plan(&aws, &after, &record);
-        intend(&mut record, &after);
+        intend(&mut record, &after, &plan);
         carry(&mut aws, &plan, &after, &mut record, |i| fails >> (i % 64) & 1 == 1, |aws, done| ends.combined(aws, done));
         converge(&mut aws, &after, &mut record, |aws, done| ends.combined(aws, done));
         is_as_wanted(&aws, &start, &new, &after, &strangers);
@@ -400,12 +411,13 @@ proptest! {
         let strangers = Strangers { inline: false, attached: false, taken: false, keeps_case: false };
         let whole = settled(&desired, &strangers, Aws::default()).0;
         let plan = plan::create(&desired);
-        let calls = 1 + desired.managed.len() + desired.inline.len() + 2 * desired.own.len();
+        let profile = if wish.profile.is_some() { 2 } else { 0 };
+        let calls = 1 + desired.managed.len() + desired.inline.len() + 2 * desired.own.len() + profile;
         prop_assert_eq!(plan.steps.len(), calls, "no more than one call each");
         let ends = Ends { old: (BTreeSet::new(), BTreeSet::new()), ..Ends::of(&whole, &whole) };
         let (mut aws, mut record) = (Aws { policies: whole.policies.clone(), ..Aws::default() }, Record::default());
         aws.policies.retain(|arn, _| !arn.contains("/own"));
-        intend(&mut record, &desired);
+        intend(&mut record, &desired, &plan);
         let refuses = |i: usize| i > 0 && fails >> (i % 64) & 1 == 1;
         carry(&mut aws, &plan, &desired, &mut record, refuses, |aws, done| ends.combined(aws, done));
         aws.role_mut().tags.insert("foreign".into(), "tag".into());

@@ -79,6 +79,8 @@ reasons! {
     RoleOwnedByOther,
     /// A policy of that name exists and is not ours.
     PolicyNameTaken,
+    /// An instance profile of that name exists and is not ours.
+    InstanceProfileNotOwned,
     /// The name or path differs from the role that exists; neither can be changed.
     IdentityImmutable,
     /// `adoption: Required`, and there is no such role.

@@ -98,6 +98,10 @@ pub struct IamRoleSpec {
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub customer_managed_policies: Option<Vec<CustomerManagedPolicy>>,
 
+    /// An instance profile that holds the role, for EC2: created, filled, and deleted with the role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_profile: Option<InstanceProfile>,
+
     /// What to do with attachments and inline policies that nobody listed. Absent: the class's, else Remove;
     /// on adopted roles Keep.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,6 +166,17 @@ pub struct CustomerManagedPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 131_072))]
     pub document_json: Option<String>,
+}
+
+/// An instance profile that holds the role.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline, extend("x-kubernetes-map-type" = "atomic"))]
+pub struct InstanceProfile {
+    /// Name of the profile in AWS. Absent: the role's name. With another name it is deleted, and made anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_+=,.@-]+$"))]
+    pub name: Option<String>,
 }
 
 macro_rules! choice {
@@ -284,6 +299,9 @@ pub struct IamRoleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub permissions_boundary: Option<String>,
+    /// The instance profile that holds the role. Written before it is created; arn follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_profile: Option<ProfileRef>,
     /// Attachments (by ARN) and inline policies (by name) that nobody listed and that were kept.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "status_arns")]
@@ -385,6 +403,20 @@ pub struct PolicyRef {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub version: Option<String>,
+}
+
+/// The instance profile that the role owns.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub struct ProfileRef {
+    /// Name of the profile.
+    #[schemars(length(max = 128))]
+    pub name: String,
+    /// ARN of the profile; absent until it exists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub arn: Option<String>,
 }
 
 /// What applies after spec and class are put together.

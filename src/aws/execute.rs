@@ -28,6 +28,8 @@ pub enum Done {
         /// Its default version.
         version: String,
     },
+    /// An instance profile was created; its ARN.
+    Profile(String),
     /// A policy has a new default version.
     Version(String),
     /// Nothing beyond success.
@@ -42,6 +44,14 @@ impl Account {
         match action {
             Action::CreateRole { .. } => return self.create_role(name, action).await,
             Action::CreatePolicy { .. } => return self.create_policy(action).await,
+            Action::CreateProfile { name, path, tags } => return self.create_profile(name, path, tags).await,
+            Action::TagProfile { name, tags } => self.tag_profile(name, tags).await?,
+            Action::JoinProfile(profile) => self.join_profile(name, profile).await?,
+            Action::DeleteProfile(profile) => {
+                let target = format!("instance profile {profile}");
+                let call = iam.delete_instance_profile().instance_profile_name(profile).send();
+                gone(self.call("iam:DeleteInstanceProfile", &target, call).await)?;
+            }
             Action::UpdatePolicy { arn, document } => {
                 return self.update_policy(arn, &document.to_json()).await;
             }
@@ -95,8 +105,8 @@ impl Account {
                 let target = format!("inline policy {policy} of {role}");
                 gone(self.call("iam:DeleteRolePolicy", &target, call).await)?;
             }
-            Action::LeaveProfile(profile) => {
-                let call = iam.remove_role_from_instance_profile().instance_profile_name(profile).role_name(name);
+            Action::LeaveProfile { profile, role } => {
+                let call = iam.remove_role_from_instance_profile().instance_profile_name(profile).role_name(role);
                 let target = format!("instance profile {profile}");
                 gone(self.call("iam:RemoveRoleFromInstanceProfile", &target, call.send()).await)?;
             }
@@ -148,6 +158,39 @@ impl Account {
             id: policy.policy_id().unwrap_or_default().to_owned(),
             version: policy.default_version_id().unwrap_or_default().to_owned(),
         }))
+    }
+
+    async fn create_profile(&self, name: &str, path: &str, tags: &BTreeMap<String, String>) -> Result<Done, AwsError> {
+        let target = format!("instance profile {name}");
+        let call = self.iam.create_instance_profile().instance_profile_name(name).path(path).set_tags(tag_list(
+            "iam:CreateInstanceProfile",
+            &target,
+            tags,
+        )?);
+        let answer = self.call("iam:CreateInstanceProfile", &target, call.send()).await?;
+        let profile = answer.instance_profile();
+        Ok(profile.map_or(Done::Nothing, |profile| Done::Profile(profile.arn().to_owned())))
+    }
+
+    async fn tag_profile(&self, name: &str, tags: &BTreeMap<String, String>) -> Result<(), AwsError> {
+        let target = format!("instance profile {name}");
+        let tags = tag_list("iam:TagInstanceProfile", &target, tags)?;
+        let call = self.iam.tag_instance_profile().instance_profile_name(name).set_tags(tags).send();
+        self.call("iam:TagInstanceProfile", &target, call).await.map(drop)
+    }
+
+    /// IAM calls it a used-up quota when the role is in the profile already, as after an answer that was lost.
+    async fn join_profile(&self, role: &str, profile: &str) -> Result<(), AwsError> {
+        let target = format!("instance profile {profile}");
+        let call = self.iam.add_role_to_instance_profile().instance_profile_name(profile).role_name(role).send();
+        match self.call("iam:AddRoleToInstanceProfile", &target, call).await {
+            Err(error) if matches!(error.kind, Kind::Quota | Kind::AlreadyExists) => {
+                let found = self.profiles(std::iter::once(profile)).await?;
+                let is_in = found.values().any(|found| found.roles.iter().any(|name| name.eq_ignore_ascii_case(role)));
+                if is_in { Ok(()) } else { Err(error) }
+            }
+            other => other.map(drop),
+        }
     }
 
     /// Makes room if need be, then makes the document the default version.

@@ -3,9 +3,9 @@
 use super::account::Account;
 use super::error::{AwsError, Kind};
 use crate::policy::{Canonical, Grammar};
-use crate::role::{Observed, ObservedPolicy};
+use crate::role::{Asked, Observed, ObservedPolicy, ObservedProfile};
 use aws_sdk_iam::types::{Role, Tag};
-use futures::future::{try_join, try_join_all};
+use futures::future::{try_join, try_join_all, try_join3};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A role and those of the asked-for policies that exist.
@@ -15,24 +15,53 @@ pub struct RoleState {
     pub role: Option<Observed>,
     /// The asked-for policies that exist, by ARN.
     pub own: BTreeMap<String, ObservedPolicy>,
+    /// The asked-for instance profiles that exist, by the name as asked.
+    pub profiles: BTreeMap<String, ObservedProfile>,
 }
 
 impl Account {
-    /// Reads the role `name` and the customer-managed policies `own`.
-    pub async fn observe(&self, name: &str, own: &BTreeSet<String>) -> Result<RoleState, AwsError> {
+    /// Reads the role `name` and what else is asked for.
+    pub async fn observe(&self, name: &str, asked: &Asked) -> Result<RoleState, AwsError> {
         let role = async {
             match self.get_role(name).await? {
                 Some(role) => self.read_role(role).await.map(Some),
                 None => Ok(None),
             }
         };
-        let policies = try_join_all(own.iter().map(|arn| self.read_policy(arn)));
-        let (mut role, own) = try_join(role, policies).await?;
+        let policies = try_join_all(asked.policies.iter().map(|arn| self.read_policy(arn)));
+        let profiles = self.profiles(asked.profiles.iter().map(String::as_str));
+        let (mut role, own, profiles) = try_join3(role, policies, profiles).await?;
         let own: BTreeMap<String, ObservedPolicy> = own.into_iter().flatten().collect();
         if let Some(role) = &mut role {
             role.own.clone_from(&own);
+            role.profiles.clone_from(&profiles);
         }
-        Ok(RoleState { role, own })
+        Ok(RoleState { role, own, profiles })
+    }
+
+    /// Reads instance profiles; those that exist, by the name as asked.
+    pub async fn profiles(
+        &self,
+        names: impl Iterator<Item = &str>,
+    ) -> Result<BTreeMap<String, ObservedProfile>, AwsError> {
+        let read = try_join_all(names.map(|name| self.read_profile(name))).await?;
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    async fn read_profile(&self, name: &str) -> Result<Option<(String, ObservedProfile)>, AwsError> {
+        let target = format!("instance profile {name}");
+        let call = self.iam.get_instance_profile().instance_profile_name(name).send();
+        let answer = absent_is_none(self.call("iam:GetInstanceProfile", &target, call).await)?;
+        let profile = answer.and_then(|answer| answer.instance_profile);
+        Ok(profile.map(|profile| {
+            let observed = ObservedProfile {
+                name: profile.instance_profile_name().to_owned(),
+                arn: profile.arn().to_owned(),
+                tags: tag_map(profile.tags()),
+                roles: profile.roles().iter().map(|role| role.role_name().to_owned()).collect(),
+            };
+            (name.to_owned(), observed)
+        }))
     }
 
     async fn get_role(&self, name: &str) -> Result<Option<Role>, AwsError> {
@@ -62,6 +91,7 @@ impl Account {
             managed,
             inline,
             own: BTreeMap::new(),
+            profiles: BTreeMap::new(),
             name,
         })
     }

@@ -1,6 +1,6 @@
 //! Makes AWS match: claim, finalizer, observe, plan, intent, execute, status.
 
-use super::carry::{Carried, Run};
+use super::carry::{Carried, Run, SHORT};
 use super::contested::{contested, given_up, name_the_dead};
 use super::context::Context;
 use super::events::Tone;
@@ -11,16 +11,15 @@ use super::recover::kept;
 use super::roles::{Outcome, Setback, Stepped, class_ref, interval};
 use super::status::{Verdict, find, is_ready, show_plan};
 use super::subject::Subject;
-use crate::api::iamrole::{Adoption, Cause, Mode, Origin, PolicyRef, RoleRef};
+use crate::api::iamrole::{Adoption, Cause, Mode, Origin, PolicyRef, ProfileRef, RoleRef};
 use crate::api::{ConditionType, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
 use crate::aws::{Account, AwsError, Kind};
 use crate::role::advice::advice;
 use crate::role::contest::{Contest, Look, Repairs};
 use crate::role::desired::{Facts, desired};
 use crate::role::settings::settings;
-use crate::role::{Desired, Observed, Ownership, Plan, Record, Settings, plan};
+use crate::role::{Asked, Desired, Observed, Ownership, Plan, Record, Settings, plan};
 use kube::runtime::reflector::ObjectRef;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -134,13 +133,6 @@ async fn hold_class(ctx: &Context, class: &IamRoleClass) -> Result<(), Failure> 
     super::classes::add_finalizer(ctx, class).await.map_err(super::finalizer::moved)
 }
 
-/// The customer-managed policies to look at: wanted ones and recorded ones.
-#[must_use]
-pub fn policies(desired: &Desired, record: &Record) -> BTreeSet<String> {
-    let wanted = desired.own.iter().map(|policy| policy.arn.clone());
-    wanted.chain(record.own.iter().map(|policy| policy.arn.clone())).collect()
-}
-
 /// A number with its noun.
 #[must_use]
 pub fn count(number: usize, noun: &str) -> String {
@@ -221,7 +213,7 @@ impl Work<'_> {
             return Ok(Decision::Do(self.create(), None));
         }
         let account = self.case.account;
-        let state = account.observe(&self.desired.name, &policies(&self.desired, &record)).await;
+        let state = account.observe(&self.desired.name, &Asked::new(Some(&self.desired), &record)).await;
         let state = state.map_err(|error| self.early(of_aws(self.ctx, self.case.class, error)))?;
         let Some(observed) = state.role else {
             self.absent(subject, &record)?;
@@ -311,6 +303,10 @@ impl Work<'_> {
                 }
             }
             record.boundary = self.desired.boundary.clone().or(record.boundary);
+            if let Some(wanted) = self.desired.profile.as_ref().filter(|_| !plan.unfinished) {
+                let known = record.profile.take().filter(|known| known.name == *wanted);
+                record.profile = known.or_else(|| Some(ProfileRef { name: wanted.clone(), arn: None }));
+            }
         }
         if record == Record::from_status(&subject.status) && self.status.unlisted == subject.status.unlisted {
             return Ok(());
@@ -419,6 +415,10 @@ impl Work<'_> {
             let left = contests.iter().map(|contest| &contest.step).chain(left);
             show_plan(&mut self.status, &self.desired.name, left);
             return Err(Setback::pending(failure, self.status.clone()));
+        }
+        if plan.unfinished {
+            let message = "the old instance profile goes before the new one is made";
+            return Err(Setback::pending(Failure::wait(SHORT, message), self.status.clone()));
         }
         self.settle_record(plan, observed);
         let arn = self.status.role.as_ref().and_then(|role| role.arn.clone()).unwrap_or_default();

@@ -6,14 +6,15 @@ use super::events::Tone;
 use super::failure::{Failure, Retry};
 use super::subject::Subject;
 use crate::api::Reason;
-use crate::api::iamrole::{Cause, Change, Origin, PolicyRef, RoleRef};
+use crate::api::iamrole::{Cause, Change, Origin, PolicyRef, ProfileRef, RoleRef};
 use crate::aws::{AwsError, Done, Kind};
 use crate::role::{Action, Desired, Phase, Plan, Progress, Record, Step};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
-const SHORT: Duration = Duration::from_secs(1);
+/// A moment.
+pub const SHORT: Duration = Duration::from_secs(1);
 
 /// What came of a plan.
 #[derive(Debug, Default)]
@@ -98,7 +99,7 @@ impl Run<'_> {
     /// Whether a read may tell more about what exists already. A policy that was asked for by its ARN and not
     /// found exists at another path or in other case, and that no read of ours shows.
     fn is_unread(&self, action: &Action) -> bool {
-        !self.looked || !matches!(action, Action::CreatePolicy { .. })
+        !self.looked || !matches!(action, Action::CreatePolicy { .. } | Action::CreateProfile { .. })
     }
 
     /// Whether the role was to be created with its own trust policy.
@@ -115,6 +116,13 @@ impl Run<'_> {
                 policy.name, policy.entry
             );
             return Failure::on_change(Reason::PolicyNameTaken, message);
+        }
+        if let (Kind::AlreadyExists, Action::CreateProfile { name, .. }) = (error.kind, action) {
+            let message = format!(
+                "an instance profile named {name:?} exists in the account in other case, and IAM takes it for the same name; \
+                 it is left untouched. Choose another instanceProfile.name, or remove it in AWS"
+            );
+            return Failure::on_change(Reason::InstanceProfileNotOwned, message);
         }
         let role_missing =
             error.kind == Kind::NotFound && !matches!(action, Action::UpdatePolicy { .. } | Action::TagPolicy { .. });
@@ -191,6 +199,12 @@ fn enter(record: &mut Record, desired: &Desired, action: &Action, done: Done) {
                 policy.version = Some(version);
             }
         }
+        (Action::CreateProfile { name, .. }, Done::Profile(arn)) => {
+            record.profile = Some(ProfileRef { name: name.clone(), arn: Some(arn) });
+        }
+        (Action::DeleteProfile(name), _) => {
+            record.profile = record.profile.take().filter(|known| !known.name.eq_ignore_ascii_case(name));
+        }
         (Action::DeletePolicy(arn), _) => record.own.retain(|policy| policy.arn != *arn),
         (Action::DeleteRole, _) => {
             record.managed.clear();
@@ -205,8 +219,8 @@ pub async fn report(ctx: &Context, subject: &Subject, role: &str, action: &Actio
     let drift = cause == Cause::Drift;
     let reason = match action {
         _ if drift => Reason::DriftRepaired,
-        Action::CreateRole { .. } | Action::CreatePolicy { .. } => Reason::Created,
-        Action::DeleteRole | Action::DeletePolicy(_) => Reason::Deleted,
+        Action::CreateRole { .. } | Action::CreatePolicy { .. } | Action::CreateProfile { .. } => Reason::Created,
+        Action::DeleteRole | Action::DeletePolicy(_) | Action::DeleteProfile(_) => Reason::Deleted,
         _ => Reason::Updated,
     };
     if drift {

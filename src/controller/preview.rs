@@ -1,6 +1,6 @@
 //! Mode Observe: what would be done, and nothing done.
 
-use super::apply::{Case, count, of_aws, policies};
+use super::apply::{Case, count, of_aws};
 use super::context::Context;
 use super::failure::Failure;
 use super::judge::{judge, missing};
@@ -10,7 +10,7 @@ use super::subject::Subject;
 use crate::api::iamrole::{Adoption, Origin};
 use crate::api::{IamRoleStatus, Reason};
 use crate::aws::RoleState;
-use crate::role::{Desired, Plan, Record, plan};
+use crate::role::{Asked, Desired, Plan, Record, plan};
 
 /// Reads, plans, and reports the plan.
 pub async fn preview(
@@ -22,7 +22,7 @@ pub async fn preview(
 ) -> Stepped<Outcome> {
     status.class = Some(class_ref(case.class));
     let record = Record::from_status(&status);
-    let state = case.account.observe(&desired.name, &policies(desired, &record)).await;
+    let state = case.account.observe(&desired.name, &Asked::new(Some(desired), &record)).await;
     let state = state.map_err(|error| Setback::early(of_aws(ctx, case.class, error), status.clone()))?;
     let exists = state.role.is_some();
     let plan = would_do(desired, state, &record, case.account.quotas.attachments)

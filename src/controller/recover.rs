@@ -2,14 +2,14 @@
 //! applied anew after a `Retain`, or wiped. Nothing is made twice, nothing of ours is forgotten, and what nobody
 //! listed is kept, since status can't tell any more whether it was ours.
 
-use super::apply::{Work, of_aws, policies};
+use super::apply::{Work, of_aws};
 use super::events::Tone;
 use super::roles::Stepped;
 use super::subject::Subject;
-use crate::api::iamrole::PolicyRef;
+use crate::api::iamrole::{PolicyRef, ProfileRef};
 use crate::api::{IamRoleClass, Reason};
 use crate::policy::AccountRef;
-use crate::role::{Observed, Record, plan};
+use crate::role::{Asked, Observed, Record, plan};
 use k8s_openapi::jiff::Timestamp;
 
 /// What was kept when status was lost stays so until the spec or the class changes.
@@ -36,8 +36,10 @@ impl Work<'_> {
     pub(super) async fn recover(&mut self, record: &mut Record, observed: Observed) -> Stepped<Observed> {
         let AccountRef { partition, id } = &self.desired.account;
         let local = format!("arn:{partition}:iam::{id}:policy/");
-        let mut asked = policies(&self.desired, record);
-        asked.extend(observed.managed.iter().filter(|arn| arn.starts_with(&local)).cloned());
+        let mut asked = Asked::new(Some(&self.desired), record);
+        let profiles = self.case.account.profiles_of(&observed.name).await;
+        asked.profiles.extend(profiles.map_err(|error| self.early(of_aws(self.ctx, self.case.class, error)))?);
+        asked.policies.extend(observed.managed.iter().filter(|arn| arn.starts_with(&local)).cloned());
         let state = self.case.account.observe(&observed.name, &asked).await;
         let state = state.map_err(|error| self.early(of_aws(self.ctx, self.case.class, error)))?;
         let observed = state.role.unwrap_or(observed);
@@ -46,6 +48,11 @@ impl Work<'_> {
                 let (id, version) = (Some(found.id.clone()), Some(found.version.clone()));
                 record.own.push(PolicyRef { name: String::new(), arn: arn.clone(), id, version });
             }
+        }
+        let mut profiles =
+            observed.profiles.values().filter(|profile| self.desired.owner.judge(&profile.tags).is_ours());
+        if let (None, Some(profile)) = (&record.profile, profiles.next()) {
+            record.profile = Some(ProfileRef { name: profile.name.clone(), arn: Some(profile.arn.clone()) });
         }
         let found = observed.managed.iter().chain(observed.inline.keys()).cloned();
         self.desired.exceptions.keep_found(found);

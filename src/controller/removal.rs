@@ -17,15 +17,15 @@ use super::status::{Tri, Verdict, show_plan};
 use super::subject::Subject;
 use crate::api::iamrole::{Cause, DeletionPolicy, Mode, Origin, WhenUnlisted};
 use crate::api::{IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
-use crate::aws::{Account, Kind, RoleState};
+use crate::aws::{Account, AwsError, Kind, RoleState};
 use crate::policy::Limits;
 use crate::role::deletion::{self, Terms};
 use crate::role::desired::{Exceptions, Facts, role_name, tokens};
 use crate::role::settings::{Settings, settings};
-use crate::role::{Action, Owner, Ownership, Plan, Record};
+use crate::role::{Action, Asked, ObservedProfile, Owner, Ownership, Plan, Record};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -56,7 +56,7 @@ pub async fn remove(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcom
     let status = subject.status.clone();
     let (class, account) = reach(subject, ctx, class).map_err(|failure| Setback::pending(failure, status.clone()))?;
     let removal = Removal { ctx, class: &class, account: &account, owner: subject.owner(ctx, &class) };
-    removal.run(subject).await
+    Box::pin(removal.run(subject)).await
 }
 
 /// The class that status remembers, or the one that the spec names; also one that is being deleted. An
@@ -148,8 +148,7 @@ impl Removal<'_> {
             return release(subject, self.ctx, Reason::Released, "Nothing was ever made in AWS").await;
         };
         let failed = |failure: Failure| Setback::pending(failure, status.clone());
-        let arns: BTreeSet<String> = record.own.iter().map(|policy| policy.arn.clone()).collect();
-        let state = self.account.observe(&name, &arns).await;
+        let state = self.account.observe(&name, &Asked::new(None, &record)).await;
         let state = state.map_err(|error| failed(self.of_aws(error)))?;
         if state.role.is_none() && self.may_be_late(subject, &record) {
             let message = format!("role {name} is not there (yet); looking again before the object is let go");
@@ -170,8 +169,7 @@ impl Removal<'_> {
         }
         let foreign = state.role.as_ref().filter(|_| !ours).map(|role| self.foreign(role));
         // Asked for beforehand: a role that stays in use must not lose its policies first.
-        let profiles = if ours { self.account.profiles_of(&name).await } else { Ok(Vec::new()) };
-        let profiles = profiles.map_err(|error| failed(error.into()))?;
+        let profiles = self.profiles(&name, &state, ours).await.map_err(|error| failed(self.of_aws(error)))?;
         let deletion = self.plan(&settings, &record, &state, ours, &profiles);
         if !deletion.blockers.is_empty() {
             let message = format!(
@@ -193,6 +191,18 @@ impl Removal<'_> {
                 release(subject, self.ctx, Reason::Deleted, &note).await
             }
         }
+    }
+
+    /// The instance profiles that hold the role, and the recorded one.
+    async fn profiles(&self, name: &str, state: &RoleState, ours: bool) -> Result<Vec<ObservedProfile>, AwsError> {
+        let mut profiles = state.profiles.clone();
+        if ours {
+            let names = self.account.profiles_of(name).await?;
+            let unread = names.iter().filter(|name| !profiles.values().any(|known| known.name == **name));
+            let more = self.account.profiles(unread.map(String::as_str)).await?;
+            profiles.extend(more);
+        }
+        Ok(profiles.into_values().collect())
     }
 
     /// Executes the steps; the first that fails ends it. Returns how many were done.
@@ -255,7 +265,7 @@ impl Removal<'_> {
         record: &Record,
         state: &RoleState,
         ours: bool,
-        profiles: &[String],
+        profiles: &[ObservedProfile],
     ) -> deletion::Deletion {
         let exceptions = Exceptions::new(Some(&self.class.spec), &tokens(&self.owner, &self.account.account));
         let terms = Terms {
@@ -278,7 +288,7 @@ impl Removal<'_> {
     }
 
     /// Without credentials the way out is named, as for a class that is not ready.
-    fn of_aws(&self, error: crate::aws::AwsError) -> Failure {
+    fn of_aws(&self, error: AwsError) -> Failure {
         let failure = of_aws(self.ctx, self.class, error);
         if failure.reason == Reason::ClassNotReady {
             return Failure::slow(Reason::DeleteBlocked, format!("{}. {WAY_OUT}", failure.message));
@@ -287,7 +297,7 @@ impl Removal<'_> {
     }
 
     /// What a failed step means; a conflict is explained by naming who is in the way.
-    async fn blocked(&self, name: &str, action: &Action, error: crate::aws::AwsError) -> Failure {
+    async fn blocked(&self, name: &str, action: &Action, error: AwsError) -> Failure {
         if error.kind != Kind::DeleteConflict {
             return self.of_aws(error);
         }
@@ -316,6 +326,7 @@ fn forget(status: &mut IamRoleStatus, action: &Action) {
     match action {
         Action::Detach(arn) => status.managed_policies.retain(|known| known != arn),
         Action::DeleteInline(name) => status.inline_policies.retain(|known| known != name),
+        Action::DeleteProfile(_) => status.instance_profile = None,
         Action::DeletePolicy(arn) => status.customer_managed_policies.retain(|known| known.arn != *arn),
         _ => {}
     }

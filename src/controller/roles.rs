@@ -88,7 +88,7 @@ pub async fn reconcile(object: Arc<RawRole>, ctx: Arc<Context>) -> Result<Action
         generation = object.metadata.generation,
         resource_version = object.metadata.resource_version,
     );
-    let work = work(&object, &ctx).instrument(span.clone());
+    let work = Box::pin(work(&object, &ctx)).instrument(span.clone());
     let (action, result) = if let Ok(done) = tokio::time::timeout(TIME_LIMIT, work).await {
         done
     } else {

@@ -223,6 +223,7 @@ mod tests {
             managed: [].into(),
             inline: [].into(),
             own: [].into(),
+            profiles: [].into(),
         }
     }
 

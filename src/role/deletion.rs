@@ -1,7 +1,7 @@
 //! The plan that removes a role. Needs no valid spec: the record and what AWS shows are enough.
 
 use super::desired::Exceptions;
-use super::observed::Observed;
+use super::observed::{Observed, ObservedProfile};
 use super::owner::Owner;
 use super::plan::{Action, Phase, Plan, Step};
 use super::record::Record;
@@ -34,14 +34,14 @@ pub struct Terms<'a> {
 /// Plans the deletion of a role of ours (`observed`), or of what is left of it.
 ///
 /// `own` are the policies that were found among the recorded ones, with their tags: only those that carry
-/// our owner tags are deleted. `profiles` are the instance profiles that hold the role, if they were read.
+/// our owner tags are deleted. `profiles` are the instance profiles that hold the role, and the recorded one.
 #[must_use]
 pub fn plan(
     terms: &Terms<'_>,
     record: &Record,
     observed: Option<&Observed>,
     own: &BTreeMap<String, BTreeMap<String, String>>,
-    profiles: &[String],
+    profiles: &[ObservedProfile],
 ) -> Deletion {
     let mut deletion = Deletion::default();
     let mut steps = Vec::new();
@@ -70,18 +70,27 @@ pub fn plan(
                 deletion.blockers.push(format!("inline policy {name}"));
             }
         }
-        for profile in profiles {
-            if terms.policy == DeletionPolicy::ForceDelete {
-                step(Phase::Remove, Action::LeaveProfile(profile.clone()));
-            } else {
-                deletion.blockers.push(format!("instance profile {profile}"));
+        for profile in profiles.iter().filter(|profile| !terms.owner.judge(&profile.tags).is_ours()) {
+            for role in profile.roles.iter().filter(|role| role.eq_ignore_ascii_case(&observed.name)) {
+                if terms.policy == DeletionPolicy::ForceDelete {
+                    let (profile, role) = (profile.name.clone(), role.clone());
+                    step(Phase::Remove, Action::LeaveProfile { profile, role });
+                } else {
+                    deletion.blockers.push(format!("instance profile {}", profile.name));
+                }
             }
         }
         step(Phase::Delete, Action::DeleteRole);
     }
+    for profile in profiles.iter().filter(|profile| terms.owner.judge(&profile.tags).is_ours()) {
+        for role in &profile.roles {
+            step(Phase::Narrow, Action::LeaveProfile { profile: profile.name.clone(), role: role.clone() });
+        }
+        step(Phase::DeleteOwned, Action::DeleteProfile(profile.name.clone()));
+    }
     for (arn, tags) in own {
         if terms.owner.judge(tags).is_ours() {
-            step(Phase::DeletePolicies, Action::DeletePolicy(arn.clone()));
+            step(Phase::DeleteOwned, Action::DeletePolicy(arn.clone()));
         }
     }
     steps.sort_by_key(|step| {

@@ -80,6 +80,8 @@ pub struct Desired {
     pub inline: BTreeMap<String, Document>,
     /// Policies that the role owns.
     pub own: Vec<OwnPolicy>,
+    /// Name of the instance profile that holds the role, if one is wanted.
+    pub profile: Option<String>,
     /// What happens to unlisted policies.
     pub when_unlisted: WhenUnlisted,
     /// Whether the spec itself says so; an adopted role keeps them where it does not.
@@ -159,6 +161,7 @@ pub fn desired(spec: &IamRoleSpec, settings: &Settings, facts: Facts<'_>) -> Res
     let mut managed = build.managed();
     let inline = build.inline();
     let own = build.own(&name, &path);
+    let profile = build.profile(&name);
     managed.retain(|arn| own.iter().all(|policy| policy.arn != *arn));
     let exceptions = build.exceptions();
     let adoption = match spec.adoption {
@@ -184,6 +187,7 @@ pub fn desired(spec: &IamRoleSpec, settings: &Settings, facts: Facts<'_>) -> Res
             managed,
             inline,
             own,
+            profile,
             when_unlisted: settings.when_unlisted,
             when_unlisted_given: spec.when_unlisted.is_some(),
             exceptions,

@@ -20,7 +20,7 @@ pub mod record;
 pub mod settings;
 
 pub use desired::{Desired, OwnPolicy, Problem};
-pub use observed::{Observed, ObservedPolicy};
+pub use observed::{Asked, Observed, ObservedPolicy, ObservedProfile};
 pub use owner::{Cluster, Owner, Ownership};
 pub use plan::{Action, Phase, Plan, Progress, Step};
 pub use record::Record;

@@ -1,5 +1,6 @@
 //! What is in AWS, as far as the operator needs it.
 
+use super::{Desired, Record};
 use crate::policy::Canonical;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +33,44 @@ pub struct Observed {
     pub inline: BTreeMap<String, Canonical>,
     /// Those of the policies we asked for (wanted or recorded) that exist, by ARN.
     pub own: BTreeMap<String, ObservedPolicy>,
+    /// Those of the instance profiles we asked for that exist, by the name as we asked.
+    pub profiles: BTreeMap<String, ObservedProfile>,
+}
+
+/// What to ask for beyond the role.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Asked {
+    /// ARNs of customer-managed policies.
+    pub policies: BTreeSet<String>,
+    /// Names of instance profiles.
+    pub profiles: BTreeSet<String>,
+}
+
+impl Asked {
+    /// What is wanted, and what is on record.
+    #[must_use]
+    pub fn new(desired: Option<&Desired>, record: &Record) -> Self {
+        let wanted = desired.iter().flat_map(|desired| &desired.own).map(|policy| policy.arn.clone());
+        let profile = desired.and_then(|desired| desired.profile.clone());
+        let recorded = record.profile.as_ref().map(|profile| profile.name.clone());
+        Self {
+            policies: wanted.chain(record.own.iter().map(|policy| policy.arn.clone())).collect(),
+            profiles: profile.into_iter().chain(recorded).collect(),
+        }
+    }
+}
+
+/// An instance profile as AWS describes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObservedProfile {
+    /// Name in AWS's own case.
+    pub name: String,
+    /// ARN.
+    pub arn: String,
+    /// All tags.
+    pub tags: BTreeMap<String, String>,
+    /// Names of the roles in it; IAM permits one.
+    pub roles: BTreeSet<String>,
 }
 
 /// A customer-managed policy as AWS describes it.

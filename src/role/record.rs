@@ -5,7 +5,7 @@
 
 use super::{Desired, Observed, Plan};
 use crate::api::IamRoleStatus;
-use crate::api::iamrole::{PolicyRef, RoleRef};
+use crate::api::iamrole::{PolicyRef, ProfileRef, RoleRef};
 use std::collections::BTreeSet;
 
 /// What we have applied or were about to.
@@ -23,6 +23,8 @@ pub struct Record {
     pub tag_keys: BTreeSet<String>,
     /// The boundary that we set.
     pub boundary: Option<String>,
+    /// The instance profile; without ARN it was only intended.
+    pub profile: Option<ProfileRef>,
 }
 
 impl Record {
@@ -36,6 +38,7 @@ impl Record {
             own: status.customer_managed_policies.clone(),
             tag_keys: status.tag_keys.iter().cloned().collect(),
             boundary: status.permissions_boundary.clone(),
+            profile: status.instance_profile.clone(),
         }
     }
 
@@ -47,6 +50,7 @@ impl Record {
         status.customer_managed_policies = self.own;
         status.tag_keys = self.tag_keys.into_iter().collect();
         status.permissions_boundary = self.boundary;
+        status.instance_profile = self.profile;
     }
 
     /// Whether the role is known to exist, or to have existed.
@@ -62,7 +66,8 @@ impl Record {
             return;
         }
         let own = std::mem::take(&mut self.own).into_iter().filter(|policy| policy.id.is_some()).collect();
-        *self = Self { own, ..Self::default() };
+        let profile = self.profile.take().filter(|profile| profile.arn.is_some());
+        *self = Self { own, profile, ..Self::default() };
     }
 
     /// The owned policy with this ARN, made if absent.
@@ -78,6 +83,11 @@ impl Record {
         self.own.retain(|own| own.id.is_some() || wanted(&own.arn) || observed.own.contains_key(&own.arn));
         self.managed.retain(|arn| desired.managed.contains(arn) || observed.managed.contains(arn));
         self.inline.retain(|name| desired.inline.contains_key(name) || observed.inline.contains_key(name));
+        self.profile = self.profile.take().filter(|profile| {
+            profile.arn.is_some()
+                || desired.profile.as_ref() == Some(&profile.name)
+                || observed.profiles.contains_key(&profile.name)
+        });
         let seen: BTreeSet<String> = observed.tags.keys().map(|key| key.to_lowercase()).collect();
         self.tag_keys.retain(|key| desired.tags.contains_key(key) || seen.contains(&key.to_lowercase()));
     }
@@ -89,6 +99,11 @@ impl Record {
         self.inline = desired.inline.keys().cloned().collect();
         self.tag_keys = desired.tags.keys().cloned().collect();
         self.boundary.clone_from(&desired.boundary);
+        self.profile = desired.profile.as_ref().map(|name| {
+            let before = self.profile.take().filter(|known| known.name == *name).and_then(|known| known.arn);
+            let seen = observed.and_then(|observed| observed.profiles.get(name)).map(|seen| seen.arn.clone());
+            ProfileRef { name: name.clone(), arn: before.or(seen) }
+        });
         let known = std::mem::take(&mut self.own);
         self.own.extend(desired.own.iter().map(|policy| {
             let before = known.iter().find(|known| known.arn == policy.arn);

@@ -2,18 +2,20 @@
 //! missing entities. Any step can be refused.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use iamrole_operator::api::iamrole::{Origin, PolicyRef, RoleRef};
+use iamrole_operator::api::iamrole::{Origin, PolicyRef, ProfileRef, RoleRef};
 use iamrole_operator::api::{IamRoleClassSpec, IamRoleSpec};
 use iamrole_operator::policy::{AccountRef, Canonical, Document, Limits};
 use iamrole_operator::role::desired::{Facts, desired};
 use iamrole_operator::role::settings::settings;
 use iamrole_operator::role::{
-    Action, Cluster, Desired, Observed, ObservedPolicy, Owner, Phase, Plan, Progress, Record,
+    Action, Asked, Cluster, Desired, Observed, ObservedPolicy, ObservedProfile, Owner, Phase, Plan, Progress, Record,
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub const ACCOUNT: &str = "111122223333";
+/// Name of the one role.
+pub const ROLE: &str = "role";
 
 pub fn account() -> AccountRef {
     AccountRef { partition: "aws".into(), id: ACCOUNT.into() }
@@ -34,7 +36,8 @@ pub fn want(spec: &Value, limits: Limits) -> Desired {
     let class = IamRoleClassSpec::default();
     let settings = settings(&spec, Some(&class), None, None);
     let facts = Facts { owner: &owner(), account: &account(), class_name: "default", class: &class, limits: &limits };
-    desired(&spec, &settings, facts).unwrap_or_else(|problems| panic!("{problems:?}"))
+    let desired = desired(&spec, &settings, facts).unwrap_or_else(|problems| panic!("{problems:?}"));
+    Desired { name: ROLE.to_owned(), ..desired }
 }
 
 /// A document as AWS holds it.
@@ -65,7 +68,13 @@ pub struct Role {
     pub trust: Document,
     pub managed: BTreeSet<String>,
     pub inline: BTreeMap<String, Held>,
-    pub profiles: BTreeSet<String>,
+}
+
+/// An instance profile.
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    pub tags: BTreeMap<String, String>,
+    pub roles: BTreeSet<String>,
 }
 
 /// An account with at most one role.
@@ -73,6 +82,7 @@ pub struct Role {
 pub struct Aws {
     pub role: Option<Role>,
     pub policies: BTreeMap<String, Policy>,
+    pub profiles: BTreeMap<String, Profile>,
     pub quota: usize,
     pub limits: Limits,
     /// Whether a tag that is set again in other case keeps its old case.
@@ -86,6 +96,7 @@ impl Default for Aws {
         Self {
             role: None,
             policies: BTreeMap::new(),
+            profiles: BTreeMap::new(),
             quota: 10,
             limits: Limits::default(),
             keeps_case: false,
@@ -121,7 +132,6 @@ impl Aws {
                 trust: trust.clone(),
                 managed: BTreeSet::new(),
                 inline: BTreeMap::new(),
-                profiles: BTreeSet::new(),
             });
             return Ok(());
         }
@@ -130,6 +140,11 @@ impl Aws {
             | Action::TagPolicy { .. }
             | Action::UpdatePolicy { .. }
             | Action::DeletePolicy(_) => self.on_policy(action),
+            Action::CreateProfile { .. }
+            | Action::TagProfile { .. }
+            | Action::JoinProfile(_)
+            | Action::LeaveProfile { .. }
+            | Action::DeleteProfile(_) => self.on_profile(action),
             _ => self.on_role(action),
         }
     }
@@ -159,6 +174,41 @@ impl Aws {
                     return Err("DeleteConflict");
                 }
                 self.policies.remove(arn);
+            }
+            _ => panic!("{action:?}"),
+        }
+        Ok(())
+    }
+
+    fn on_profile(&mut self, action: &Action) -> Result<(), &'static str> {
+        let missing = "NoSuchEntity";
+        match action {
+            Action::CreateProfile { name, .. } if same(&self.profiles, name).is_some() => {
+                return Err("EntityAlreadyExists");
+            }
+            Action::CreateProfile { name, tags, .. } => {
+                self.profiles.insert(name.clone(), Profile { tags: tags.clone(), ..Profile::default() });
+            }
+            Action::TagProfile { name, tags } => {
+                self.profiles.get_mut(name).ok_or(missing)?.tags.extend(tags.clone());
+            }
+            Action::JoinProfile(name) => {
+                let profile = self.profiles.get_mut(name).ok_or(missing)?;
+                if self.role.is_none() || !profile.roles.is_empty() {
+                    return Err(if self.role.is_none() { missing } else { "LimitExceeded" });
+                }
+                profile.roles.insert(ROLE.to_owned());
+            }
+            Action::LeaveProfile { profile, role } => {
+                if let Some(profile) = self.profiles.get_mut(profile) {
+                    profile.roles.remove(role);
+                }
+            }
+            Action::DeleteProfile(name) => {
+                if self.profiles.get(name).is_some_and(|profile| !profile.roles.is_empty()) {
+                    return Err("DeleteConflict");
+                }
+                self.profiles.remove(name);
             }
             _ => panic!("{action:?}"),
         }
@@ -210,9 +260,9 @@ impl Aws {
                 role.inline.insert(name, Held::new(document));
             }
             Action::DeleteInline(name) => role.inline.retain(|known, _| !known.eq_ignore_ascii_case(name)),
-            Action::LeaveProfile(name) => drop(role.profiles.remove(name)),
             Action::DeleteRole => {
-                if !(role.managed.is_empty() && role.inline.is_empty() && role.profiles.is_empty()) {
+                let is_in = self.profiles.values().any(|profile| profile.roles.contains(ROLE));
+                if !(role.managed.is_empty() && role.inline.is_empty()) || is_in {
                     return Err("DeleteConflict");
                 }
                 self.role = None;
@@ -223,12 +273,12 @@ impl Aws {
     }
 
     /// What the adapter reads: the role, and those of the policies that the plan asks about.
-    pub fn observe(&self, own: &BTreeSet<String>) -> Option<Observed> {
+    pub fn observe(&self, asked: &Asked) -> Option<Observed> {
         let role = self.role.as_ref()?;
         Some(Observed {
-            name: "role".into(),
+            name: ROLE.into(),
             path: "/".into(),
-            arn: format!("arn:aws:iam::{ACCOUNT}:role/role"),
+            arn: format!("arn:aws:iam::{ACCOUNT}:role/{ROLE}"),
             id: "AROA1".into(),
             create_date: "2026-01-01T00:00:00Z".into(),
             description: role.description.clone(),
@@ -238,12 +288,22 @@ impl Aws {
             trust: role.trust.canonical(&account()),
             managed: role.managed.clone(),
             inline: role.inline.iter().map(|(name, held)| (name.clone(), held.document.clone())).collect(),
-            own: self.observe_policies(own),
+            own: self.observe_policies(asked),
+            profiles: self.observe_profiles(|name| asked.profiles.contains(name)),
         })
     }
 
-    pub fn observe_policies(&self, own: &BTreeSet<String>) -> BTreeMap<String, ObservedPolicy> {
-        let found = self.policies.iter().filter(|(arn, _)| own.contains(*arn));
+    pub fn observe_profiles(&self, asked: impl Fn(&str) -> bool) -> BTreeMap<String, ObservedProfile> {
+        let read = |(name, profile): (&String, &Profile)| {
+            let arn = format!("arn:aws:iam::{ACCOUNT}:instance-profile/{name}");
+            let (tags, roles) = (profile.tags.clone(), profile.roles.clone());
+            (name.clone(), ObservedProfile { name: name.clone(), arn, tags, roles })
+        };
+        self.profiles.iter().filter(|(name, _)| asked(name)).map(read).collect()
+    }
+
+    pub fn observe_policies(&self, asked: &Asked) -> BTreeMap<String, ObservedPolicy> {
+        let found = self.policies.iter().filter(|(arn, _)| asked.policies.contains(*arn));
         let read = |policy: &Policy| ObservedPolicy {
             id: "ANPA1".into(),
             version: "v1".into(),
@@ -254,14 +314,13 @@ impl Aws {
     }
 }
 
-/// The policies that the controller asks about.
-pub fn asked(desired: &Desired, record: &Record) -> BTreeSet<String> {
-    let wanted = desired.own.iter().map(|policy| policy.arn.clone());
-    wanted.chain(record.own.iter().map(|policy| policy.arn.clone())).collect()
+/// What the controller asks about.
+pub fn asked(desired: &Desired, record: &Record) -> Asked {
+    Asked::new(Some(desired), record)
 }
 
 /// What the controller writes into status before it begins.
-pub fn intend(record: &mut Record, desired: &Desired) {
+pub fn intend(record: &mut Record, desired: &Desired, plan: &Plan) {
     let role = record.role.get_or_insert_with(RoleRef::default);
     role.name.clone_from(&desired.name);
     role.origin.get_or_insert(Origin::Created);
@@ -275,6 +334,10 @@ pub fn intend(record: &mut Record, desired: &Desired) {
         }
     }
     record.boundary = desired.boundary.clone().or(record.boundary.take());
+    if let Some(wanted) = desired.profile.as_ref().filter(|_| !plan.unfinished) {
+        let known = record.profile.take().filter(|known| known.name == *wanted);
+        record.profile = known.or_else(|| Some(ProfileRef { name: wanted.clone(), arn: None }));
+    }
 }
 
 fn enter(record: &mut Record, desired: &Desired, action: &Action) {
@@ -296,6 +359,10 @@ fn enter(record: &mut Record, desired: &Desired, action: &Action) {
                 entry.id = Some("ANPA1".into());
             }
         }
+        Action::CreateProfile { name, .. } => {
+            record.profile = Some(ProfileRef { name: name.clone(), arn: Some(name.clone()) });
+        }
+        Action::DeleteProfile(name) => record.profile = record.profile.take().filter(|known| known.name != *name),
         Action::DeletePolicy(arn) => record.own.retain(|policy| policy.arn != *arn),
         _ => {}
     }

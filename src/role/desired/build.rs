@@ -253,6 +253,13 @@ impl<'a> Builder<'a> {
         }
     }
 
+    pub(super) fn profile(&mut self, role_name: &str) -> Option<String> {
+        let profile = self.spec.instance_profile.as_ref()?;
+        let name = profile.name.clone().unwrap_or_else(|| role_name.to_owned());
+        self.policy_name("spec.instanceProfile.name", &name);
+        Some(name)
+    }
+
     pub(super) fn own(&mut self, role_name: &str, path: &str) -> Vec<OwnPolicy> {
         let entries = self.spec.customer_managed_policies.iter().flatten().enumerate();
         let own: Vec<OwnPolicy> = entries.filter_map(|(i, entry)| self.own_policy(i, entry, role_name, path)).collect();

@@ -75,8 +75,33 @@ pub enum Action {
     DeleteInline(String),
     /// `DeletePolicy`, after its other versions.
     DeletePolicy(String),
+    /// `CreateInstanceProfile`.
+    CreateProfile {
+        /// Name.
+        name: String,
+        /// Path, that of the role.
+        path: String,
+        /// Its tags.
+        tags: BTreeMap<String, String>,
+    },
+    /// `TagInstanceProfile`.
+    TagProfile {
+        /// Name.
+        name: String,
+        /// The tags.
+        tags: BTreeMap<String, String>,
+    },
+    /// `AddRoleToInstanceProfile`.
+    JoinProfile(String),
     /// `RemoveRoleFromInstanceProfile`.
-    LeaveProfile(String),
+    LeaveProfile {
+        /// The profile.
+        profile: String,
+        /// The role that is taken out.
+        role: String,
+    },
+    /// `DeleteInstanceProfile`.
+    DeleteProfile(String),
     /// `DeleteRole`.
     DeleteRole,
 }
@@ -101,7 +126,11 @@ impl Action {
             Self::PutInline { .. } => "PutRolePolicy",
             Self::DeleteInline(_) => "DeleteRolePolicy",
             Self::DeletePolicy(_) => "DeletePolicy",
-            Self::LeaveProfile(_) => "RemoveRoleFromInstanceProfile",
+            Self::CreateProfile { .. } => "CreateInstanceProfile",
+            Self::TagProfile { .. } => "TagInstanceProfile",
+            Self::JoinProfile(_) => "AddRoleToInstanceProfile",
+            Self::LeaveProfile { .. } => "RemoveRoleFromInstanceProfile",
+            Self::DeleteProfile(_) => "DeleteInstanceProfile",
             Self::DeleteRole => "DeleteRole",
         }
     }
@@ -117,12 +146,19 @@ impl Action {
             | Self::Detach(arn)
             | Self::DeletePolicy(arn)
             | Self::PutBoundary(arn) => arn,
-            Self::PutInline { name, .. } | Self::DeleteInline(name) | Self::LeaveProfile(name) => name,
+            Self::PutInline { name, .. }
+            | Self::DeleteInline(name)
+            | Self::CreateProfile { name, .. }
+            | Self::TagProfile { name, .. }
+            | Self::JoinProfile(name)
+            | Self::LeaveProfile { profile: name, .. }
+            | Self::DeleteProfile(name) => name,
             _ => role,
         }
     }
 
-    /// Of which policy it is a step: the ARN, or `inline/NAME`; `None` for what is done to the role itself.
+    /// Of which policy or instance profile it is a step: the ARN, `inline/NAME` or `profile/NAME`; `None` for what is
+    /// done to the role itself.
     #[must_use]
     pub fn key(&self) -> Option<String> {
         match self {
@@ -131,6 +167,10 @@ impl Action {
                 Some(arn.clone())
             }
             Self::PutInline { name, .. } | Self::DeleteInline(name) => Some(inline_key(name)),
+            Self::CreateProfile { name, .. }
+            | Self::JoinProfile(name)
+            | Self::LeaveProfile { profile: name, .. }
+            | Self::DeleteProfile(name) => Some(profile_key(name)),
             _ => None,
         }
     }
@@ -155,10 +195,26 @@ impl Action {
             Self::PutInline { name, .. } => format!("put inline policy {name}"),
             Self::DeleteInline(name) => format!("delete inline policy {name}"),
             Self::DeletePolicy(arn) => format!("delete policy {arn}"),
-            Self::LeaveProfile(name) => format!("take the role out of instance profile {name}"),
+            Self::CreateProfile { name, .. } => format!("create instance profile {name}"),
+            Self::TagProfile { name, tags } => {
+                format!("set tags {} of instance profile {name}", list(&mut tags.keys()))
+            }
+            Self::JoinProfile(name) => format!("put the role into instance profile {name}"),
+            Self::LeaveProfile { profile, role: other } if other == role => {
+                format!("take the role out of instance profile {profile}")
+            }
+            Self::LeaveProfile { profile, role: other } => {
+                format!("take role {other} out of instance profile {profile}")
+            }
+            Self::DeleteProfile(name) => format!("delete instance profile {name}"),
             Self::DeleteRole => format!("delete role {role}"),
         }
     }
+}
+
+/// The key of an instance profile.
+pub(super) fn profile_key(name: &str) -> String {
+    format!("profile/{name}")
 }
 
 /// The key of an inline policy; no ARN looks like it.

@@ -8,6 +8,7 @@
 mod action;
 mod order;
 mod permissions;
+mod profile;
 mod step;
 
 pub use action::Action;
@@ -65,7 +66,9 @@ fn create_with(desired: &Desired, trust: &Document) -> Plan {
             trust: trust.clone(),
         },
     );
-    permissions::plan(&mut plan, desired, &nothing(desired), &Record::default(), usize::MAX, false);
+    let (nothing, record) = (nothing(desired), Record::default());
+    permissions::plan(&mut plan, desired, &nothing, &record, usize::MAX, false);
+    profile::plan(&mut plan, desired, &nothing, &record, false);
     plan.steps.sort_by_key(|step| step.phase);
     plan
 }
@@ -95,6 +98,7 @@ pub fn update(desired: &Desired, observed: &Observed, record: &Record, attachmen
     planner.boundary();
     permissions::plan(&mut planner.plan, desired, observed, record, attachments, recent);
     planner.trust();
+    profile::plan(&mut planner.plan, desired, observed, record, recent);
     planner.plan.steps.sort_by_key(|step| step.phase);
     planner.plan.unlisted.sort();
     planner.plan
@@ -116,6 +120,7 @@ fn nothing(desired: &Desired) -> Observed {
         managed: BTreeSet::new(),
         inline: BTreeMap::new(),
         own: BTreeMap::new(),
+        profiles: BTreeMap::new(),
     }
 }
 

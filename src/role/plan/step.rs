@@ -1,6 +1,7 @@
 //! Steps, their order, and what a failure holds up.
 
 use super::action::Action;
+use crate::api::Reason;
 use crate::role::Problem;
 use std::collections::BTreeSet;
 
@@ -31,8 +32,8 @@ pub enum Phase {
     Unbound,
     /// Deletion of the role.
     Delete,
-    /// Deletion of the policies that the role owned.
-    DeletePolicies,
+    /// Deletion of the policies and of the instance profile that the role owned.
+    DeleteOwned,
 }
 
 impl Phase {
@@ -40,7 +41,7 @@ impl Phase {
     #[must_use]
     pub fn blocked_by(self, failed: Self) -> bool {
         match failed {
-            Self::Describe | Self::DeletePolicies => false,
+            Self::Describe | Self::DeleteOwned => false,
             Self::Own => self > failed && self != Self::Describe,
             // A trust that IAM keeps refusing must not keep a boundary away: it is what the admin forces.
             Self::Narrow => self > failed && self != Self::Bound,
@@ -81,6 +82,8 @@ pub struct Plan {
     pub unlisted: Vec<String>,
     /// ARNs of recorded policies that are to be deleted and were not seen, in a read that may be late.
     pub unseen: BTreeSet<String>,
+    /// An instance profile has to go, or a late read has to show it, before the rest can be planned.
+    pub unfinished: bool,
 }
 
 impl Plan {
@@ -110,10 +113,11 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// At the beginning of a plan. What was refused counts as an addition that failed.
+    /// At the beginning of a plan. A policy that was refused counts as an addition that failed.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
-        Self { failed: plan.refused.iter().map(|_| (Phase::Add, None)).collect() }
+        let policies = plan.refused.iter().filter(|problem| problem.reason != Reason::InstanceProfileNotOwned);
+        Self { failed: policies.map(|_| (Phase::Add, None)).collect() }
     }
 
     /// Whether the step has to wait for one that failed, or that had to wait itself.
