@@ -1,11 +1,12 @@
 //! The watches: trimmed to what is needed, filtered to what matters, logged when they fail.
 
 use super::context::{RawRole, role_resource};
-use crate::api::{ANNOTATION_DEFAULT_CLASS, ANNOTATION_RECONCILE, ANNOTATION_SUSPEND, IamRoleClass};
+use crate::api::{ANNOTATION_DEFAULT_CLASS, ANNOTATION_RECONCILE, ANNOTATION_SUSPEND, IamRoleClass, IamRoleClassSpec};
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
-use kube::core::PartialObjectMeta;
+use kube::core::error_boundary::InvalidObject;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::PredicateConfig as Config;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -69,18 +70,43 @@ fn role_changes(role: &RawRole) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// Classes whose spec, finalizers, deletion or default annotation changed.
+/// Classes whose spec, finalizers, deletion or default annotation changed. One that can't be read, such as one that
+/// was stored before a stricter schema, counts as absent, and is no reason not to see the others.
 pub fn classes(
     client: kube::Client,
     writer: Writer<IamRoleClass>,
 ) -> impl Stream<Item = Result<IamRoleClass, watcher::Error>> + Send + 'static {
-    watcher(Api::<IamRoleClass>::all(client), config())
+    watcher(Api::<DeserializeGuard<IamRoleClass>>::all(client), config())
         .default_backoff()
+        .filter_map(|result| futures::future::ready(result.map(readable).transpose()))
         .modify(trim)
         .inspect(|result| report("IamRoleClass", result))
         .reflect(writer)
         .applied_objects()
         .predicate_filter(class_changes, Config::default())
+}
+
+fn readable(event: watcher::Event<DeserializeGuard<IamRoleClass>>) -> Option<watcher::Event<IamRoleClass>> {
+    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+    Some(match event {
+        Init => Init,
+        InitDone => InitDone,
+        InitApply(class) => InitApply(class.0.map_err(|broken| warn(&broken)).ok()?),
+        Apply(class) => class.0.map_or_else(|broken| Delete(stub(&broken)), Apply),
+        Delete(class) => Delete(class.0.unwrap_or_else(|broken| stub(&broken))),
+    })
+}
+
+fn warn(broken: &InvalidObject) {
+    let (class, error) = (broken.metadata.name.as_deref().unwrap_or_default(), &broken.error);
+    tracing::error!(class, error, "the IamRoleClass can't be read and counts as absent; correct it or apply it anew");
+}
+
+fn stub(broken: &InvalidObject) -> IamRoleClass {
+    warn(broken);
+    let mut class = IamRoleClass::new("", IamRoleClassSpec::default());
+    class.metadata = broken.metadata.clone();
+    class
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "the signature of a predicate")]
@@ -107,4 +133,29 @@ pub fn namespaces(
         .reflect(writer)
         .applied_objects()
         .predicate_filter(kube::runtime::predicates::labels, Config::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DeserializeGuard, IamRoleClass, readable};
+    use kube::ResourceExt as _;
+    use kube::runtime::watcher::Event;
+    use serde_json::json;
+
+    fn class(spec: &serde_json::Value) -> DeserializeGuard<IamRoleClass> {
+        let (api_version, metadata) = ("iamrole.dev/v1alpha1", json!({ "name": "c", "uid": "u" }));
+        let class = json!({ "apiVersion": api_version, "kind": "IamRoleClass", "metadata": metadata, "spec": spec });
+        serde_json::from_value(class).unwrap()
+    }
+
+    #[test]
+    fn a_class_that_cannot_be_read_is_absent() {
+        let good = || class(&json!({ "namespaceSelector": {}, "unbounded": true }));
+        let bad = || class(&json!({ "namespaceSelector": 1 }));
+        assert!(matches!(readable(Event::InitApply(good())), Some(Event::InitApply(class)) if class.name_any() == "c"));
+        assert!(readable(Event::InitApply(bad())).is_none());
+        assert!(matches!(readable(Event::Apply(good())), Some(Event::Apply(_))));
+        assert!(matches!(readable(Event::Apply(bad())), Some(Event::Delete(class)) if class.name_any() == "c"));
+        assert!(matches!(readable(Event::Delete(bad())), Some(Event::Delete(class)) if class.name_any() == "c"));
+    }
 }
