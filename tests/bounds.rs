@@ -39,6 +39,13 @@ fn full(kind: &str) -> Value {
             },
             "account": { "id": "123456789012" }, "roleNameTemplate": "$(namespace).$(name)", "unbounded": true,
             "unlistedExceptions": { "inlinePolicies": ["a"], "managedPolicies": ["a"] },
+            "allowed": {
+                "roleNames": ["a"], "paths": ["a"], "policyNames": ["a"], "permissionsBoundaries": ["a"],
+                "managedPolicies": ["a"], "trustPrincipals": ["a"], "actions": ["a"], "tagKeys": ["a"],
+                "adoptedRoles": ["a"], "customerManagedPolicies": true, "instanceProfiles": true, "suspend": true,
+                "observe": true, "maxSessionDurationSeconds": 3600,
+            },
+            "denied": { "actions": ["a"], "managedPolicies": ["a"] },
             "takeOverClusters": ["old/11111111-2222-3333-4444-555555555555"],
             "driftCheck": { "intervalSeconds": 60, "method": "Auto" }, "controller": "c",
         }),

@@ -4,6 +4,7 @@
 
 mod support;
 
+use iamrole_operator::api::iamroleclass::Allowed;
 use iamrole_operator::api::schema::Selector;
 use iamrole_operator::api::{IamRoleClass, IamRoleClassSpec};
 use k8s_openapi::api::core::v1::{Event, Namespace};
@@ -25,6 +26,7 @@ fn another(world: &World) -> IamRoleClassSpec {
     IamRoleClassSpec {
         namespace_selector: select("test", &world.namespace),
         unbounded: Some(true),
+        allowed: Some(Allowed::everything()),
         controller: Some(world.operator.controller.clone()),
         ..IamRoleClassSpec::default()
     }

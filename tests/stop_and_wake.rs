@@ -3,6 +3,7 @@
 mod support;
 
 use iamrole_operator::api::IamRoleClassSpec;
+use iamrole_operator::api::iamroleclass::Allowed;
 use iamrole_operator::api::schema::Selector;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ async fn a_role_moves_to_a_class_that_is_made_in_the_same_breath() {
     let spec = IamRoleClassSpec {
         namespace_selector: Selector::default(),
         unbounded: Some(true),
+        allowed: Some(Allowed::everything()),
         controller: Some(world.operator.controller.clone()),
         ..IamRoleClassSpec::default()
     };

@@ -55,6 +55,15 @@ pub struct IamRoleClassSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unbounded: Option<bool>,
 
+    /// What the roles of this class may ask for. What is not listed is not allowed; what the class itself gives
+    /// (templated names, its path, boundary, policies and tags) needs no leave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<Allowed>,
+
+    /// What no role of this class gets, whatever is allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Denied>,
+
     /// Tags that every role gets, at most 11; tokens are replaced. A role that sets one of these keys is
     /// refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,6 +122,109 @@ pub struct Account {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 12), regex(pattern = r"^[0-9]{12}$"))]
     pub id: Option<String>,
+}
+
+/// What roles may ask for. In patterns `*` stands for any text and `?` for any one character; $(namespace), $(name) and
+/// the other tokens are replaced. An absent list allows nothing, an absent boolean is false.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(inline, extend("x-kubernetes-map-type" = "atomic"))]
+pub struct Allowed {
+    /// Values of spec.roleName.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "patterns")]
+    pub role_names: Vec<String>,
+    /// Values of spec.path.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "patterns")]
+    pub paths: Vec<String>,
+    /// Values of policyName in spec.customerManagedPolicies.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "patterns")]
+    pub policy_names: Vec<String>,
+    /// ARNs that spec.permissionsBoundary may choose.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "patterns")]
+    pub permissions_boundaries: Vec<String>,
+    /// Entries of spec.managedPolicies: patterns of ARNs, or of names of AWS-managed policies with their path
+    /// (`ReadOnlyAccess`, `service-role/*`). One that begins with `*` is a pattern of ARNs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "patterns")]
+    pub managed_policies: Vec<String>,
+    /// Whom trust policies may let in, by type and value: `Service:ec2.amazonaws.com`, `AWS:111122223333`,
+    /// `AWS:arn:aws:iam::111122223333:role/ci-*`, `Federated:arn:aws:iam::$(account):saml-provider/*`. ServiceAccounts
+    /// of the own namespace may always be let in through a provider that is allowed; those of others need
+    /// `ServiceAccount:NAMESPACE/NAME`, which `*` does not include.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "patterns")]
+    pub trust_principals: Vec<String>,
+    /// Actions that documents may allow, such as `s3:*`. NotAction needs `*`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "many_patterns")]
+    pub actions: Vec<String>,
+    /// Keys of spec.tags.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "patterns")]
+    pub tag_keys: Vec<String>,
+    /// Names of roles that may be adopted. The name must be within roleNames as well.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "patterns")]
+    pub adopted_roles: Vec<String>,
+    /// Whether spec.customerManagedPolicies may be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_managed_policies: Option<bool>,
+    /// Whether spec.instanceProfile may be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_profiles: Option<bool>,
+    /// Whether a role may be suspended by spec.suspend or the annotation. If not, both are ignored and reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+    /// Whether a role may be held at mode Observe by its spec. If not, the mode is ignored and reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observe: Option<bool>,
+    /// Greatest spec.maxSessionDurationSeconds. Absent: 3600.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 3600, max = 43200))]
+    pub max_session_duration_seconds: Option<i32>,
+}
+
+impl Allowed {
+    /// Everything but ServiceAccounts of other namespaces.
+    #[must_use]
+    pub fn everything() -> Self {
+        let all = || vec!["*".to_owned()];
+        Self {
+            role_names: all(),
+            paths: all(),
+            policy_names: all(),
+            permissions_boundaries: all(),
+            managed_policies: all(),
+            trust_principals: all(),
+            actions: all(),
+            tag_keys: all(),
+            adopted_roles: all(),
+            customer_managed_policies: Some(true),
+            instance_profiles: Some(true),
+            suspend: Some(true),
+            observe: Some(true),
+            max_session_duration_seconds: Some(43_200),
+        }
+    }
+}
+
+/// What no role gets, whatever is allowed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(inline, extend("x-kubernetes-map-type" = "atomic"))]
+pub struct Denied {
+    /// Actions that no document may allow: a document that allows `s3:*` allows `s3:PutBucketPolicy`, too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "many_patterns")]
+    pub actions: Vec<String>,
+    /// Patterns of managed policies, as in allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "patterns")]
+    pub managed_policies: Vec<String>,
 }
 
 /// Unlisted policies that are never removed.
@@ -185,6 +297,14 @@ fn tags(_: &mut SchemaGenerator) -> Schema {
 
 fn managed_policies(_: &mut SchemaGenerator) -> Schema {
     schema::string_set(20, 2048, "ARN, or name of an AWS-managed policy with its path.")
+}
+
+fn patterns(_: &mut SchemaGenerator) -> Schema {
+    schema::string_set(50, 2048, "A pattern.")
+}
+
+fn many_patterns(_: &mut SchemaGenerator) -> Schema {
+    schema::string_set(500, 256, "A pattern of actions.")
 }
 
 fn old_clusters(_: &mut SchemaGenerator) -> Schema {

@@ -36,6 +36,10 @@ pub struct Args {
     #[arg(long, env = "IAMROLE_CONTROLLER", default_value = DEFAULT_CONTROLLER, value_name = "NAME")]
     pub controller: String,
 
+    /// Issuer of this cluster's ServiceAccount tokens (https://…). Without it the API server is asked.
+    #[arg(long, env = "IAMROLE_OIDC_ISSUER", value_name = "URL")]
+    pub oidc_issuer: Option<String>,
+
     /// error, warn, info, debug, trace, or a filter such as info,kube=debug.
     #[arg(long, env = "IAMROLE_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
@@ -99,6 +103,7 @@ async fn serve(args: Args) -> Result<(), Error> {
             .into_iter()
             .collect(),
         controller: args.controller,
+        oidc_issuer: args.oidc_issuer,
     };
     let result = controller::run(options, metrics, health, stopping).await;
     // The probes answer until the last reconciliation is done.

@@ -8,6 +8,7 @@ use super::failure::Failure;
 use super::judge::{judge, missing, same_identity};
 use super::preview::preview;
 use super::recover::kept;
+use super::refused::{ignored, refused};
 use super::roles::{Outcome, Setback, Stepped, class_ref, interval};
 use super::status::{Verdict, find, is_ready, show_plan};
 use super::subject::Subject;
@@ -65,8 +66,16 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
         class_name: &class_name,
         class: &case.class.spec,
         limits: &case.account.quotas.limits,
+        issuer: ctx.issuer.as_deref(),
     };
-    let desired = desired(case.spec, case.settings, facts).map_err(|problems| early(Failure::problems(&problems)))?;
+    let desired = match desired(case.spec, case.settings, facts) {
+        Ok(desired) => desired,
+        Err(problems) => {
+            let mut status = status.clone();
+            let failure = refused(subject, ctx, case, &owner, &mut status, &problems).await;
+            return Err(Setback::early(failure, status));
+        }
+    };
     same_identity(subject, &desired).map_err(early)?;
     if case.settings.mode != Mode::Enforce {
         // Who only looks keeps nobody from the name.
@@ -409,6 +418,7 @@ impl Work<'_> {
             failures.push(Failure::problems(&plan.refused));
         }
         failures.extend(contested(contests, &self.desired.name));
+        failures.extend(ignored(self.case));
         if let Some(mut failure) = Failure::merged(&failures) {
             name_the_dead(&mut failure, &self.desired, observed);
             let left = plan.steps.iter().enumerate().filter(|(i, _)| carried.left.contains(i)).map(|(_, step)| step);

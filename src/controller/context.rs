@@ -60,6 +60,8 @@ pub struct Context {
     pub cluster: Cluster,
     /// Which installation this is; serves the classes that name it.
     pub controller: String,
+    /// Issuer of the ServiceAccount tokens of this cluster without `https://`, if known.
+    pub issuer: Option<String>,
     /// All classes.
     pub classes: Store<IamRoleClass>,
     /// All namespaces with their labels.

@@ -242,6 +242,7 @@ impl Removal<'_> {
             class_name: &class_name,
             class: &self.class.spec,
             limits: &Limits::default(),
+            issuer: None,
         };
         role_name(spec, facts)
     }

@@ -133,14 +133,14 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
     let keep = |failure: Failure, subject: &Subject| Setback::early(failure, subject.status.clone());
     let spec = subject.spec.clone().map_err(|failure| keep(failure, subject))?;
     let origin = subject.status.role.as_ref().and_then(|role| role.origin);
-    let alone = settings(&spec, None, origin, subject.suspend_annotation());
-    if let Some(by) = alone.suspended_by {
-        return Ok(suspended(subject.status.clone(), by));
-    }
     let class = match resolve(subject, ctx, spec.role_class_name.as_deref()) {
         Ok(Some(class)) => class,
         Ok(None) => return Ok(ignored(subject)),
-        Err(failure) => return Err(keep(failure, subject)),
+        Err(failure) => {
+            let alone = settings(&spec, None, origin, subject.suspend_annotation());
+            let suspended = alone.suspended_by.map(|by| suspended(subject.status.clone(), by));
+            return suspended.ok_or_else(|| keep(failure, subject));
+        }
     };
     let settings = settings(&spec, Some(&class.spec), origin, subject.suspend_annotation());
     let mut status = subject.status.clone();

@@ -45,6 +45,8 @@ pub struct Options {
     pub namespaces: Vec<String>,
     /// Which classes are served: those that name this installation.
     pub controller: String,
+    /// Issuer of the cluster's ServiceAccount tokens; absent: the API server is asked.
+    pub oidc_issuer: Option<String>,
 }
 
 /// The operator could not be started.
@@ -72,6 +74,7 @@ pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: 
     if or_stop(crds::wait(&client), until(&stop)).await.is_none() {
         return Ok(());
     }
+    let issuer = super::issuer::find(&client, options.oidc_issuer.as_deref()).await;
     let aws = Aws::from_environment(metrics.clone()).await;
     tracing::info!(cluster = cluster.name, uid = cluster.uid, version = env!("CARGO_PKG_VERSION"), "starting");
 
@@ -85,6 +88,7 @@ pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: 
         aws,
         cluster,
         controller: options.controller,
+        issuer,
         classes: class_store.clone(),
         namespaces: namespace_store.clone(),
         scopes,

@@ -148,12 +148,16 @@ pub struct Facts<'a> {
     pub class: &'a IamRoleClassSpec,
     /// Quotas of the account.
     pub limits: &'a Limits,
+    /// Issuer of this cluster's ServiceAccount tokens without `https://`, if known.
+    pub issuer: Option<&'a str>,
 }
 
 /// Puts spec and class together, or says everything that is wrong with them.
 pub fn desired(spec: &IamRoleSpec, settings: &Settings, facts: Facts<'_>) -> Result<Desired, Vec<Problem>> {
     let mut build = Builder::new(spec, facts);
+    build.class_patterns();
     let (name, path) = (build.name(), build.path());
+    build.session();
     let description = spec.description.clone();
     let boundary = build.boundary();
     let tags = build.tags();
@@ -170,6 +174,9 @@ pub fn desired(spec: &IamRoleSpec, settings: &Settings, facts: Facts<'_>) -> Res
     };
     if adoption != Adoption::Never && spec.role_name.is_none() {
         build.invalid("spec.adoption", "needs an explicit spec.roleName; name the role to take over");
+    }
+    if adoption != Adoption::Never {
+        build.adoption(&name);
     }
     match trust {
         Some(trust) if build.problems.is_empty() => Ok(Desired {
@@ -203,7 +210,8 @@ pub fn desired(spec: &IamRoleSpec, settings: &Settings, facts: Facts<'_>) -> Res
 pub fn role_name(spec: &IamRoleSpec, facts: Facts<'_>) -> Option<String> {
     let mut build = Builder::new(spec, facts);
     let name = build.name();
-    build.problems.is_empty().then_some(name)
+    // What is not allowed (any more) may have been, and must go all the same.
+    build.problems.iter().all(|problem| problem.reason == Reason::NotAllowed).then_some(name)
 }
 
 /// The tokens of an object in an account.

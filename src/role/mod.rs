@@ -12,6 +12,7 @@ pub mod advice;
 pub mod contest;
 pub mod deletion;
 pub mod desired;
+pub mod guard;
 pub mod names;
 pub mod observed;
 pub mod owner;

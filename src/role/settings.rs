@@ -1,6 +1,7 @@
 //! What applies once spec and class are put together. Needs no valid spec, since deletion asks too.
 
 use crate::api::iamrole::{DeletionPolicy, Effective, Mode, Origin, WhenUnlisted};
+use crate::api::iamroleclass::Allowed;
 use crate::api::{IamRoleClassSpec, IamRoleSpec};
 
 /// The settings in force; see [`settings`].
@@ -14,6 +15,8 @@ pub struct Settings {
     pub mode: Mode,
     /// Who suspends the object, in words; `None` if nobody does.
     pub suspended_by: Option<&'static str>,
+    /// What the object says to keep the operator from its work and its class does not permit: it is ignored.
+    pub ignored: Vec<&'static str>,
 }
 
 impl Settings {
@@ -24,8 +27,8 @@ impl Settings {
     }
 }
 
-/// Puts spec, class and annotation together. The stricter of class and role wins for mode and suspension;
-/// what a newer version wrote and we don't know is taken for the most careful value.
+/// Puts spec, class and annotation together. The stricter of class and role wins for mode and suspension, where the
+/// class lets the role have a say; what a newer version wrote and we don't know is taken for the most careful value.
 #[must_use]
 pub fn settings(
     spec: &IamRoleSpec,
@@ -47,7 +50,22 @@ pub fn settings(
         None if adopted => WhenUnlisted::Keep,
         None => class.and_then(|class| class.when_unlisted).unwrap_or(WhenUnlisted::Remove),
     };
-    let modes = [spec.mode, class.and_then(|class| class.mode)];
+    let may = |leave: fn(&Allowed) -> Option<bool>| {
+        class.is_none_or(|class| class.allowed.as_ref().and_then(leave) == Some(true))
+    };
+    let mut ignored = Vec::new();
+    let observes = spec.mode == Some(Mode::Observe);
+    if observes && !may(|allowed| allowed.observe) {
+        ignored.push("spec.mode");
+    }
+    let modes = [spec.mode.filter(|_| ignored.is_empty()), class.and_then(|class| class.mode)];
+    let by_object = suspended_by_object(spec, suspend_annotation);
+    let suspended_by = if may(|allowed| allowed.suspend) {
+        by_object.first().copied()
+    } else {
+        ignored.extend(by_object);
+        None
+    };
     Settings {
         deletion_policy: match deletion_policy {
             DeletionPolicy::Unknown => DeletionPolicy::Retain,
@@ -58,21 +76,19 @@ pub fn settings(
             known => known,
         },
         mode: if modes.iter().flatten().any(|mode| *mode != Mode::Enforce) { Mode::Observe } else { Mode::Enforce },
-        suspended_by: suspended_by(spec, class, &modes, suspend_annotation),
+        suspended_by: suspended_by.or_else(|| suspended_otherwise(class, &modes)),
+        ignored,
     }
 }
 
-fn suspended_by(
-    spec: &IamRoleSpec,
-    class: Option<&IamRoleClassSpec>,
-    modes: &[Option<Mode>],
-    annotation: Option<&str>,
-) -> Option<&'static str> {
-    if spec.suspend == Some(true) {
-        Some("spec.suspend")
-    } else if annotation.is_some_and(|value| value != "false") {
-        Some("the annotation iamrole.dev/suspend")
-    } else if class.is_some_and(|class| class.suspend == Some(true)) {
+fn suspended_by_object(spec: &IamRoleSpec, annotation: Option<&str>) -> Vec<&'static str> {
+    let by_spec = (spec.suspend == Some(true)).then_some("spec.suspend");
+    let by_annotation = annotation.is_some_and(|value| value != "false");
+    by_spec.into_iter().chain(by_annotation.then_some("the annotation iamrole.dev/suspend")).collect()
+}
+
+fn suspended_otherwise(class: Option<&IamRoleClassSpec>, modes: &[Option<Mode>]) -> Option<&'static str> {
+    if class.is_some_and(|class| class.suspend == Some(true)) {
         Some("its class (spec.suspend)")
     } else if modes.contains(&Some(Mode::Unknown)) {
         Some("a mode that this version of the operator does not know")
@@ -85,6 +101,7 @@ fn suspended_by(
 mod tests {
     use super::settings;
     use crate::api::iamrole::{DeletionPolicy, Mode, Origin, WhenUnlisted};
+    use crate::api::iamroleclass::Allowed;
     use crate::api::{IamRoleClassSpec, IamRoleSpec};
 
     #[test]
@@ -120,6 +137,19 @@ mod tests {
         assert_eq!(settings.deletion_policy, DeletionPolicy::Retain);
         assert_eq!(settings.when_unlisted, WhenUnlisted::Keep);
         assert!(settings.suspended_by.is_some() && settings.mode == Mode::Observe);
+    }
+
+    #[test]
+    fn a_class_that_gives_no_leave_is_not_dodged() {
+        let dodging = IamRoleSpec { mode: Some(Mode::Observe), suspend: Some(true), ..IamRoleSpec::default() };
+        let strict = settings(&dodging, Some(&IamRoleClassSpec::default()), None, Some("yes"));
+        assert_eq!((strict.mode, strict.suspended_by), (Mode::Enforce, None));
+        assert_eq!(strict.ignored, ["spec.mode", "spec.suspend", "the annotation iamrole.dev/suspend"]);
+        let leave = Allowed { suspend: Some(true), observe: Some(true), ..Allowed::default() };
+        let class = IamRoleClassSpec { allowed: Some(leave), ..IamRoleClassSpec::default() };
+        let open = settings(&dodging, Some(&class), None, Some("yes"));
+        assert_eq!((open.mode, open.suspended_by), (Mode::Observe, Some("spec.suspend")));
+        assert!(open.ignored.is_empty());
     }
 
     #[test]

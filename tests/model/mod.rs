@@ -3,6 +3,7 @@
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use iamrole_operator::api::iamrole::{Origin, PolicyRef, ProfileRef, RoleRef};
+use iamrole_operator::api::iamroleclass::Allowed;
 use iamrole_operator::api::{IamRoleClassSpec, IamRoleSpec};
 use iamrole_operator::policy::{AccountRef, Canonical, Document, Limits};
 use iamrole_operator::role::desired::{Facts, desired};
@@ -33,9 +34,11 @@ pub fn arn(name: &str) -> String {
 /// The desired state of a spec, under an empty class.
 pub fn want(spec: &Value, limits: Limits) -> Desired {
     let spec: IamRoleSpec = serde_json::from_value(spec.clone()).unwrap();
-    let class = IamRoleClassSpec::default();
+    let class = IamRoleClassSpec { allowed: Some(Allowed::everything()), ..IamRoleClassSpec::default() };
     let settings = settings(&spec, Some(&class), None, None);
-    let facts = Facts { owner: &owner(), account: &account(), class_name: "default", class: &class, limits: &limits };
+    let (owner, account) = (owner(), account());
+    let facts =
+        Facts { owner: &owner, account: &account, class_name: "default", class: &class, limits: &limits, issuer: None };
     let desired = desired(&spec, &settings, facts).unwrap_or_else(|problems| panic!("{problems:?}"));
     Desired { name: ROLE.to_owned(), ..desired }
 }

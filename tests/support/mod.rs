@@ -12,7 +12,7 @@ pub mod operator;
 pub mod proxy;
 
 use futures::StreamExt as _;
-use iamrole_operator::api::iamroleclass::{Account, DriftCheck};
+use iamrole_operator::api::iamroleclass::{Account, Allowed, DriftCheck};
 use iamrole_operator::api::schema::Selector;
 use iamrole_operator::api::{ANNOTATION_DEFAULT_CLASS, IamRole, IamRoleClass, IamRoleClassSpec, IamRoleStatus};
 use k8s_openapi::api::core::v1::Namespace;
@@ -79,6 +79,7 @@ impl World {
         let mut spec = IamRoleClassSpec {
             namespace_selector: Selector { match_labels: labels, ..Selector::default() },
             unbounded: Some(true),
+            allowed: Some(Allowed::everything()),
             controller: Some(world.operator.controller.clone()),
             ..IamRoleClassSpec::default()
         };

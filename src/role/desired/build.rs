@@ -5,6 +5,7 @@ use crate::api::iamrole::CustomerManagedPolicy;
 use crate::api::schema::PolicyDocument;
 use crate::api::{IamRoleSpec, Reason, TAG_PREFIX};
 use crate::policy::{AccountRef, Arn, Document, Finding, Grammar, Tokens};
+use crate::role::guard::{self, Guard, Refusal};
 use crate::role::names;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,12 +14,15 @@ pub(super) struct Builder<'a> {
     spec: &'a IamRoleSpec,
     facts: Facts<'a>,
     tokens: Tokens,
+    guard: Guard<'a>,
     pub(super) problems: Vec<Problem>,
 }
 
 impl<'a> Builder<'a> {
     pub(super) fn new(spec: &'a IamRoleSpec, facts: Facts<'a>) -> Self {
-        Self { spec, facts, tokens: tokens(facts.owner, facts.account), problems: Vec::new() }
+        let tokens = tokens(facts.owner, facts.account);
+        let guard = Guard::new(facts.class, &tokens, facts.account, &facts.owner.namespace, facts.issuer);
+        Self { spec, facts, tokens, guard, problems: Vec::new() }
     }
 
     pub(super) fn invalid(&mut self, field: &str, message: impl fmt::Display) {
@@ -28,6 +32,29 @@ impl<'a> Builder<'a> {
     fn not_allowed(&mut self, field: &str, message: impl fmt::Display) {
         let message = format!("{field}: {message} (IamRoleClass {})", self.facts.class_name);
         self.problems.push(Problem { reason: Reason::NotAllowed, message });
+    }
+
+    fn judged(&mut self, field: &str, result: Result<(), Refusal>) {
+        if let Err(refusal) = result {
+            self.not_allowed(field, refusal);
+        }
+    }
+
+    /// Mistakes in the patterns of the class.
+    pub(super) fn class_patterns(&mut self) {
+        for (field, pattern) in guard::patterns(self.facts.class) {
+            self.expand(&field, &pattern);
+        }
+    }
+
+    pub(super) fn session(&mut self) {
+        if let Some(seconds) = self.spec.max_session_duration_seconds {
+            self.judged("spec.maxSessionDurationSeconds", self.guard.session(seconds));
+        }
+    }
+
+    pub(super) fn adoption(&mut self, name: &str) {
+        self.judged("spec.adoption", self.guard.adoption(name));
     }
 
     fn findings(&mut self, findings: Vec<Finding>) {
@@ -51,6 +78,7 @@ impl<'a> Builder<'a> {
             if !names::valid(name) || name.len() > names::ROLE_NAME {
                 self.invalid("spec.roleName", "1 to 64 of the characters A-Z a-z 0-9 _+=,.@-");
             }
+            self.judged("spec.roleName", self.guard.role_name(name));
             return name.clone();
         }
         let class = self.facts.class;
@@ -74,6 +102,9 @@ impl<'a> Builder<'a> {
         if !(printable && path.starts_with('/') && path.ends_with('/') && path.len() <= 512) {
             self.invalid(field, "begins and ends with / and has at most 512 printable ASCII characters");
         }
+        if self.spec.path.is_some() {
+            self.judged(field, self.guard.path(&path));
+        }
         path
     }
 
@@ -88,7 +119,13 @@ impl<'a> Builder<'a> {
                 None
             }
             (Some(forced), _) => forced,
-            (None, asked) => asked.flatten(),
+            (None, asked) => {
+                let asked = asked.flatten();
+                if let Some(arn) = &asked {
+                    self.judged("spec.permissionsBoundary", self.guard.boundary(arn));
+                }
+                asked
+            }
         }
     }
 
@@ -101,6 +138,9 @@ impl<'a> Builder<'a> {
         for ((key, value), by_class) in of_class.chain(of_spec) {
             let field = format!("spec.tags[{key}]{}", if by_class { " of the class" } else { "" });
             let value = self.tag(&field, key, value);
+            if !by_class {
+                self.judged(&field, self.guard.tag_key(key));
+            }
             match seen.insert(key.to_lowercase(), (key, by_class)) {
                 Some((other, true)) if !by_class => {
                     self.not_allowed(&field, format!("the class sets {other}; remove it"));
@@ -175,15 +215,26 @@ impl<'a> Builder<'a> {
             );
             self.invalid(field, message);
         }
+        for (place, refusal) in self.guard.trust(&trust) {
+            self.not_allowed(&place, refusal);
+        }
         Some(trust)
     }
 
     pub(super) fn managed(&mut self) -> BTreeSet<String> {
         let class = self.facts.class.managed_policies.iter().flatten();
-        let class = class.enumerate().map(|(i, name)| (format!("spec.managedPolicies[{i}] of the class"), name));
+        let class = class.enumerate().map(|(i, name)| (format!("spec.managedPolicies[{i}] of the class"), name, true));
         let spec = self.spec.managed_policies.iter().flatten();
-        let spec = spec.enumerate().map(|(i, name)| (format!("spec.managedPolicies[{i}]"), name));
-        class.chain(spec).filter_map(|(field, name)| self.policy_arn(&field, name)).collect()
+        let spec = spec.enumerate().map(|(i, name)| (format!("spec.managedPolicies[{i}]"), name, false));
+        let mut arns = BTreeSet::new();
+        for (field, name, by_class) in class.chain(spec) {
+            let Some(arn) = self.policy_arn(&field, name) else { continue };
+            if !by_class {
+                self.judged(&field, self.guard.managed_policy(&arn));
+            }
+            arns.insert(arn);
+        }
+        arns
     }
 
     /// The ARN behind an entry: an ARN, or the name of an AWS-managed policy.
@@ -222,6 +273,7 @@ impl<'a> Builder<'a> {
             let Some(document) = self.document(Grammar::Permission, &field, object, text) else {
                 continue;
             };
+            self.allowed_actions(&document);
             let field = format!("spec.inlinePolicies[{i}].name");
             self.policy_name(&field, &policy.name);
             if inline.keys().any(|name: &String| name.eq_ignore_ascii_case(&policy.name)) {
@@ -246,6 +298,12 @@ impl<'a> Builder<'a> {
         inline
     }
 
+    fn allowed_actions(&mut self, document: &Document) {
+        for (place, refusal) in self.guard.actions(document) {
+            self.not_allowed(&place, refusal);
+        }
+    }
+
     /// The schema checks it too; a stored object may be from before that.
     fn policy_name(&mut self, field: &str, name: &str) {
         if !names::valid(name) || name.len() > names::POLICY_NAME {
@@ -255,6 +313,7 @@ impl<'a> Builder<'a> {
 
     pub(super) fn profile(&mut self, role_name: &str) -> Option<String> {
         let profile = self.spec.instance_profile.as_ref()?;
+        self.judged("spec.instanceProfile", self.guard.instance_profile());
         let name = profile.name.clone().unwrap_or_else(|| role_name.to_owned());
         self.policy_name("spec.instanceProfile.name", &name);
         Some(name)
@@ -262,6 +321,9 @@ impl<'a> Builder<'a> {
 
     pub(super) fn own(&mut self, role_name: &str, path: &str) -> Vec<OwnPolicy> {
         let entries = self.spec.customer_managed_policies.iter().flatten().enumerate();
+        if self.spec.customer_managed_policies.as_ref().is_some_and(|list| !list.is_empty()) {
+            self.judged("spec.customerManagedPolicies", self.guard.customer_managed_policies());
+        }
         let own: Vec<OwnPolicy> = entries.filter_map(|(i, entry)| self.own_policy(i, entry, role_name, path)).collect();
         let mut names = BTreeSet::new();
         for (i, policy) in own.iter().enumerate() {
@@ -278,6 +340,7 @@ impl<'a> Builder<'a> {
         let field = format!("spec.customerManagedPolicies[{i}].document");
         let (object, text) = (entry.document.as_ref(), entry.document_json.as_ref());
         let document = self.document(Grammar::Permission, &field, object, text)?;
+        self.allowed_actions(&document);
         let (size, limit) = (document.size(), self.facts.limits.managed);
         if size > limit {
             let field = if text.is_some() { format!("{field}Json") } else { field };
@@ -288,7 +351,11 @@ impl<'a> Builder<'a> {
         let name = entry.policy_name.clone().unwrap_or_else(|| {
             names::bounded(&format!("{role}.{}", entry.name), names::POLICY_NAME, &[role, &entry.name])
         });
-        self.policy_name(&format!("spec.customerManagedPolicies[{i}].policyName"), &name);
+        let field = format!("spec.customerManagedPolicies[{i}].policyName");
+        self.policy_name(&field, &name);
+        if entry.policy_name.is_some() {
+            self.judged(&field, self.guard.policy_name(&name));
+        }
         let AccountRef { partition, id } = self.facts.account;
         Some(OwnPolicy {
             entry: entry.name.clone(),

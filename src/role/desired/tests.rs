@@ -1,6 +1,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "tables read better with json!() in place")]
 
 use super::{Desired, Facts, desired, role_name};
+use crate::api::iamroleclass::Allowed;
 use crate::api::{IamRoleClassSpec, IamRoleSpec};
 use crate::policy::{AccountRef, Limits};
 use crate::role::owner::tests::owner;
@@ -32,7 +33,7 @@ fn spec(fields: Value) -> IamRoleSpec {
 }
 
 fn class(fields: Value) -> IamRoleClassSpec {
-    let mut class = json!({ "namespaceSelector": {}, "unbounded": true });
+    let mut class = json!({ "namespaceSelector": {}, "unbounded": true, "allowed": Allowed::everything() });
     class.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     serde_json::from_value(class).unwrap()
 }
@@ -40,7 +41,7 @@ fn class(fields: Value) -> IamRoleClassSpec {
 fn ask<T>(class: &IamRoleClassSpec, with: impl FnOnce(Facts<'_>) -> T) -> T {
     let account = AccountRef { partition: "aws".into(), id: "111122223333".into() };
     let (owner, limits) = (owner(), Limits::default());
-    with(Facts { owner: &owner, account: &account, class_name: "default", class, limits: &limits })
+    with(Facts { owner: &owner, account: &account, class_name: "default", class, limits: &limits, issuer: None })
 }
 
 /// The desired state, or all problems as `Reason: message`.
