@@ -159,12 +159,15 @@ async fn a_class_of_another_account_is_refused_before_any_call_to_iam() {
 
 #[tokio::test]
 async fn a_forced_boundary_wins_and_another_one_is_refused() {
-    let forced = "arn:$(partition):iam::$(account):policy/forced";
-    let world = World::with_class("forced", |class| {
+    let name = format!("forced-{}", std::process::id());
+    let forced = format!("arn:$(partition):iam::$(account):policy/{name}");
+    let mut world = World::without_operator("forced", |class| {
         class.unbounded = None;
-        class.permissions_boundary = Some(forced.to_owned());
+        class.permissions_boundary = Some(forced.clone());
     })
     .await;
+    let arn = aws::foreign_policy(&world.iam, &name).await;
+    world.operator.start().await;
     world
         .create(
             "other",
@@ -173,14 +176,14 @@ async fn a_forced_boundary_wins_and_another_one_is_refused() {
         .await;
     let message = world.reason("other", "NotAllowed").await;
     assert!(message.starts_with("spec.permissionsBoundary: "), "{message}");
-    for part in ["arn:aws:iam::123456789012:policy/forced", "remove the field", &world.namespace] {
+    for part in [arn.as_str(), "remove the field", &world.namespace] {
         assert!(message.contains(part), "{part}: {message}");
     }
-    assert_eq!(world.proxy.actions(), Vec::<String>::new());
+    assert_eq!(world.proxy.writes(), Vec::<String>::new());
     world.patch("other", json!({ "permissionsBoundary": null })).await;
     world.ready("other").await;
     let role = aws::role(&world.iam, &world.templated("other")).await.expect("the role");
-    assert_eq!(role.boundary.as_deref(), Some("arn:aws:iam::123456789012:policy/forced"));
+    assert_eq!(role.boundary, Some(arn));
     // The same boundary, written out, is no conflict.
     world.create("same", json!({ "trustPolicy": ec2(), "permissionsBoundary": forced })).await;
     world.ready("same").await;

@@ -5,8 +5,10 @@ pub mod account;
 pub mod error;
 mod execute;
 mod observe;
+mod preflight;
 
 pub use account::{Account, Aws, Quotas};
 pub use error::{AwsError, Kind};
 pub use execute::Done;
 pub use observe::RoleState;
+pub use preflight::PROBE;

@@ -8,7 +8,8 @@ use super::memory::{Sentence, jitter};
 use super::roles::{names_class, now, uses_class};
 use super::status::{Verdict, conditions, is_news, is_stalled};
 use crate::api::{IamRoleClass, IamRoleClassStatus, Reason};
-use crate::aws::Account;
+use crate::aws::{Account, Kind};
+use crate::policy::Tokens;
 use kube::api::{Api, PostParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -72,8 +73,43 @@ async fn work(class: &IamRoleClass, ctx: &Context) -> (Action, &'static str) {
     result
 }
 
-/// Who we are in AWS, and whether that is the account the class means.
+/// Who we are in AWS, whether that is the account the class means, and whether we can work there.
 async fn check(class: &IamRoleClass, ctx: &Context) -> Result<Arc<Account>, Failure> {
+    let account = identify(class, ctx).await?;
+    if class.spec.suspend != Some(true) {
+        preflight(class, ctx, &account).await?;
+    }
+    Ok(account)
+}
+
+/// The rights once per generation, and again while one is missing; the boundary at each check, since without it no role
+/// can be made.
+async fn preflight(class: &IamRoleClass, ctx: &Context, account: &Account) -> Result<(), Failure> {
+    let generation = class.metadata.generation;
+    let uid = class.uid().unwrap_or_default();
+    if ctx.class_memory.with(&uid, |entry| entry.preflight != generation) {
+        let profiles = class.spec.allowed.as_ref().is_some_and(|allowed| allowed.instance_profiles == Some(true));
+        account.preflight(profiles).await?;
+        ctx.class_memory.with(&uid, |entry| entry.preflight = generation);
+    }
+    let mut tokens = Tokens::default();
+    tokens.set("account", &account.account.id);
+    tokens.set("partition", &account.account.partition);
+    tokens.set("cluster", &ctx.cluster.name);
+    // One with the name of the object or its namespace is another policy for each.
+    let boundary = class.spec.permissions_boundary.as_ref().and_then(|arn| tokens.expand(arn).ok());
+    let Some(arn) = boundary.filter(|arn| arn.starts_with("arn:")) else { return Ok(()) };
+    match account.has_policy(&arn).await {
+        Ok(false) => Err(Failure::soon(
+            Reason::PolicyNotFound,
+            format!("spec.permissionsBoundary: there is no policy {arn}; create it, or correct the ARN"),
+        )),
+        Err(error) if !matches!(error.kind, Kind::Transient | Kind::Busy) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+async fn identify(class: &IamRoleClass, ctx: &Context) -> Result<Arc<Account>, Failure> {
     let account = ctx.aws.identify().await?;
     let id = &account.account.id;
     let wanted = class.spec.account.as_ref().and_then(|account| account.id.as_ref());

@@ -42,6 +42,8 @@ pub struct Entry {
     pub next_check: Option<Instant>,
     /// When the role was first found missing.
     pub first_miss: Option<Instant>,
+    /// The generation of a class for which the rights were found to suffice.
+    pub preflight: Option<i64>,
     /// The resource version of our last write to the object.
     pub written_version: u64,
 }

@@ -8,6 +8,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use iamrole_operator::aws::PROBE;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -112,7 +113,7 @@ impl Proxy {
         self.inner.rules.lock().unwrap().clear();
     }
 
-    /// All IAM calls so far (the look at the account is left out).
+    /// All IAM calls so far (the class's look at the account is left out).
     pub fn calls(&self) -> Vec<Call> {
         self.inner
             .calls
@@ -120,6 +121,7 @@ impl Proxy {
             .unwrap()
             .iter()
             .filter(|call| !["GetCallerIdentity", "GetAccountSummary"].contains(&call.action.as_str()))
+            .filter(|call| !call.parameters.values().any(|value| value.contains(PROBE)))
             .cloned()
             .collect()
     }

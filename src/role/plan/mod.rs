@@ -187,8 +187,11 @@ impl Planner<'_> {
 
     fn boundary(&mut self) {
         match (&self.desired.boundary, &self.observed.boundary) {
+            // None restricts nothing, so the first one is safe at once; and so is ours in place of a stranger's.
             (Some(wanted), found) if found.as_ref() != Some(wanted) => {
-                self.plan.push(Phase::Bound, Action::PutBoundary(wanted.clone()));
+                let is_first = found.is_none() || self.record.boundary.as_ref() == Some(wanted);
+                let phase = if is_first { Phase::Restore } else { Phase::Bound };
+                self.plan.push(phase, Action::PutBoundary(wanted.clone()));
             }
             // One that neither spec nor class ever set is left alone.
             (None, Some(found)) if self.record.boundary.as_ref() == Some(found) => {

@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 pub enum Phase {
     /// The role itself.
     Create,
+    /// A boundary that somebody took away or replaced, before anything else.
+    Restore,
     /// Owner tags: adoption, or mending.
     Own,
     /// Tags, description, duration: independent of all others.
@@ -42,6 +44,7 @@ impl Phase {
     pub fn blocked_by(self, failed: Self) -> bool {
         match failed {
             Self::Describe | Self::DeleteOwned => false,
+            Self::Restore => self > failed && !matches!(self, Self::Own | Self::Describe | Self::Narrow),
             Self::Own => self > failed && self != Self::Describe,
             // A trust that IAM keeps refusing must not keep a boundary away: it is what the admin forces.
             Self::Narrow => self > failed && self != Self::Bound,

@@ -1,0 +1,70 @@
+//! One harmless read of each kind, so that a missing right is told by the class and not by each of its roles.
+
+use super::account::Account;
+use super::error::{AwsError, Kind};
+use futures::future::join_all;
+use std::future::Future;
+use std::pin::Pin;
+
+/// Nobody makes an entity of this name: AWS answers that there is none, or that we may not ask.
+pub const PROBE: &str = "iamrole-preflight";
+
+type Read<'a> = Pin<Box<dyn Future<Output = Result<(), AwsError>> + Send + 'a>>;
+
+impl Account {
+    /// Asks for a role, what hangs on it, a policy and (`profiles`) an instance profile that don't exist. The first
+    /// denial is the error; an answer that does not come says nothing and is none.
+    pub async fn preflight(&self, profiles: bool) -> Result<(), AwsError> {
+        let policy = format!("arn:{}:iam::{}:policy/{PROBE}", self.account.partition, self.account.id);
+        let role = format!("role {PROBE}");
+        let iam = &self.iam;
+        let mut reads: Vec<Read<'_>> = vec![
+            Box::pin(async { self.read("iam:GetRole", &role, iam.get_role().role_name(PROBE).send()).await }),
+            Box::pin(async {
+                let call = iam.list_role_policies().role_name(PROBE).send();
+                self.read("iam:ListRolePolicies", &role, call).await
+            }),
+            Box::pin(async {
+                let call = iam.get_role_policy().role_name(PROBE).policy_name(PROBE).send();
+                self.read("iam:GetRolePolicy", &role, call).await
+            }),
+            Box::pin(async {
+                let call = iam.list_attached_role_policies().role_name(PROBE).send();
+                self.read("iam:ListAttachedRolePolicies", &role, call).await
+            }),
+            Box::pin(async {
+                let call = iam.list_instance_profiles_for_role().role_name(PROBE).send();
+                self.read("iam:ListInstanceProfilesForRole", &role, call).await
+            }),
+            Box::pin(async { self.read("iam:GetPolicy", &policy, iam.get_policy().policy_arn(&policy).send()).await }),
+        ];
+        if profiles {
+            reads.push(Box::pin(async {
+                let call = iam.get_instance_profile().instance_profile_name(PROBE).send();
+                self.read("iam:GetInstanceProfile", &format!("instance profile {PROBE}"), call).await
+            }));
+        }
+        join_all(reads).await.into_iter().collect()
+    }
+
+    /// Whether the managed policy exists.
+    pub async fn has_policy(&self, arn: &str) -> Result<bool, AwsError> {
+        let call = self.iam.get_policy().policy_arn(arn).send();
+        match self.call("iam:GetPolicy", &format!("policy {arn}"), call).await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind, Kind::NotFound | Kind::PolicyNotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn read<T, E, F>(&self, call: &'static str, target: &str, future: F) -> Result<(), AwsError>
+    where
+        F: Future<Output = Result<T, aws_sdk_iam::error::SdkError<E, aws_sdk_iam::config::http::HttpResponse>>>,
+        E: aws_sdk_iam::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        match self.call(call, target, future).await {
+            Err(error) if error.kind == Kind::Denied => Err(error),
+            _ => Ok(()),
+        }
+    }
+}

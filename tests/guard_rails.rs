@@ -1,0 +1,246 @@
+//! What a class allows holds on the rig: nothing of a refused object reaches AWS, nobody dodges, a forced boundary comes
+//! back first, and a class is ready only where its roles can be served.
+
+mod support;
+
+use iamrole_operator::api::IamRoleClass;
+use iamrole_operator::api::iamroleclass::Allowed;
+use serde_json::{Value, json};
+use std::time::Duration;
+use support::{SOON, World, allow, aws, condition, ec2, eventually};
+
+fn spec() -> Value {
+    json!({ "description": "ours", "trustPolicy": ec2(), "inlinePolicies": [{ "name": "p", "document": allow("s3:GetObject") }] })
+}
+
+async fn class(world: &World) -> IamRoleClass {
+    world.classes().get(&world.namespace).await.expect("the class")
+}
+
+/// Waits until the class is `Ready` for this reason; returns the message.
+async fn class_says(world: &World, reason: &str) -> String {
+    let ready = |class: &IamRoleClass| {
+        let conditions = class.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+        conditions.into_iter().find(|condition| condition.type_ == "Ready")
+    };
+    let said = || async {
+        let class = class(world).await;
+        let generation = class.metadata.generation;
+        ready(&class).is_some_and(|ready| ready.reason == reason && ready.observed_generation == generation)
+    };
+    assert!(eventually(SOON, said).await, "{reason}: {:?}\n{}", class(world).await.status, world.operator.log());
+    ready(&class(world).await).expect("Ready").message
+}
+
+/// A class that forces a boundary; the policy is not there yet.
+async fn bounded(test: &str, change: impl FnOnce(&mut Allowed)) -> (World, String) {
+    let world = World::without_operator(test, |class| {
+        let allowed = class.allowed.as_mut().expect("allowed");
+        change(allowed);
+        class.unbounded = None;
+        class.permissions_boundary = Some("arn:aws:iam::123456789012:policy/not-yet".to_owned());
+    })
+    .await;
+    let name = format!("{}-boundary", world.namespace);
+    world.patch_class(json!({ "permissionsBoundary": format!("arn:aws:iam::$(account):policy/{name}") })).await;
+    (world, name)
+}
+
+#[tokio::test]
+async fn nothing_of_a_refused_object_reaches_aws_and_all_refusals_are_told() {
+    let world = World::with_class("rails", |class| {
+        class.allowed = Some(Allowed {
+            trust_principals: vec!["Service:ec2.amazonaws.com".into()],
+            actions: vec!["s3:*".into()],
+            ..Allowed::default()
+        });
+    })
+    .await;
+    let mut refused = spec();
+    refused["roleName"] = json!("admin");
+    refused["managedPolicies"] = json!(["AdministratorAccess"]);
+    refused["inlinePolicies"][0]["document"] = allow("iam:*");
+    world.create("app", refused).await;
+    let message = world.reason("app", "NotAllowed").await;
+    for part in
+        ["spec.roleName: \"admin\"", "AdministratorAccess", "\"iam:*\"", &format!("IamRoleClass {}", world.namespace)]
+    {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    world.condition("app", "Stalled", "True", Some("NotAllowed")).await;
+    world.event("app", "NotAllowed", "AdministratorAccess").await;
+    assert_eq!(world.proxy.actions(), Vec::<String>::new(), "not a single call");
+    world.delete("app").await;
+    world.gone("app").await;
+    world.create("app", spec()).await;
+    world.ready("app").await;
+}
+
+#[tokio::test]
+async fn a_class_made_stricter_stops_new_work_says_so_on_each_and_removes_nothing() {
+    let world = World::new("rails").await;
+    for name in ["a", "b"] {
+        world.create(name, spec()).await;
+        world.ready(name).await;
+    }
+    let before = aws::role(&world.iam, &world.templated("a")).await;
+    world.proxy.forget();
+    let open = json!({ "allowed": Allowed::everything() });
+    let mut strict = open.clone();
+    strict["allowed"]["actions"] = json!(["sqs:*"]);
+    world.patch_class(strict).await;
+    for name in ["a", "b"] {
+        let message = world.reason(name, "NotAllowed").await;
+        assert!(message.contains("s3:GetObject") && message.contains("lists sqs:*"), "{message}");
+    }
+    world.patch("a", json!({ "description": "new work" })).await;
+    world.reason("a", "NotAllowed").await;
+    assert_eq!(world.proxy.writes(), Vec::<String>::new());
+    assert_eq!(aws::role(&world.iam, &world.templated("a")).await, before);
+    world.patch_class(open).await;
+    world.ready("a").await;
+    world.ready("b").await;
+    let role = aws::role(&world.iam, &world.templated("a")).await.expect("the role");
+    assert_eq!(role.description, "new work", "it heals by itself");
+    let mut stricter = json!({ "allowed": Allowed::everything() });
+    stricter["allowed"]["actions"] = json!([]);
+    world.patch_class(stricter).await;
+    world.reason("b", "NotAllowed").await;
+    world.delete("b").await;
+    world.gone("b").await;
+    assert_eq!(aws::role(&world.iam, &world.templated("b")).await, None, "what may not be may still go");
+}
+
+#[tokio::test]
+async fn nobody_dodges_by_suspending_or_observing_where_the_class_gives_no_leave() {
+    let world = World::with_class("rails", |class| {
+        let allowed = class.allowed.as_mut().expect("allowed");
+        (allowed.suspend, allowed.observe) = (None, Some(false));
+    })
+    .await;
+    world.create("app", spec()).await;
+    world.ready("app").await;
+    let name = world.templated("app");
+    let annotation = json!({ "metadata": { "annotations": { "iamrole.dev/suspend": "yes" } } });
+    world.patch_object("app", annotation).await.expect("an annotation");
+    world.patch("app", json!({ "suspend": true, "mode": "Observe" })).await;
+    let message = world.reason("app", "NotAllowed").await;
+    for field in ["spec.suspend is ignored", "the annotation iamrole.dev/suspend is ignored", "spec.mode is ignored"] {
+        assert!(message.contains(field), "{field}: {message}");
+    }
+    aws::put_inline(&world.iam, &name, "backdoor", &allow("*")).await;
+    world.check_now("app").await;
+    let role = aws::role(&world.iam, &name).await.expect("the role");
+    assert_eq!(role.inline.keys().collect::<Vec<_>>(), ["p"], "it is enforced all the same");
+    let annotation = json!({ "metadata": { "annotations": { "iamrole.dev/suspend": null } } });
+    world.patch_object("app", annotation).await.expect("an annotation");
+    world.patch("app", json!({ "suspend": null, "mode": null })).await;
+    world.ready("app").await;
+}
+
+#[tokio::test]
+async fn a_boundary_that_was_taken_away_comes_back_before_anything_else() {
+    let (mut world, policy) = bounded("rails", |_| {}).await;
+    let boundary = aws::foreign_policy(&world.iam, &policy).await;
+    world.operator.start().await;
+    world.create("app", spec()).await;
+    world.ready("app").await;
+    let name = world.templated("app");
+    for replaced in [false, true] {
+        if replaced {
+            let admin = "arn:aws:iam::aws:policy/AdministratorAccess";
+            let call = world.iam.put_role_permissions_boundary().role_name(&name).permissions_boundary(admin);
+            call.send().await.expect("another boundary");
+        } else {
+            let call = world.iam.delete_role_permissions_boundary().role_name(&name);
+            call.send().await.expect("no boundary");
+        }
+        aws::put_inline(&world.iam, &name, "backdoor", &allow("*")).await;
+        aws::tag_role(&world.iam, &name, &[("iamrole.dev/origin", "Adopted")]).await;
+        let trust = support::trust(&json!({ "AWS": "*" })).to_string();
+        world.iam.update_assume_role_policy().role_name(&name).policy_document(trust).send().await.expect("a trust");
+        world.proxy.forget();
+        world.check_now("app").await;
+        assert_eq!(world.proxy.writes().first().map(String::as_str), Some("PutRolePermissionsBoundary"));
+        let role = aws::role(&world.iam, &name).await.expect("the role");
+        assert_eq!((role.boundary.as_deref(), role.trust), (Some(boundary.as_str()), ec2()));
+    }
+    world.event("app", "DriftRepaired", "set permissions boundary").await;
+    let (_, metrics) = world.operator.get("/metrics").await.expect("metrics");
+    assert!(metrics.contains("iamrole_drift_repaired_total"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_bad_spec_is_no_way_out_of_the_boundary() {
+    let (mut world, policy) = bounded("rails", |allowed| allowed.managed_policies = Vec::new()).await;
+    let boundary = aws::foreign_policy(&world.iam, &policy).await;
+    world.operator.start().await;
+    world.create("app", spec()).await;
+    world.ready("app").await;
+    let name = world.templated("app");
+    let away = || async {
+        let call = world.iam.delete_role_permissions_boundary().role_name(&name);
+        call.send().await.expect("no boundary");
+    };
+    let back = || async {
+        let role = aws::role(&world.iam, &name).await.expect("the role");
+        role.boundary.as_deref() == Some(boundary.as_str())
+    };
+    for (fields, reason) in [
+        (json!({ "managedPolicies": ["AdministratorAccess"] }), "NotAllowed"),
+        (json!({ "managedPolicies": null, "trustPolicy": null, "trustPolicyJson": "nonsense" }), "InvalidSpec"),
+    ] {
+        world.patch("app", fields).await;
+        world.reason("app", reason).await;
+        away().await;
+        world.proxy.forget();
+        world.check_now("app").await;
+        assert!(back().await, "{reason}");
+        assert_eq!(world.proxy.writes(), ["PutRolePermissionsBoundary"]);
+        assert_eq!(condition(&world.get("app").await, "Ready").expect("Ready").reason, reason);
+    }
+}
+
+#[tokio::test]
+async fn a_class_is_ready_once_its_boundary_and_the_operators_rights_are_there() {
+    let (mut world, policy) = bounded("rails", |_| {}).await;
+    let denied =
+        "User: arn:aws:sts::123456789012:assumed-role/operator/x is not authorized to perform: iam:ListRolePolicies";
+    world.proxy.refuse("ListRolePolicies", "", 403, "AccessDenied", denied);
+    world.operator.start().await;
+    world.create("app", spec()).await;
+    let message = class_says(&world, "AccessDenied").await;
+    assert!(message.contains("iam:ListRolePolicies") && message.contains("Grant the action"), "{message}");
+    let message = world.reason("app", "ClassNotReady").await;
+    assert!(message.contains("iam:ListRolePolicies"), "{message}");
+    world.proxy.heal();
+    let message = class_says(&world, "PolicyNotFound").await;
+    assert!(message.contains(&format!("policy/{policy}")) && message.contains("create it"), "{message}");
+    assert_eq!(world.proxy.writes(), Vec::<String>::new());
+    aws::foreign_policy(&world.iam, &policy).await;
+    class_says(&world, "Applied").await;
+    world.ready("app").await;
+    let ready = support::kubectl::kubectl_ok(&["get", "iamroleclass", &world.namespace], "");
+    let header: Vec<&str> = ready.lines().next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(header, ["NAME", "READY", "REASON", "ACCOUNT", "DEFAULT", "AGE"]);
+    assert!(ready.contains("True") && ready.contains("123456789012"), "{ready}");
+}
+
+#[tokio::test]
+async fn a_removed_boundary_is_back_within_one_check_interval() {
+    let (mut world, policy) = bounded("rails", |_| {}).await;
+    let boundary = aws::foreign_policy(&world.iam, &policy).await;
+    world.patch_class(json!({ "driftCheck": { "intervalSeconds": 5 } })).await;
+    world.operator.start().await;
+    world.create("app", spec()).await;
+    world.ready("app").await;
+    let name = world.templated("app");
+    let call = world.iam.delete_role_permissions_boundary().role_name(&name);
+    call.send().await.expect("no boundary");
+    let back = || async {
+        let role = aws::role(&world.iam, &name).await.expect("the role");
+        role.boundary.as_deref() == Some(boundary.as_str())
+    };
+    // The settle window after our own write comes on top of the interval.
+    assert!(eventually(Duration::from_secs(45), back).await, "{}", world.operator.log());
+}
