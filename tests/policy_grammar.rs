@@ -215,9 +215,31 @@ fn resources() {
         "*",
         "arn:aws:s3:::bucket/*",
         "arn:*:s3:::b",
+        "arn:aws*:s3:::b",
+        "arn:aws-iso-b:s3:::b",
+        "arn:aws-new-2:ec2:*:*:instance/*",
         "arn:aws:organizations::*:",
-        "arn:aws:s3*",
+        "arn:aws:s3:*",
         "arn:aws:s3:::${aws:username}/a:b",
+        "arn:aws:s3:*:*:*",
+        "arn:aws:s3::123456789012:b",
+        "arn:aws:s3:*:*:accesspoint/a",
+        "arn:aws:s3:eu-central-1:123456789012:accesspoint/a/object/*",
+        "arn:aws:s3:*:123456789012:storage-lens-group/a",
+        "arn:aws:s3:eu-central-1:123456789012:brand-new/a",
+        "arn:aws:s3-outposts:eu-central-1:123456789012:outpost/op-1/bucket/b",
+        "arn:aws:s3:eu-central-1:123456789012:${aws:username}",
+        "arn:aws:iam::*:root",
+        "arn:aws:iam::aws:policy/*",
+        "arn:aws:iam::123456789012:*",
+        "arn:aws:iam::123456789012:r*",
+        "arn:aws:iam:*:123456789012:role/a",
+        "arn:aws:iam::${aws:PrincipalAccount}:role/a",
+        "arn:aws:iam::*:role-template/a",
+        "arn:aws:iam::123456789012:brand-new/a",
+        "arn:aws:iam::123456789012:sms-mfa/a",
+        "arn:aws:iam::123456789012:${aws:x}/a",
+        "arn:aws:iam:*",
     ] {
         accepts(Grammar::Permission, &permission(&json!({"Resource": resource})));
         let not = json!({"Resource": "absent", "NotResource": resource});
@@ -230,6 +252,27 @@ fn resources() {
         "arn:aws:s3" => .Resource => `arn:aws:s3` is no ARN; an ARN has six parts, `arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE`, this has 3
         [] => .Resource => an empty list
         ["*", 5] => .Resource[1] => a number
+        "arn:::::" => .Resource => `` is no partition; write `aws`, `aws-cn`
+        "arn:amazon:s3:::b" => .Resource => `amazon` is no partition
+        "arn:AWS:s3:::b" => .Resource => `AWS` is no partition
+        "arn:aws-:s3:::b" => .Resource => `aws-` is no partition
+        "arn:s3:::b" => .Resource => `s3` is no partition
+        "arn:${aws:Partition}:s3:::b" => .Resource => is no partition
+        "arn:*" => .Resource => the service of an ARN is written in full
+        "arn:aws::::b" => .Resource => the service of an ARN is written in full
+        "arn:aws:*:*:*:*" => .Resource => the service of an ARN is written in full
+        "arn:aws:s3*" => .Resource => the service of an ARN is written in full
+        "arn:aws:${aws:x}:::b" => .Resource => the service of an ARN is written in full
+        "arn:aws:iam:us-east-1:123456789012:role/a" => .Resource => IAM has no regions
+        "arn:aws:iam::123456789012:" => .Resource => write its kind before its name
+        "arn:aws:iam::123456789012:web" => .Resource => iam::ACCOUNT:role/NAME
+        "arn:aws:iam::123456789012:role" => .Resource => iam::ACCOUNT:role/NAME
+        "arn:aws:iam::123456789012:/role/a" => .Resource => iam::ACCOUNT:role/NAME
+        "arn:aws:iam::123456789012:users/a" => .Resource => iam::ACCOUNT:user/NAME
+        "arn:aws:iam::123456789012:Policy/a" => .Resource => iam::ACCOUNT:policy/NAME
+        "arn:aws:s3:eu-central-1::b/*" => .Resource => a bucket has no region
+        "arn:aws:s3:eu-central-1:123456789012:b" => .Resource => a bucket has no region
+        "arn:aws:s3:*:*:b.example/*" => .Resource => a bucket has no region
     "#;
     let with = |resource| permission(&json!({"Resource": resource}));
     refuses_all(Grammar::Permission, STATEMENT, table, with);

@@ -38,6 +38,7 @@ mod pattern;
 mod principal;
 mod print;
 mod relation;
+mod resource;
 mod size;
 mod statement;
 mod tokens;

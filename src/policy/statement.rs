@@ -7,7 +7,7 @@ use super::document::{Effect, Grammar, Statement, Terms};
 use super::finding::{Path, quote};
 use super::json::{Member, Node, Value};
 use super::parse::{Keys, Reader};
-use super::principal;
+use super::{principal, resource};
 
 const KEYS: [&str; 9] =
     ["Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"];
@@ -38,7 +38,7 @@ fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, sids: &mut HashSe
                 action = Some(terms(reader, &place, node, negated, check_action));
             }
             "Resource" | "NotResource" if allows_resource(reader, &place, member) => {
-                resource = Some(terms(reader, &place, node, negated, check_resource));
+                resource = Some(terms(reader, &place, node, negated, |_, resource| resource::check(resource)));
             }
             "Condition" => condition = condition::read(reader, &place, node),
             _ => {}
@@ -182,25 +182,6 @@ fn check_action(grammar: Grammar, action: &str) -> Option<String> {
     let name_ok = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'*' | b'?'));
     if !name_ok {
         return Some(format!("{quoted}: after the colon an action has only letters, digits, `*` and `?`"));
-    }
-    None
-}
-
-/// What is wrong with a resource.
-fn check_resource(_: Grammar, resource: &str) -> Option<String> {
-    if resource == "*" {
-        return None;
-    }
-    let quoted = quote(resource);
-    if !resource.starts_with("arn:") {
-        return Some(format!("{quoted} is no resource; write an ARN, or `*` for all"));
-    }
-    // A wildcard may stand for several parts: `arn:aws:organizations::*:` is in use.
-    let parts = resource.split(':').count();
-    if parts < 6 && !resource.contains(['*', '?']) {
-        return Some(format!(
-            "{quoted} is no ARN; an ARN has six parts, `arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE`, this has {parts}"
-        ));
     }
     None
 }
