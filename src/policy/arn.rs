@@ -47,6 +47,16 @@ impl Arn {
         text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
     }
 
+    /// Whether `text` can be a partition: `aws` or `aws-…`, so that those count too which AWS will add.
+    #[must_use]
+    pub fn is_partition(text: &str) -> bool {
+        let word = |tail: &str| {
+            let mut bytes = tail.bytes();
+            !tail.is_empty() && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        text == "aws" || text.strip_prefix("aws-").is_some_and(word)
+    }
+
     /// The part of the resource after its last slash: the name of a role, policy or user.
     #[must_use]
     pub fn name(&self) -> &str {

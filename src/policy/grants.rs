@@ -1,8 +1,10 @@
 //! What a document may allow, for guard rails. Every answer is on the safe side: where it is not certain that
 //! something is left out, it counts as allowed.
 
+use super::arn::Arn;
 use super::canonical::AccountRef;
 use super::document::{Document, Effect, PrincipalType, Statement};
+use super::finding::{Finding, quote};
 use super::leaf;
 use super::pattern::Pattern;
 
@@ -83,6 +85,38 @@ impl Document {
             }
         }
         grants
+    }
+
+    /// The principals of a trust policy that are of another partition than `account`, whatever their statement does.
+    /// IAM knows no principals of other partitions and answers "Invalid principal in policy", as for one that does not
+    /// exist (yet). At most 20 are told.
+    #[must_use]
+    pub fn beyond_partition(&self, account: &AccountRef) -> Vec<Finding> {
+        const LISTED: usize = 20;
+        let told = |statement: &Statement, key: &str, index: usize, values: &[String]| {
+            let value = values.get(index)?;
+            let arn = value.parse::<Arn>().ok().filter(|arn| arn.partition != account.partition)?;
+            let message = format!(
+                "{} is of partition {}, the account of {}, and IAM knows principals of its own partition only; for one \
+                 in this partition write arn:$(partition):…",
+                quote(value),
+                arn.partition,
+                account.partition
+            );
+            Some(Finding { path: place(statement, key, index, values.len()), message })
+        };
+        let mut findings = Vec::new();
+        for statement in &self.statements {
+            if let Some(who) = &statement.principal {
+                let key = if who.negated { "NotPrincipal" } else { "Principal" };
+                for (kind, values) in &who.entries {
+                    let key = format!("{key}.{}", kind.as_str());
+                    findings.extend((0..values.len()).filter_map(|index| told(statement, &key, index, values)));
+                }
+            }
+        }
+        findings.truncate(LISTED);
+        findings
     }
 
     fn allowing(&self) -> impl Iterator<Item = &Statement> {

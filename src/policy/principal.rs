@@ -114,9 +114,9 @@ fn check_aws(text: &str, quoted: Quoted<'_>) -> Option<String> {
             "{quoted} is no principal; write an account id of 12 digits, an ARN of a role or user, or `*`{hint}"
         ));
     }
-    let arn: Arn = match text.parse() {
+    let arn = match arn(text, quoted) {
         Ok(arn) => arn,
-        Err(error) => return Some(format!("{quoted}: {error}")),
+        Err(message) => return Some(message),
     };
     if matches!(arn.kind(), "saml-provider" | "oidc-provider") {
         return Some(format!("{quoted}: an identity provider goes under `Federated`"));
@@ -135,6 +135,15 @@ fn check_aws(text: &str, quoted: Quoted<'_>) -> Option<String> {
              (`arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION`)"
         )
     })
+}
+
+fn arn(text: &str, quoted: Quoted<'_>) -> Result<Arn, String> {
+    let arn: Arn = text.parse().map_err(|error| format!("{quoted}: {error}"))?;
+    if Arn::is_partition(&arn.partition) {
+        return Ok(arn);
+    }
+    let partition = quote(&arn.partition);
+    Err(format!("{quoted}: {partition} is no partition; write `aws`, `aws-cn`, `aws-us-gov`, …"))
 }
 
 /// Whether a text is the unique id of a role (`AROA…`) or a user (`AIDA…`): what AWS shows in place of the ARN once the
@@ -177,9 +186,9 @@ fn check_federated(text: &str, quoted: Quoted<'_>) -> Option<String> {
             )
         });
     }
-    let arn: Arn = match text.parse() {
+    let arn = match arn(text, quoted) {
         Ok(arn) => arn,
-        Err(error) => return Some(format!("{quoted}: {error}")),
+        Err(message) => return Some(message),
     };
     if arn.service != "iam" || !matches!(arn.kind(), "saml-provider" | "oidc-provider") {
         return Some(format!("{quoted} is no identity provider; roles and users go under `AWS`"));

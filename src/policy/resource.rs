@@ -3,6 +3,7 @@
 //! IAM refuses more than this; a resource is refused here only where that is certain, and where in doubt it is left to
 //! AWS, which then names it.
 
+use super::arn::Arn;
 use super::finding::{Quoted, distance, quote};
 
 /// Kinds of IAM's own resources: those that IAM's refusal lists ("IAM resource path must either be "*" or start with
@@ -60,19 +61,10 @@ pub(super) fn check(resource: &str) -> Option<String> {
     }
 }
 
-/// Whether a text can be a partition: `aws` or `aws-…`, whatever AWS adds.
-pub(super) fn is_partition(text: &str) -> bool {
-    let word = |tail: &str| {
-        let mut bytes = tail.bytes();
-        !tail.is_empty() && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
-    text == "aws" || text.strip_prefix("aws-").is_some_and(word)
-}
-
 /// IAM's "Partition … is not valid for resource", which variables there get too.
 fn check_partition(partition: &str, quoted: Quoted<'_>) -> Option<String> {
     let wildcard = partition.contains(['*', '?']) && !partition.contains("${");
-    (!is_partition(partition) && !wildcard).then(|| {
+    (!Arn::is_partition(partition) && !wildcard).then(|| {
         format!("{quoted}: {} is no partition; write `aws`, `aws-cn`, `aws-us-gov`, …, or `*`", quote(partition))
     })
 }

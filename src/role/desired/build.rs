@@ -215,6 +215,7 @@ impl<'a> Builder<'a> {
             );
             self.invalid(field, message);
         }
+        self.findings(trust.beyond_partition(self.facts.account));
         for (place, refusal) in self.guard.trust(&trust) {
             self.not_allowed(&place, refusal);
         }

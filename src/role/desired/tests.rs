@@ -108,6 +108,29 @@ fn every_problem_names_its_field() {
 }
 
 #[test]
+fn a_principal_is_of_the_accounts_partition() {
+    for (principal, place) in [
+        (json!({ "AWS": "arn:aws-cn:iam::123456789012:role/a" }), "AWS"),
+        (json!({ "AWS": ["123456789012", "arn:aws-us-gov:iam::123456789012:root"] }), "AWS[1]"),
+        (json!({ "Federated": "arn:aws-cn:iam::111122223333:oidc-provider/a.example" }), "Federated"),
+    ] {
+        let field = format!("InvalidSpec: spec.trustPolicy.Statement[0].Principal.{place}:");
+        refused(json!({ "trustPolicy": trust(&principal) }), &field, "the account of aws");
+        let text = json!({ "trustPolicy": null, "trustPolicyJson": trust(&principal).to_string() });
+        let field = format!("InvalidSpec: spec.trustPolicyJson.Statement[0].Principal.{place}:");
+        refused(text, &field, "write arn:$(partition):");
+    }
+    for principal in [
+        json!("*"),
+        json!({ "AWS": ["123456789012", "arn:aws:iam::123456789012:role/a", "arn:$(partition):iam::$(account):root"] }),
+        json!({ "Service": "ec2.amazonaws.com.cn" }),
+        json!({ "Federated": "accounts.google.com" }),
+    ] {
+        assert!(make(json!({ "trustPolicy": trust(&principal) })).is_ok(), "{principal}");
+    }
+}
+
+#[test]
 fn every_problem_of_a_policy_names_its_place() {
     let invalid = |fields: Value, field: &str, holds: &str| refused(fields, &format!("InvalidSpec: {field}"), holds);
     let inline = |policies: Value| json!({ "inlinePolicies": policies });
