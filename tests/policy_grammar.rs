@@ -109,8 +109,8 @@ fn top_level() {
         {"a b\n": "x"} => ["a b\n"] => unknown key
         {"Id": "x"} => .Id => a permission policy has no `Id`; leave it out
         {"Version": "2012-10-18"} => .Version => `2012-10-18` is no version of the policy language; write
-        {"Version": 2012} => .Version => a number, where text is expected
-        {"Version": null} => .Version => null, where text is expected; leave the key out or give it a value
+        {"Version": 2012} => .Version => a number, where text is expected; write "Version": "2012-10-17"
+        {"Version": null} => .Version => null, where text is expected; write "Version": "2012-10-17"
         {"Statement": []} => .Statement => an empty list
         {"Statement": "x"} => .Statement => text, where an object is expected
         {"Statement": [["x"]]} => .Statement[0] => a list, where an object is expected
@@ -122,6 +122,7 @@ fn top_level() {
         null => - => null, where an object is expected
     "#;
     refuses_all(Grammar::Permission, "", table, |document| document);
+    accepts(Grammar::Trust, &changed(trust(&json!({})), &json!({"Id": ""})));
     let id = changed(trust(&json!({})), &json!({"Id": 1}));
     refuses(Grammar::Trust, &id, ".Id", "a number, where text is expected");
 }
@@ -181,6 +182,9 @@ fn actions() {
         "" => .Action => `` is no action
         ":Get" => .Action => is no action
         "s3:" => .Action => is no action
+        "s3::GetObject" => .Action => `s3::GetObject` has two colons; write `SERVICE:ACTION`, here `s3:GetObject`
+        "s3::" => .Action => after the colon an action has only letters
+        "::Get" => .Action => is no action
         "s3:Get:x" => .Action => after the colon an action has only letters
         "s3:Get Object" => .Action => after the colon an action has only letters
         " s3:Get" => .Action => the service before the colon
@@ -195,7 +199,25 @@ fn actions() {
     "#;
     let with = |action| permission(&json!({"Action": action}));
     refuses_all(Grammar::Permission, STATEMENT, table, with);
-    for action in ["sts:AssumeRole", "STS:assumerole", "sts:*", "sts:TagSession"] {
+    for action in [
+        "sts:AssumeRole",
+        "STS:assumerole",
+        "sts:AssumeRolewithSAML",
+        "sts:AssumeRoleWithWebIdentity",
+        "sts:AssumeRoot",
+        "sts:*",
+        "sts:TagSession",
+        "sts:SetSourceIdentity",
+        "sts:SetContext",
+        "sts:GetCallerIdentity",
+        "sts:AssumeRol?",
+        "sts:AssumeRol*",
+        "sts:Assume*Saml",
+        "sts:AssumeRoleV2",
+        "sts:AssumeRoot2",
+        "sts:Nonsense",
+        "sts:Nonsense*",
+    ] {
         accepts(Grammar::Trust, &trust(&json!({"Action": action})));
     }
     let table = r#"
@@ -205,6 +227,11 @@ fn actions() {
         "sts" => .Action => which takes actions of sts only
         "sté" => .Action => which takes actions of sts only
         "sts:" => .Action => `sts:` is no action
+        "sts::AssumeRole" => .Action => here `sts:AssumeRole`
+        "sts:AssumeRol" => .Action => `sts:AssumeRol` is no action of sts; did you mean `sts:AssumeRole`?
+        "sts:assumerolle" => .Action => did you mean `sts:AssumeRole`?
+        "sts:AssumeRoleWithWebIdendity" => .Action => did you mean `sts:AssumeRoleWithWebIdentity`?
+        ["sts:TagSession", "sts:TagSessions"] => .Action[1] => did you mean `sts:TagSession`?
     "#;
     refuses_all(Grammar::Trust, STATEMENT, table, |action| trust(&json!({"Action": action})));
 }
@@ -286,6 +313,7 @@ fn principals() {
         json!({"AWS": ["123456789012", "012345670123"]}),
         json!({"AWS": "arn:aws:iam::123456789012:root"}),
         json!({"AWS": "arn:aws-us-gov:iam::123456789012:role/path/x"}),
+        json!({"AWS": "arn:aws-new-2:iam::123456789012:role/x"}),
         json!({"AWS": "arn:aws:iam::123456789012:user/x@y"}),
         json!({"AWS": "arn:aws:sts::123456789012:assumed-role/x/session"}),
         json!({"AWS": "arn:aws:sts::123456789012:federated-user/x"}),
@@ -322,6 +350,9 @@ fn principals() {
         {"AWS": "arn:aws:iam::123456789012:role/a?"} => .AWS => has no wildcard
         {"AWS": "arn:aws:iam::*:root"} => .AWS => has no wildcard
         {"AWS": "arn:aws:iam::${aws:x}:root"} => .AWS => IAM replaces no variables in principals
+        {"AWS": "arn:amazon:iam::123456789012:root"} => .AWS => `amazon` is no partition; write `aws`, `aws-cn`
+        {"AWS": "arn:aws-:iam::123456789012:role/x"} => .AWS => `aws-` is no partition
+        {"Federated": "arn:azure:iam::123456789012:saml-provider/x"} => .Federated => `azure` is no partition
         {"AWS": "arn:aws:iam::1234:root"} => .AWS => the account of the ARN is not an account id of 12 digits
         {"AWS": "arn:aws:iam::123456789012:saml-provider/x"} => .AWS => an identity provider goes under `Federated`
         {"AWS": "arn:aws:iam::123456789012:group/x"} => .AWS => write the ARN of an account
@@ -381,6 +412,9 @@ fn conditions() {
         {"StringEquals": {"aws:x": [["y"]]}} => .StringEquals["aws:x"][0] => a list, where text is expected
         {"StringEquals": {"aws:x": ["y", 5]}} => .StringEquals["aws:x"][1] => a number, where this operator compares text; write the value in quotes
         {"StringLike": {"aws:x": true}} => .StringLike["aws:x"] => a boolean, where this operator compares text
+        {"ArnLike": {"aws:x": ["arn:aws:s3:::b", "123456789012"]}} => .ArnLike["aws:x"][1] => no value for this operator; write an ARN
+        {"ForAnyValue:ArnNotEqualsIfExists": {"aws:x": "x*"}} => ["ForAnyValue:ArnNotEqualsIfExists"]["aws:x"] => write an ARN
+        {"BinaryEquals": {"a:b": "no base64"}} => .BinaryEquals["a:b"] => no value for this operator; write base64
         {"ArnLike": {"aws:x": 5}} => .ArnLike["aws:x"] => a number, where
         {"IpAddress": {"aws:x": 5}} => .IpAddress["aws:x"] => a number, where
         {"NumericEquals": {"aws:x": true}} => .NumericEquals["aws:x"] => a boolean, where

@@ -33,6 +33,8 @@ fn services() {
     let finding = ["Principal.Service: `sns.amazonaws.com` may assume the role whoever it acts for"];
     finds(&service(json!({})), &finding);
     finds(&service(json!({"StringLike": {"aws:SourceArn": "**"}})), &finding);
+    finds(&service(json!({"StringLike": {"aws:SourceAccount": ["123456789012", "?*"]}})), &finding);
+    finds(&service(json!({"StringLike": {"aws:SourceAccount": "*??"}})), &finding);
     finds(&service(json!({"StringEquals": {"aws:other": "x"}})), &finding);
     finds(&service(json!({"StringNotEquals": {"aws:SourceAccount": "123456789012"}})), &finding);
     finds(&service(json!({"StringEqualsIfExists": {"aws:SourceAccount": "123456789012"}})), &finding);
@@ -44,7 +46,7 @@ fn services() {
         ("ForAnyValue:StringLike", "aws:SourceOrgPaths"),
         ("StringEquals", "aws:SourceOrgID"),
     ] {
-        finds(&service(json!({operator: {key: "x*"}})), &[]);
+        finds(&service(json!({operator: {key: "arn:aws:sns:*"}})), &[]);
     }
 }
 
@@ -52,6 +54,24 @@ fn services() {
 fn services_that_a_role_is_passed_to_send_no_source() {
     let passed = |services| trust(&json!("sts:AssumeRole"), &json!({ "Service": services }), &json!({}));
     finds(&passed(json!(["ec2.amazonaws.com", "lambda.amazonaws.com"])), &[]);
+    for service in [
+        "ec2.amazonaws.com.cn",
+        "ec2.cn-north-1.amazonaws.com.cn",
+        "lambda.eu-central-1.amazonaws.com",
+        "ec2.amazonaws.eu",
+        "ec2.c2s.ic.gov",
+    ] {
+        finds(&passed(json!(service)), &[]);
+    }
+    for service in [
+        "sns.amazonaws.com.cn",
+        "ec2fleet.amazonaws.com",
+        "spot.ec2.amazonaws.com",
+        "ec2.a.b.amazonaws.com",
+        "ec2.amazonaws.org",
+    ] {
+        finds(&passed(json!(service)), &["may assume the role whoever"]);
+    }
     finds(&passed(json!(["ec2.amazonaws.com", "sns.amazonaws.com"])), &["`sns.amazonaws.com` may assume"]);
 }
 
@@ -69,6 +89,14 @@ fn accounts() {
     let aws = |principal, condition| trust(&json!("sts:AssumeRole"), &json!({"AWS": principal}), &condition);
     finds(&aws(json!("*"), json!({})), &["Principal.AWS: everybody in every AWS account may assume the role"]);
     finds(&aws(json!("*"), json!({"StringEquals": {"aws:PrincipalOrgID": "o-x"}})), &[]);
+    for nothing in [
+        json!({"StringLike": {"aws:PrincipalOrgID": "*"}}),
+        json!({"StringLike": {"aws:PrincipalOrgID": "?*", "aws:PrincipalArn": ["a", "**"]}}),
+        json!({"StringNotEquals": {"aws:PrincipalAccount": "123456789012"}}),
+        json!({"Null": {"aws:PrincipalOrgID": "false"}}),
+    ] {
+        finds(&aws(json!("*"), nothing), &["everybody in every AWS account may assume the role"]);
+    }
     for own in ["111122223333", "arn:aws:iam::111122223333:root", "arn:aws:sts::111122223333:assumed-role/a/b"] {
         finds(&aws(json!(own), json!({})), &[]);
     }
@@ -100,6 +128,22 @@ fn identity_providers() {
     finds(&federated(provider, json!({"StringEquals": {aud: "a"}, "StringLike": {sub: "*"}})), &["`:sub`"]);
     finds(&federated(provider, json!({"StringEquals": {aud: "a"}, "StringLike": {sub: "system:*"}})), &[]);
     finds(&federated("arn:aws:iam::111122223333:saml-provider/x", json!({})), &[]);
+    let other = json!({"StringEquals": {"oidc.example.com/id/Y:sub": "a", "example.com/id/X:aud": "a"}});
+    finds(&federated(provider, other), &["`:sub`", "`:aud`"]);
+    let case = json!({"StringEquals": {"OIDC.example.com/id/x:SUB": "a", aud: "a"}});
+    finds(&federated(provider, case), &[]);
+    finds(&federated(provider, json!({"StringEquals": {aud: "a"}, "StringLike": {sub: "?*"}})), &["`:sub`"]);
+    let both = json!([provider, "arn:aws:iam::111122223333:oidc-provider/oidc.example.com/id/Y"]);
+    let of_one = json!({"StringEquals": {aud: "a", sub: "b"}});
+    let found = trust(&json!("sts:AssumeRoleWithWebIdentity"), &json!({ "Federated": both }), &of_one);
+    finds(&found, &["id/Y` without a condition on its `:sub`", "id/Y` without a condition on its `:aud`"]);
+    for web in ["accounts.google.com", "cognito-identity.amazonaws.com"] {
+        let key = format!("{web}:aud");
+        finds(&federated(web, json!({})), &["Condition: `"]);
+        finds(&federated(web, json!({"StringLike": {&key: "*"}})), &["without a condition on a key of its own"]);
+        finds(&federated(web, json!({"StringEquals": {"aws:x": "a"}})), &["without a condition on a key of its own"]);
+        finds(&federated(web, json!({"StringEquals": {key: "a"}})), &[]);
+    }
 }
 
 #[test]
@@ -108,9 +152,71 @@ fn everything_on_everything() {
         lint(Grammar::Permission, &json!({"Effect": "Allow", action: actions, resource: resources}))
     };
     finds(&all("Action", json!(["s3:*", "*"]), "Resource", json!("*")), &["everything is allowed on everything"]);
+    finds(&all("Action", json!("*:*"), "Resource", json!(["*"])), &["everything is allowed on everything"]);
     finds(&all("Action", json!("s3:*"), "Resource", json!("*")), &[]);
     finds(&all("Action", json!("*"), "Resource", json!("arn:aws:s3:::b")), &[]);
     finds(&all("NotAction", json!("*"), "Resource", json!("*")), &[]);
     finds(&all("Action", json!("*"), "NotResource", json!("*")), &[]);
     finds(&lint(Grammar::Permission, &json!({"Effect": "Deny", "Action": "*", "Resource": "*"})), &[]);
+}
+
+#[test]
+fn denying_everybody_but_everybody() {
+    let deny = |principal| {
+        let action = json!("sts:AssumeRole");
+        lint(Grammar::Trust, &json!({"Effect": "Deny", "NotPrincipal": principal, "Action": action}))
+    };
+    finds(&deny(json!("*")), &["NotPrincipal.AWS: `NotPrincipal` with everybody is nobody"]);
+    finds(&deny(json!({"AWS": ["123456789012", "*"]})), &["is nobody"]);
+    finds(&deny(json!({"AWS": ["123456789012"]})), &[]);
+}
+
+#[test]
+fn unknown_actions_of_sts() {
+    let action = |key: &str, action: Value| {
+        lint(Grammar::Trust, &json!({"Effect": "Deny", "Principal": {"AWS": "111122223333"}, key: action}))
+    };
+    finds(&action("Action", json!(["sts:AssumeRole", "sts:Nonsense"])), &[".Action: `sts:Nonsense` is no action"]);
+    finds(&action("NotAction", json!("sts:AsumeRloe")), &[".NotAction: `sts:AsumeRloe`"]);
+    finds(&action("Action", json!("sts:Nonsense*")), &["`sts:Nonsense*`"]);
+    finds(&action("Action", json!(["sts:*", "STS:assumerole", "sts:Tag*", "sts:?etContext"])), &[]);
+}
+
+#[test]
+fn variables_that_are_none() {
+    let of = |version: &str, change: Value| {
+        let mut statement = json!({"Effect": "Deny", "Action": "s3:*", "Resource": "*"});
+        statement.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let value = json!({"Version": version, "Statement": [statement]});
+        let document = Document::from_value(Grammar::Permission, "d", &value, &Tokens::default()).unwrap();
+        let account = AccountRef { partition: "aws".to_owned(), id: "111122223333".to_owned() };
+        document.lint(&account).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let resource = |text: &str| json!({"Resource": ["*", format!("arn:aws:s3:::b/{text}")]});
+    let condition = |text: &str| json!({"Condition": {"StringLike": {"aws:x": ["a", text]}}});
+    finds(
+        &of("2008-10-17", resource("${aws:username}")),
+        &[".Resource: variables such as `${aws:username}` are plain"],
+    );
+    finds(&of("2008-10-17", condition("secret${aws:username}")), &[".Condition: variables such as"]);
+    assert!(!of("2008-10-17", condition("secret${aws:username}"))[0].contains("secret"));
+    finds(&of("2008-10-17", resource("$aws")), &[]);
+    for text in ["${aws:username}", "a${*}b${?}", "$", "{}", "}${$}", "$$$"] {
+        finds(&of("2012-10-17", resource(text)), &[]);
+        finds(&of("2012-10-17", condition(text)), &[]);
+    }
+    for text in ["${", "${aws:username", "${aws:username}/${x", "$${"] {
+        finds(&of("2012-10-17", resource(text)), &[".Resource: `${` without `}`"]);
+        finds(&of("2012-10-17", condition(text)), &[".Condition: `${` without `}`"]);
+    }
+}
+
+#[test]
+fn resources_of_other_partitions() {
+    let resource = |key: &str, resource: Value| {
+        lint(Grammar::Permission, &json!({"Effect": "Deny", "Action": "s3:*", key: resource}))
+    };
+    finds(&resource("Resource", json!(["*", "arn:aws-cn:s3:::b"])), &[".Resource: `arn:aws-cn:s3:::b` is of another"]);
+    finds(&resource("NotResource", json!("arn:aws-us-gov:s3:::b")), &[".NotResource: "]);
+    finds(&resource("Resource", json!(["arn:aws:s3:::b", "arn:*:s3:::b", "arn:aws*:s3:::b"])), &[]);
 }

@@ -260,6 +260,7 @@ fn names() {
     equal(&permission(r#","Sid":"""#), &permission(""));
     different(&permission(r#","Sid":"A""#), &permission(""));
     let document = |id: &str| format!(r#"{{{id}"Statement":[]}}"#);
+    equal(&document(r#""Id":"","#), &document(""));
     different(&document(r#""Id":"a","#), &document(""));
     different(&document(r#""Id":"a","#), &document(r#""Id":"b","#));
 }
@@ -435,4 +436,26 @@ fn debug_forms_tell_no_text() {
     assert_eq!(statement, r#"Statement { path: "d.Statement[0]", effect: Allow, .. }"#);
     assert_eq!(format!("{:?}", read(&text)), "Canonical(1 statements)");
     assert_eq!(format!("{:?}", read("secret")), "Canonical(no policy, 6 bytes)");
+}
+
+#[test]
+fn the_canonical_text_of_the_deepest_document_is_readable() {
+    let nested =
+        |around: &str, levels: usize| around.replace('#', &format!("{}{}", "[".repeat(levels), "]".repeat(levels)));
+    for around in [
+        r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","What":#}}"#,
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","What":#}]}"#,
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","What":#},{"Effect":"Deny"}]}"#,
+        r#"{"Version":"2012-10-17","Statement":[#]}"#,
+        r#"{"Version":"2012-10-17","Statement":"x","What":#}"#,
+        r#"{"Version":"2012-10-17","Statement":[],"What":#}"#,
+        "[#]",
+    ] {
+        for levels in 58..=65 {
+            let canonical = read(&nested(around, levels));
+            let again = read(&canonical.to_json());
+            assert!(again == canonical, "{around} {levels}");
+            assert_eq!(again.to_json(), canonical.to_json());
+        }
+    }
 }

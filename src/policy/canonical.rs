@@ -5,8 +5,8 @@
 //!
 //! What is equal follows IAM's rules, not JSON's: lists are sets, statements have no order, one value equals a list of
 //! it, actions and condition keys ignore case, `"*"` is `{"AWS":"*"}`, an account id is the ARN of its root user (in
-//! the account's own partition), `true` is `"true"`, an absent `Version` is `2008-10-17`, an empty `Sid` or
-//! `Condition` is none.
+//! the account's own partition), `true` is `"true"`, an absent `Version` is `2008-10-17`, an empty `Id`,
+//! `Sid` or `Condition` is none.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -171,7 +171,7 @@ fn policy(node: &Node, account: &AccountRef) -> Option<Policy> {
     for (key, node) in members {
         match (key, &node.value) {
             ("Version", Value::Text(text)) => policy.version.clone_from(text),
-            ("Id", Value::Text(text)) => policy.id = Some(text.clone()),
+            ("Id", Value::Text(text)) => policy.id = Some(text.clone()).filter(|id| !id.is_empty()),
             ("Statement", Value::List(items)) => {
                 policy.statements = items.iter().map(|item| entry(item, account)).collect();
             }

@@ -95,9 +95,28 @@ fn unfit(kind: Kind, text: &str) -> Option<&'static str> {
         Kind::Numeric => (text.parse::<f64>().is_ok_and(f64::is_finite), "a number"),
         Kind::Date => (is_date(text), "a date such as `2026-01-31T12:00:00Z`, or seconds since 1970"),
         Kind::Ip => (is_network(text), "an address or a network such as `203.0.113.0/24`"),
-        Kind::String | Kind::Binary | Kind::Arn => (true, ""),
+        Kind::Arn => {
+            (may_be_arn(text), "an ARN, `arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE`, or a pattern of ARNs")
+        }
+        Kind::Binary => (is_base64(text), "base64"),
+        Kind::String => (true, ""),
     };
     (!fits).then_some(wanted)
+}
+
+/// Whether a text is an ARN, or a pattern that can match one: a wildcard may stand for several parts.
+fn may_be_arn(text: &str) -> bool {
+    match text.split_once(['*', '?']) {
+        Some((before, _)) => before.starts_with("arn:") || "arn:".starts_with(before),
+        None => text.starts_with("arn:") && text.splitn(6, ':').count() == 6,
+    }
+}
+
+/// Base64, also where the filling at its end is left out.
+fn is_base64(text: &str) -> bool {
+    let digits = text.strip_suffix("==").or_else(|| text.strip_suffix('=')).unwrap_or(text);
+    let plain = digits.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/');
+    plain && digits.len() % 4 != 1 && (digits.len() == text.len() || text.len().is_multiple_of(4))
 }
 
 /// The beginning of an ISO 8601 date, or seconds of the epoch.
@@ -136,6 +155,16 @@ mod tests {
                 &["yesterday", "", "2026-13-01", "2026-01-45T00:00:00Z", "26-01-01"],
             ),
             (Kind::Ip, &["10.0.0.1", "10.0.0.0/8", "2001:db8::/32", "::1"], &["hello", "10.0.0.0/33", "10.0.0/8"]),
+            (
+                Kind::Arn,
+                &["arn:aws:s3:::b", "arn:*", "*", "a*", "?rn:aws:iam::123456789012:role/x", "arn:aws:iam::*:role/a:b"],
+                &["", "123456789012", "arn:aws:iam", "arn:", "role/*", "b*", "AROAEXAMPLEEXAMPLE123", "ARN:*"],
+            ),
+            (
+                Kind::Binary,
+                &["", "QmFzZQ==", "QmFzZQ", "QmFzZTY=", "+/+/"],
+                &["QmFzZ", "QmFzZQ=", "Qm Fz", "ä", "===="],
+            ),
             (Kind::String, &["", "anything"], &[]),
         ] {
             for text in good {

@@ -20,6 +20,7 @@
 //! assert_eq!(document.canonical(&account), Canonical::read(Grammar::Trust, returned, &account));
 //! ```
 
+mod action;
 mod arn;
 mod bridge;
 mod canonical;

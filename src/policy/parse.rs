@@ -97,6 +97,11 @@ impl<'a> Reader<'a> {
     }
 
     fn version(&mut self, path: &Path<'_>, node: &Node) -> Option<Version> {
+        if !matches!(node.value, Value::Text(_)) {
+            let message = format!("{}, where text is expected; {WRITE_VERSION}", node.kind());
+            self.findings.add(path, node.at, message);
+            return None;
+        }
         let text = self.text(path, node)?;
         let version = Version::parse(&text);
         if version.is_none() {
@@ -112,7 +117,7 @@ impl<'a> Reader<'a> {
             self.findings.add(path, node.at, message);
             return None;
         }
-        self.text(path, node)
+        self.text(path, node).filter(|id| !id.is_empty())
     }
 
     /// The members of an object.

@@ -13,7 +13,11 @@ pub(super) fn policy(policy: &Policy) -> String {
         Entry::Known(meaning, sid) => statement(meaning, sid),
         Entry::Unknown(source) => verbatim(source),
     });
-    members.push(member("Statement", Node::new(Value::List(statements.collect()))));
+    let mut statements: Vec<Node> = statements.collect();
+    // A list around it could make a statement that is nested as deep as is read too deep.
+    let single = matches!(policy.statements.first(), Some(Entry::Unknown(_))) && statements.len() == 1;
+    let statement = statements.pop_if(|only| single && matches!(only.value, Value::Object(_)));
+    members.push(member("Statement", statement.unwrap_or_else(|| Node::new(Value::List(statements)))));
     members.extend(policy.rest.iter().map(|(key, source)| member(key, verbatim(source))));
     let mut out = String::new();
     json::write(&Node::new(Value::Object(members)), &mut out);

@@ -7,7 +7,7 @@ use super::document::{Effect, Grammar, Statement, Terms};
 use super::finding::{Path, quote};
 use super::json::{Member, Node, Value};
 use super::parse::{Keys, Reader};
-use super::{principal, resource};
+use super::{action, principal, resource};
 
 const KEYS: [&str; 9] =
     ["Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"];
@@ -35,7 +35,7 @@ fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, sids: &mut HashSe
                 who = principal::read(reader, &place, node, negated);
             }
             "Action" | "NotAction" => {
-                action = Some(terms(reader, &place, node, negated, check_action));
+                action = Some(terms(reader, &place, node, negated, action::check));
             }
             "Resource" | "NotResource" if allows_resource(reader, &place, member) => {
                 resource = Some(terms(reader, &place, node, negated, |_, resource| resource::check(resource)));
@@ -150,38 +150,4 @@ fn terms(
         Some(text)
     });
     Terms { negated, values }
-}
-
-/// What is wrong with an action.
-fn check_action(grammar: Grammar, action: &str) -> Option<String> {
-    let quoted = quote(action);
-    let form = || format!("{quoted} is no action; write `SERVICE:ACTION`, such as `s3:GetObject`");
-    if grammar == Grammar::Trust {
-        let sts = action.get(..4).is_some_and(|service| service.eq_ignore_ascii_case("sts:"));
-        if !sts {
-            return Some(format!(
-                "{quoted} in a trust policy, which takes actions of sts only, such as `sts:AssumeRole`"
-            ));
-        }
-    }
-    if action == "*" {
-        return None;
-    }
-    let Some((service, name)) = action.split_once(':') else {
-        return Some(form());
-    };
-    if service.is_empty() || name.is_empty() {
-        return Some(form());
-    }
-    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
-    if service != "*" && !service.bytes().all(word) {
-        return Some(format!(
-            "{quoted}: the service before the colon has only letters, digits, `-` and `.`, and no wildcards"
-        ));
-    }
-    let name_ok = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'*' | b'?'));
-    if !name_ok {
-        return Some(format!("{quoted}: after the colon an action has only letters, digits, `*` and `?`"));
-    }
-    None
 }
