@@ -206,3 +206,22 @@ fn principals_of_documents() {
         ]
     );
 }
+
+/// Patterns that are dear to compare, thousands of them: the answers come soon, and are on the safe side.
+#[test]
+fn many_dear_patterns_are_taken_for_allowed() {
+    let dear = |n: usize| format!("s3:{}{n}", "*?a??b".repeat(40));
+    let actions: Vec<String> = (0..400).map(dear).collect();
+    let value =
+        json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]});
+    let document = Document::from_value(Grammar::Permission, "d", &value, &Tokens::default()).unwrap();
+    let patterns: Vec<Pattern> = (0..400).map(|n| Pattern::new(&format!("{}x", dear(n)))).collect();
+    let start = std::time::Instant::now();
+    assert_eq!(document.actions_beyond(&patterns).len(), 400);
+    // Each ends in another character than all patterns do; where there was time it is known.
+    assert!(document.actions_among(&patterns).len() <= 400);
+    let short: Vec<Pattern> =
+        (0..2000).map(|n| Pattern::new(&format!("s3:Get{n}"))).chain([Pattern::new("s3:*")]).collect();
+    assert_eq!(document.actions_beyond(&short), []);
+    assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", start.elapsed());
+}

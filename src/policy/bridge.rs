@@ -6,6 +6,8 @@ use super::leaf;
 use super::operator::{Kind, Operator};
 use super::principal::is_unique_id;
 use super::relation::{Rules, implies, what_within, who_within};
+use super::set::Set;
+use std::sync::Arc;
 
 /// Comparisons that finding the common statements takes at most.
 const BUDGET: usize = 20_000;
@@ -104,10 +106,8 @@ fn both(one: &Conditions, other: &Conditions) -> Option<Conditions> {
             continue;
         };
         match Operator::parse(&place.0) {
-            Some(operator) if operator.negated => known.extend(values.iter().cloned()),
-            Some(operator) if operator.kind != Kind::Null => {
-                known.retain(|value| values.contains(value));
-            }
+            Some(operator) if operator.negated => *known = known.union(values),
+            Some(operator) if operator.kind != Kind::Null => *known = known.intersection(values),
             _ if known == values => {}
             _ => return None,
         }
@@ -193,8 +193,8 @@ fn revive_actions(action: &What) -> Terms {
 }
 
 fn revive_conditions(conditions: &Conditions) -> Vec<Condition> {
-    let one = |((operator, key), values): (&(String, String), &std::collections::BTreeSet<String>)| Condition {
-        operator: operator.clone(),
+    let one = |((operator, key), values): (&(Arc<str>, String), &Set)| Condition {
+        operator: operator.to_string(),
         key: key.clone(),
         values: values.iter().cloned().collect(),
     };

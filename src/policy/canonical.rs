@@ -8,14 +8,16 @@
 //! the account's own partition), `true` is `"true"`, an absent `Version` is `2008-10-17`, an empty `Id`,
 //! `Sid` or `Condition` is none.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use super::document::{Effect, Grammar, Statement};
-use super::json::{self, Member, Node, Value};
+use super::json::{self, Node, Seen, Value};
 use super::leaf::{self, ValueRule};
 use super::principal::is_unique_id;
 use super::print;
+use super::set::{Set, prefix};
 
 /// The account a document belongs to. In its partition an account id and the ARN of the account's root user are the
 /// same principal.
@@ -53,7 +55,8 @@ pub(super) struct Policy {
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Entry {
-    Known(Meaning, Sid),
+    /// Boxed, since sets of entries are sorted.
+    Known(Box<Meaning>, Sid),
     /// A statement that is not understood, as text.
     Unknown(String),
 }
@@ -75,18 +78,18 @@ pub(super) struct Meaning {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Who {
     pub negated: bool,
-    pub entries: BTreeMap<String, BTreeSet<String>>,
+    pub entries: BTreeMap<String, Set>,
 }
 
 /// Actions or resources.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct What {
     pub negated: bool,
-    pub values: BTreeSet<String>,
+    pub values: Set,
 }
 
 /// Values by operator and lower-case key.
-pub(super) type Conditions = BTreeMap<(String, String), BTreeSet<String>>;
+pub(super) type Conditions = BTreeMap<(Arc<str>, String), Set>;
 
 impl Canonical {
     /// Reads what AWS returned: percent-encoded (RFC 3986) JSON. A `+` is a plus sign, as in every part of a URL but
@@ -168,6 +171,7 @@ fn policy(node: &Node, account: &AccountRef) -> Option<Policy> {
     let members = distinct(node)?;
     let mut policy =
         Policy { version: "2008-10-17".to_owned(), id: None, statements: BTreeSet::new(), rest: BTreeSet::new() };
+    let mut rest = Vec::new();
     for (key, node) in members {
         match (key, &node.value) {
             ("Version", Value::Text(text)) => policy.version.clone_from(text),
@@ -179,18 +183,17 @@ fn policy(node: &Node, account: &AccountRef) -> Option<Policy> {
                 policy.statements = BTreeSet::from([entry(node, account)]);
             }
             ("Version" | "Id" | "Statement", _) => return None,
-            _ => {
-                policy.rest.insert((key.to_owned(), verbatim(node)));
-            }
+            _ => rest.push((key.to_owned(), verbatim(node))),
         }
     }
+    policy.rest = rest.into_iter().collect();
     Some(policy)
 }
 
 /// What a statement of a checked document means.
 pub(super) fn meaning(statement: &Statement, account: &AccountRef) -> Option<Meaning> {
     match entry(&statement.to_node(), account) {
-        Entry::Known(meaning, _) => Some(meaning),
+        Entry::Known(meaning, _) => Some(*meaning),
         Entry::Unknown(_) => None,
     }
 }
@@ -232,12 +235,12 @@ fn known(node: &Node, account: &AccountRef) -> Option<Entry> {
         }
     }
     let meaning = Meaning { effect: effect?, principal, action: action?, resource, condition };
-    Some(Entry::Known(meaning, sid))
+    Some(Entry::Known(Box::new(meaning), sid))
 }
 
 fn who(node: &Node, negated: bool, account: &AccountRef) -> Option<Who> {
     if text(node) == Some("*") {
-        let entries = BTreeMap::from([("AWS".to_owned(), BTreeSet::from(["*".to_owned()]))]);
+        let entries = BTreeMap::from([("AWS".to_owned(), Set::of("*".to_owned()))]);
         return Some(Who { negated, entries });
     }
     let mut entries = BTreeMap::new();
@@ -256,11 +259,17 @@ fn conditions(node: &Node) -> Option<Conditions> {
     let mut all = Vec::new();
     for (operator, node) in distinct(node)? {
         let rule = ValueRule::of(operator);
+        let operator: Arc<str> = operator.into();
+        let first = all.len();
         for (key, node) in distinct(node)? {
             let values = condition_values(rule, node)?;
             if !values.is_empty() {
-                all.push(((operator.to_owned(), key.to_ascii_lowercase()), values));
+                all.push(((Arc::clone(&operator), key.to_ascii_lowercase()), values));
             }
+        }
+        if let Some(keys) = all.get_mut(first..) {
+            // Making the map is quick where its parts are sorted.
+            keys.sort_by_cached_key(|((_, key), _)| prefix(key));
         }
     }
     let count = all.len();
@@ -269,18 +278,21 @@ fn conditions(node: &Node) -> Option<Conditions> {
     (conditions.len() == count).then_some(conditions)
 }
 
-fn condition_values(rule: ValueRule, node: &Node) -> Option<BTreeSet<String>> {
+fn condition_values(rule: ValueRule, node: &Node) -> Option<Set> {
     let items = match &node.value {
         Value::List(items) => items.as_slice(),
         Value::Null => &[],
         _ => std::slice::from_ref(node),
     };
-    let values = items.iter().map(|item| match &item.value {
+    let value = |item: &Node| match &item.value {
         Value::Text(text) | Value::Number(text) => Some(rule.canonical(text)),
         Value::Bool(flag) => Some(flag.to_string()),
         Value::Null | Value::List(_) | Value::Object(_) => None,
-    });
-    values.collect()
+    };
+    match items {
+        [one] => value(one).map(Set::of),
+        several => several.iter().map(value).collect(),
+    }
 }
 
 fn text(node: &Node) -> Option<&str> {
@@ -291,10 +303,10 @@ fn text(node: &Node) -> Option<&str> {
 }
 
 /// A text or a list of texts, as a set.
-fn set(node: &Node, normal: impl Fn(&str) -> String) -> Option<BTreeSet<String>> {
+fn set(node: &Node, normal: impl Fn(&str) -> String) -> Option<Set> {
     match &node.value {
         Value::List(items) => items.iter().map(|item| text(item).map(&normal)).collect(),
-        _ => text(node).map(|text| BTreeSet::from([normal(text)])),
+        _ => text(node).map(|text| Set::of(normal(text))),
     }
 }
 
@@ -303,8 +315,8 @@ fn distinct(node: &Node) -> Option<impl Iterator<Item = (&str, &Node)>> {
     let Value::Object(members) = &node.value else {
         return None;
     };
-    let mut seen = HashSet::with_capacity(members.len());
-    let distinct = members.iter().all(|member| seen.insert(member.key.as_str()));
+    let mut seen = Seen::default();
+    let distinct = members.iter().all(|member| seen.insert(&member.key));
     let pairs = members.iter().map(|member| (member.key.as_str(), &member.node));
     distinct.then_some(pairs)
 }
@@ -312,20 +324,6 @@ fn distinct(node: &Node) -> Option<impl Iterator<Item = (&str, &Node)>> {
 /// The text of a value, the keys of objects sorted.
 fn verbatim(node: &Node) -> String {
     let mut out = String::new();
-    json::write(&sorted(node), &mut out);
+    json::write_sorted(node, &mut out);
     out
-}
-
-fn sorted(node: &Node) -> Node {
-    Node::new(match &node.value {
-        Value::List(items) => Value::List(items.iter().map(sorted).collect()),
-        Value::Object(members) => {
-            let member = |member: &Member| Member { key: member.key.clone(), at: None, node: sorted(&member.node) };
-            let mut members: Vec<Member> = members.iter().map(member).collect();
-            // Stable: of a key that is there twice both stay, in their order.
-            members.sort_by(|a, b| a.key.cmp(&b.key));
-            Value::Object(members)
-        }
-        leaf => leaf.clone(),
-    })
 }

@@ -41,7 +41,7 @@ impl Canonical {
             return BTreeSet::from([Clause(Said::Text(self.to_json()))]);
         };
         let clause = |entry: &Entry| match entry {
-            Entry::Known(meaning, _) => Said::Known(version.clone(), meaning.clone()),
+            Entry::Known(meaning, _) => Said::Known(version.clone(), (**meaning).clone()),
             Entry::Unknown(text) => Said::Text(text.clone()),
         };
         statements.iter().map(|entry| Clause(clause(entry))).collect()
@@ -69,7 +69,7 @@ impl Document {
 fn written(meaning: &Meaning) -> Statement {
     let terms = |what: &What| Terms { negated: what.negated, values: what.values.iter().cloned().collect() };
     let condition = meaning.condition.iter().map(|((operator, key), values)| Condition {
-        operator: operator.clone(),
+        operator: operator.to_string(),
         key: key.clone(),
         values: values.iter().cloned().collect(),
     });

@@ -1,5 +1,6 @@
 //! Reading conditions (IAM user guide, "IAM JSON policy elements: Condition").
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -27,25 +28,30 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node) -> Vec
         let Some(keys) = reader.object(&place, &member.node) else {
             continue;
         };
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::with_capacity(keys.len());
         for key in keys {
+            if reader.findings.are_enough() {
+                break;
+            }
             conditions.extend(read_key(reader, &place, &member.key, operator, key, &mut seen));
         }
     }
     conditions
 }
 
-fn read_key(
+fn read_key<'m>(
     reader: &mut Reader<'_>,
     path: &Path<'_>,
     name: &str,
     operator: Operator,
-    member: &Member,
-    seen: &mut HashSet<String>,
+    member: &'m Member,
+    seen: &mut HashSet<Cow<'m, str>>,
 ) -> Option<Condition> {
     let place = path.key(&member.key);
     let key = reader.expand(&place, member.at, &member.key)?;
-    if !seen.insert(key.to_ascii_lowercase()) {
+    let lower = member.key == key && !key.bytes().any(|b| b.is_ascii_uppercase());
+    let folded = if lower { Cow::Borrowed(member.key.as_str()) } else { Cow::Owned(key.to_ascii_lowercase()) };
+    if !seen.insert(folded) {
         let message = "the key is there twice (case doesn't matter in condition keys); write one list of values";
         reader.findings.add(&place, member.at, message);
     }

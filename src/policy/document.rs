@@ -161,7 +161,8 @@ impl Document {
     /// (`spec.inlinePolicies[2].document`) and begins every finding.
     ///
     /// # Errors
-    /// Everything that is wrong with the document, in its order; at most 20 findings and the number of the others.
+    /// Everything that is wrong with the document, in its order; at most 20 findings and the number of the
+    /// others, which are counted up to some 1000.
     pub fn from_value(
         grammar: Grammar,
         path: &str,

@@ -4,6 +4,8 @@ use std::fmt;
 
 /// Findings of one document that are listed; of the rest only the number is told.
 const LISTED: usize = 20;
+/// Unlisted findings that are counted; a document with more is not read to its end.
+const COUNTED: usize = 1000;
 /// Characters of a document's text that a message repeats at most.
 const QUOTED: usize = 64;
 
@@ -125,6 +127,11 @@ impl<'t> Findings<'t> {
         self.list.len() >= LISTED
     }
 
+    /// Whether there are so many that the rest of the document is not worth reading.
+    pub(super) fn are_enough(&self) -> bool {
+        self.more >= COUNTED
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
@@ -132,7 +139,8 @@ impl<'t> Findings<'t> {
     /// All findings; a last one tells how many there were beyond the listed ones.
     pub(super) fn into_vec(mut self) -> Vec<Finding> {
         if self.more > 0 {
-            self.list.push(Finding { path: self.root, message: format!("{} more findings", self.more) });
+            let least = if self.are_enough() { "at least " } else { "" };
+            self.list.push(Finding { path: self.root, message: format!("{least}{} more findings", self.more) });
         }
         self.list
     }

@@ -1,12 +1,13 @@
 //! What a document may allow, for guard rails. Every answer is on the safe side: where it is not certain that
-//! something is left out, it counts as allowed.
+//! something is left out, it counts as allowed; also where comparing all patterns would take too long.
 
 use super::arn::Arn;
 use super::canonical::AccountRef;
 use super::document::{Document, Effect, PrincipalType, Statement};
 use super::finding::{Finding, quote};
 use super::leaf;
-use super::pattern::Pattern;
+use super::pattern::{Budget, Pattern};
+use std::cell::RefCell;
 
 /// Something that a document allows: a pattern of actions, or a principal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,7 +25,9 @@ impl Document {
     #[must_use]
     pub fn actions_beyond(&self, patterns: &[Pattern]) -> Vec<Grant> {
         let patterns: Vec<Action> = patterns.iter().map(|pattern| Action::new(pattern.as_str())).collect();
-        let is_within = |action: &Action| patterns.iter().any(|pattern| pattern.covers(action));
+        let budget = RefCell::new(Budget::default());
+        let is_within =
+            |action: &Action| patterns.iter().any(|pattern| pattern.covers(action, &mut budget.borrow_mut()));
         let all = is_within(&Action::new("*"));
         self.actions(|action| !is_within(action), |_| !all)
     }
@@ -34,8 +37,13 @@ impl Document {
     #[must_use]
     pub fn actions_among(&self, patterns: &[Pattern]) -> Vec<Grant> {
         let patterns: Vec<Action> = patterns.iter().map(|pattern| Action::new(pattern.as_str())).collect();
-        let is_among = |action: &Action| patterns.iter().any(|pattern| pattern.overlaps(action));
-        let leaves_out = |out: &[Action], pattern| out.iter().any(|out| out.covers(pattern));
+        let budget = RefCell::new(Budget::default());
+        let is_among =
+            |action: &Action| patterns.iter().any(|pattern| pattern.overlaps(action, &mut budget.borrow_mut()));
+        let leaves_out = |out: &[Action], pattern| {
+            let mut budget = budget.borrow_mut();
+            out.iter().any(|out| out.covers(pattern, &mut budget))
+        };
         let is_among_rest = |out: &[Action]| !patterns.iter().all(|pattern| leaves_out(out, pattern));
         self.actions(is_among, is_among_rest)
     }
@@ -151,21 +159,21 @@ impl Action {
         }
     }
 
-    fn covers(&self, other: &Self) -> bool {
+    fn covers(&self, other: &Self, budget: &mut Budget) -> bool {
         match (&self.parts, &other.parts) {
             (Some((service, name)), Some((other_service, other_name))) => {
-                service.covers_ignore_case(other_service) && name.covers_ignore_case(other_name)
+                service.covers_within(other_service, budget) && name.covers_within(other_name, budget)
             }
-            _ => self.whole.covers_ignore_case(&other.whole),
+            _ => self.whole.covers_within(&other.whole, budget),
         }
     }
 
-    fn overlaps(&self, other: &Self) -> bool {
+    fn overlaps(&self, other: &Self, budget: &mut Budget) -> bool {
         match (&self.parts, &other.parts) {
             (Some((service, name)), Some((other_service, other_name))) => {
-                service.overlaps_ignore_case(other_service) && name.overlaps_ignore_case(other_name)
+                service.overlaps_within(other_service, budget) && name.overlaps_within(other_name, budget)
             }
-            _ => self.whole.overlaps_ignore_case(&other.whole),
+            _ => self.whole.overlaps_within(&other.whole, budget),
         }
     }
 }

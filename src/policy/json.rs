@@ -4,6 +4,7 @@
 //! widens access; a number that became a float can be another number. Nesting is limited to [`MAX_DEPTH`], so no text
 //! exhausts the stack.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 /// Deepest nesting that is read. A policy document needs 6 levels.
@@ -335,8 +336,38 @@ impl Parser<'_> {
     }
 }
 
+/// The keys that were there already. Objects are mostly small, and then comparing is quicker than hashing.
+#[derive(Default)]
+pub(super) struct Seen<'k> {
+    few: Vec<&'k str>,
+    many: HashSet<&'k str>,
+}
+
+impl<'k> Seen<'k> {
+    const FEW: usize = 12;
+
+    /// Whether the key is new.
+    pub(super) fn insert(&mut self, key: &'k str) -> bool {
+        if self.few.len() < Self::FEW {
+            let new = !self.few.contains(&key);
+            self.few.extend(new.then_some(key));
+            return new;
+        }
+        !self.few.contains(&key) && self.many.insert(key)
+    }
+}
+
 /// Writes a value without white space. Only quotes, backslashes and control characters are escaped.
 pub(super) fn write(node: &Node, out: &mut String) {
+    write_value(node, false, out);
+}
+
+/// Like [`write`], the members of objects sorted by key; those of one key stay in their order.
+pub(super) fn write_sorted(node: &Node, out: &mut String) {
+    write_value(node, true, out);
+}
+
+fn write_value(node: &Node, sorted: bool, out: &mut String) {
     match &node.value {
         Value::Null => out.push_str("null"),
         Value::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
@@ -348,41 +379,54 @@ pub(super) fn write(node: &Node, out: &mut String) {
                 if index > 0 {
                     out.push(',');
                 }
-                write(item, out);
+                write_value(item, sorted, out);
             }
             out.push(']');
         }
-        Value::Object(members) => {
-            out.push('{');
-            for (index, member) in members.iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                write_text(&member.key, out);
-                out.push(':');
-                write(&member.node, out);
-            }
-            out.push('}');
+        Value::Object(members) if sorted => {
+            let mut members: Vec<&Member> = members.iter().collect();
+            members.sort_by(|a, b| a.key.cmp(&b.key));
+            write_members(members.into_iter(), sorted, out);
         }
+        Value::Object(members) => write_members(members.iter(), sorted, out),
     }
+}
+
+fn write_members<'m>(members: impl Iterator<Item = &'m Member>, sorted: bool, out: &mut String) {
+    out.push('{');
+    for (index, member) in members.enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        write_text(&member.key, out);
+        out.push(':');
+        write_value(&member.node, sorted, out);
+    }
+    out.push('}');
 }
 
 fn write_text(text: &str, out: &mut String) {
     out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if u32::from(c) < 0x20 => {
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|b| b < 0x20 || b == b'"' || b == b'\\') {
+        let (plain, special) = rest.split_at(at);
+        out.push_str(plain);
+        let mut chars = special.chars();
+        match chars.next() {
+            Some('"') => out.push_str("\\\""),
+            Some('\\') => out.push_str("\\\\"),
+            Some('\n') => out.push_str("\\n"),
+            Some('\r') => out.push_str("\\r"),
+            Some('\t') => out.push_str("\\t"),
+            Some(c) => {
                 // Writing to a String can't fail.
                 let _ = write!(out, "\\u{:04x}", u32::from(c));
             }
-            c => out.push(c),
+            None => {}
         }
+        rest = chars.as_str();
     }
+    out.push_str(rest);
     out.push('"');
 }
 

@@ -59,6 +59,9 @@ fn decimal(text: &str) -> Option<String> {
     if !plain(whole) || !plain(fraction) {
         return None;
     }
+    if fraction == "0" && sign.is_empty() && (whole == "0" || !whole.starts_with('0')) {
+        return Some(whole.to_owned());
+    }
     let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
     Some(match (whole, fraction) {
         ("", "") => "0".to_owned(),

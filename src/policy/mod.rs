@@ -40,6 +40,7 @@ mod principal;
 mod print;
 mod relation;
 mod resource;
+mod set;
 mod size;
 mod statement;
 mod tokens;

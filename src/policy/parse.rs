@@ -1,10 +1,8 @@
 //! From a value or a text to a checked [`Document`].
 
-use std::collections::HashSet;
-
 use super::document::{Document, Grammar, Version};
 use super::finding::{Findings, Path, did_you_mean, quote};
-use super::json::{self, Member, Node, Value};
+use super::json::{self, Member, Node, Seen, Value};
 use super::{Finding, Tokens, statement};
 
 const KEYS: [&str; 3] = ["Version", "Id", "Statement"];
@@ -156,7 +154,8 @@ impl<'a> Reader<'a> {
                 return None;
             }
         };
-        if let Some(refused) = text.chars().find(|c| !allowed(*c)) {
+        let plain = text.bytes().all(|b| (0x20..=0x7F).contains(&b));
+        if let Some(refused) = text.chars().find(|c| !plain && !allowed(*c)) {
             let message = format!(
                 "IAM refuses the character U+{:04X}; allowed are tab, line feed, carriage return and U+0020 to U+00FF",
                 u32::from(refused)
@@ -181,8 +180,14 @@ impl<'a> Reader<'a> {
             let message = "an empty list; give it a value or leave the key out";
             self.findings.add(path, node.at, message);
         }
-        let items = items.iter().enumerate();
-        items.filter_map(|(index, item)| read(self, &path.index(index), item)).collect()
+        let mut all = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            if self.findings.are_enough() {
+                break;
+            }
+            all.extend(read(self, &path.index(index), item));
+        }
+        all
     }
 }
 
@@ -190,23 +195,26 @@ impl<'a> Reader<'a> {
 pub(super) struct Keys<'k> {
     /// The keys there are; none where any will do.
     known: &'static [&'static str],
-    seen: HashSet<&'k str>,
+    seen: Seen<'k>,
     /// The known keys that are there or were meant by an unknown one: a mistyped key is not reported as missing too.
-    present: HashSet<&'static str>,
+    present: Vec<&'static str>,
 }
 
 impl<'k> Keys<'k> {
     pub(super) fn new(known: &'static [&'static str]) -> Self {
-        Self { known, seen: HashSet::new(), present: HashSet::new() }
+        Self { known, seen: Seen::default(), present: Vec::new() }
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
-        self.present.contains(key)
+        self.present.contains(&key)
     }
 
     /// Adds a finding where a key is unknown, and where it is there twice: JSON readers silently keep one of them, and
     /// the lost one may be the condition.
     pub(super) fn check(&mut self, reader: &mut Reader<'_>, path: &Path<'_>, member: &'k Member) {
+        if reader.findings.are_enough() {
+            return;
+        }
         let place = path.key(&member.key);
         if !self.seen.insert(&member.key) {
             let message = "the key is there twice; keep one of them";
@@ -216,12 +224,12 @@ impl<'k> Keys<'k> {
             return;
         }
         if let Some(key) = self.known.iter().find(|key| **key == member.key) {
-            self.present.insert(key);
+            self.present.push(key);
         } else if reader.findings.is_full() {
             // A guess is dear, and nobody would see it.
             reader.findings.add(&place, member.at, "unknown key");
         } else if let Some(meant) = did_you_mean(&member.key, self.known.iter().copied()) {
-            self.present.insert(meant);
+            self.present.push(meant);
             let message = format!("unknown key; did you mean `{meant}`?");
             reader.findings.add(&place, member.at, message);
         } else {

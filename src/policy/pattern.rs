@@ -6,6 +6,24 @@ use std::fmt;
 /// Steps that [`Pattern::covers`] takes at most; see there.
 const STEPS: usize = 200_000;
 
+/// Steps that comparing many patterns may take together: some tenths of a second. What comes after has the answer that
+/// is on the safe side.
+pub(super) struct Budget(usize);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(10_000_000)
+    }
+}
+
+impl Budget {
+    fn spend(&mut self, steps: usize) -> bool {
+        let left = self.0.checked_sub(steps);
+        self.0 = left.unwrap_or_default();
+        left.is_some()
+    }
+}
+
 /// A pattern in which `*` stands for any text, also none, and `?` for any one character.
 ///
 /// There is no escape: IAM's `${*}` is a policy variable, not part of patterns.
@@ -61,13 +79,31 @@ impl Pattern {
     /// take more than some milliseconds it is `false`. So a yes is always right.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        covers(&self.parts, &other.parts)
+        covers(&self.parts, &other.parts, &mut Budget(STEPS))
     }
 
     /// Like [`Pattern::covers`], ASCII case aside.
     #[must_use]
     pub fn covers_ignore_case(&self, other: &Self) -> bool {
-        covers(&self.lower, &other.lower)
+        covers(&self.lower, &other.lower, &mut Budget(STEPS))
+    }
+
+    /// Like [`Pattern::covers_ignore_case`], as one of many calls: without budget it is `false`.
+    pub(super) fn covers_within(&self, other: &Self, budget: &mut Budget) -> bool {
+        let mut own = Budget(budget.0.min(STEPS));
+        let granted = own.0;
+        let covers = covers(&self.lower, &other.lower, &mut own);
+        budget.spend(granted - own.0);
+        covers
+    }
+
+    /// Like [`Pattern::overlaps_ignore_case`], as one of many calls: without budget it is `true`.
+    pub(super) fn overlaps_within(&self, other: &Self, budget: &mut Budget) -> bool {
+        let differ = |(a, b): (&Part, &Part)| matches!((a, b), (Part::Char(a), Part::Char(b)) if a != b);
+        if self.lower.first().zip(other.lower.first()).is_some_and(differ) {
+            return false;
+        }
+        !budget.spend((self.lower.len() + 1) * (other.lower.len() + 1) / 8) || overlaps(&self.lower, &other.lower)
     }
 
     /// Whether there is a text that both patterns match: `s3:Get*` and `*Object` overlap. Exact.
@@ -231,8 +267,13 @@ impl Reached {
 
 /// Follows `other` and tracks how far `pattern` can have come. It is enough to let the wildcards of `other` stand for
 /// a character that occurs in no pattern: any other character lets `pattern` come at least as far.
-fn covers(pattern: &[Part], other: &[Part]) -> bool {
-    let mut steps = 0;
+fn covers(pattern: &[Part], other: &[Part], budget: &mut Budget) -> bool {
+    // Most pairs differ in their first characters, and then nothing has to be set up.
+    if let (Some(Part::Char(a)), Some(Part::Char(b))) = (pattern.first(), other.first())
+        && a != b
+    {
+        return false;
+    }
     // The ways to have come to the current place of `other`; only the worst ones.
     let mut ways = vec![Reached::from_places(pattern, None, &[0])];
     for part in other {
@@ -247,8 +288,7 @@ fn covers(pattern: &[Part], other: &[Part]) -> bool {
             // A `*` of `other` may stand for any number of characters; at the latest after as many as `pattern` has
             // parts nothing changes any more.
             while seen.insert(way.clone()) {
-                steps += way.places.len() + next.len() + 1;
-                if way.places.is_empty() || steps > STEPS {
+                if way.places.is_empty() || !budget.spend(way.places.len() + next.len() + 1) {
                     return false;
                 }
                 if !next.iter().any(|known| known.is_within(&way)) {

@@ -1,9 +1,8 @@
 //! Canonical forms as JSON.
 
-use std::collections::BTreeSet;
-
 use super::canonical::{Entry, Meaning, Policy, What, Who};
 use super::json::{self, Member, Node, Value};
+use super::set::Set;
 
 /// The JSON text of a canonical policy; reading it gives the same canonical policy.
 pub(super) fn policy(policy: &Policy) -> String {
@@ -43,7 +42,7 @@ fn statement(meaning: &Meaning, sid: &str) -> Node {
     for ((operator, key), values) in &meaning.condition {
         let entry = member(key, set(values));
         match operators.last_mut() {
-            Some(Member { key: last, node: Node { value: Value::Object(keys), .. }, .. }) if last == operator => {
+            Some(Member { key: last, node: Node { value: Value::Object(keys), .. }, .. }) if **last == **operator => {
                 keys.push(entry);
             }
             _ => operators.push(member(operator, Node::new(Value::Object(vec![entry])))),
@@ -73,6 +72,6 @@ fn text(text: &str) -> Node {
     Node::new(Value::Text(text.to_owned()))
 }
 
-fn set(values: &BTreeSet<String>) -> Node {
+fn set(values: &Set) -> Node {
     Node::new(Value::List(values.iter().map(|value| text(value)).collect()))
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::canonical::{Body, Canonical, Conditions, Entry, Meaning, Policy, What, Who};
 use super::document::Effect;
 use super::operator::{Kind, Operator};
+use super::set::Set;
 
 /// Comparisons that one call makes at most; see [`relation`].
 const BUDGET: usize = 200_000;
@@ -71,7 +72,7 @@ impl<'c> Rules<'c> {
             return None;
         };
         let meanings = statements.iter().map(|entry| match entry {
-            Entry::Known(meaning, _) => Some(meaning),
+            Entry::Known(meaning, _) => Some(&**meaning),
             Entry::Unknown(_) => None,
         });
         let meanings = meanings.collect::<Option<_>>()?;
@@ -150,7 +151,7 @@ pub(super) fn what_within(small: &What, big: &What) -> bool {
 
 pub(super) fn who_within(small: &Who, big: &Who) -> bool {
     let (inner, outer) = if small.negated { (big, small) } else { (small, big) };
-    let within = |kind: &String, values: &BTreeSet<String>| {
+    let within = |kind: &String, values: &Set| {
         values.is_empty() || outer.entries.get(kind).is_some_and(|outer| values.is_subset(outer))
     };
     small.negated == big.negated && inner.entries.iter().all(|(kind, values)| within(kind, values))
