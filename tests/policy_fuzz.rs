@@ -1,6 +1,7 @@
 //! A short fuzz run that is the same every time: no text makes the library panic, disagree with itself, or take long.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
 use iamrole_operator::policy::{
@@ -83,8 +84,8 @@ const PIECES: [&str; 44] = [
     "arn:aws:iam::",
 ];
 
-fn mutate(random: &mut Random) -> String {
-    let mut text: Vec<char> = random.pick(&SEEDS).chars().collect();
+fn mutate(random: &mut Random, seed: &str) -> String {
+    let mut text: Vec<char> = seed.chars().collect();
     for _ in 0..=random.below(6) {
         let at = random.below(text.len() + 1);
         match random.below(4) {
@@ -126,6 +127,7 @@ fn check(text: &str, other: &Canonical) -> Canonical {
                 assert!(canonical == again.canonical(&account()));
                 assert!(text.contains("$(") || canonical == read, "{text}");
                 let _ = (document.lint(&account()), document.size(), document.actions_among(&[Pattern::new("i*")]));
+                let _ = (document.beyond_partition(&account()), document.actions_beyond(&[Pattern::new("s3:*")]));
                 if grammar == Grammar::Trust {
                     let between = bridge(other, &document, &account()).canonical(&account());
                     let narrows = matches!(relation(other, &between), Relation::Same | Relation::Narrows);
@@ -158,7 +160,8 @@ fn mutated_documents() {
     let mut last = Canonical::read(Grammar::Trust, SEEDS[0], &account());
     let mut policies = 0;
     for _ in 0..20_000 {
-        let text = mutate(&mut random);
+        let seed = random.pick(&SEEDS);
+        let text = mutate(&mut random, seed);
         let read = check(&text, &last);
         assert_eq!(relation(&last, &read) == Relation::Same, last == read);
         if !format!("{read:?}").contains("no policy") {
@@ -168,6 +171,78 @@ fn mutated_documents() {
         let _ = text.parse::<Arn>();
     }
     assert!(policies > 1_000, "only {policies} of the texts were policies");
+}
+
+/// A value in which one place, picked at random, has the value of a place of another document, or is gone.
+fn graft(random: &mut Random, into: &Value, from: &Value) -> Value {
+    fn places(value: &Value, place: &str, all: &mut Vec<String>) {
+        all.push(place.to_owned());
+        let mut below = |key: &str, value: &Value| {
+            let key = key.replace('~', "~0").replace('/', "~1");
+            places(value, &format!("{place}/{key}"), all);
+        };
+        match value {
+            Value::Array(items) => items.iter().enumerate().for_each(|(index, item)| below(&index.to_string(), item)),
+            Value::Object(members) => members.iter().for_each(|(key, item)| below(key, item)),
+            _ => {}
+        }
+    }
+    let mut pick = |value: &Value| {
+        let mut all = Vec::new();
+        places(value, "", &mut all);
+        all.swap_remove(random.below(all.len()))
+    };
+    let mut grafted = into.clone();
+    let scion = from.pointer(&pick(from)).unwrap().clone();
+    *grafted.pointer_mut(&pick(into)).unwrap() = scion;
+    grafted
+}
+
+/// Documents to begin with: the seeds, and the smaller AWS-managed policies where `RIG_MOTO_POLICIES` names them.
+fn stock() -> Vec<String> {
+    let mut stock: Vec<String> = SEEDS.iter().map(ToString::to_string).collect();
+    if let Some(path) = std::env::var_os("RIG_MOTO_POLICIES") {
+        let source = std::fs::read_to_string(path).unwrap();
+        let policies: Value = serde_json::from_str(source.split("\"\"\"").nth(1).unwrap()).unwrap();
+        let texts = policies.as_object().unwrap().values().map(|policy| policy["Document"].to_string());
+        stock.extend(texts.filter(|text| text.len() < 6_000));
+    }
+    stock
+}
+
+/// The same for as long as one likes, always with other texts:
+/// `POLICY_FUZZ_SECONDS=600 cargo test --release --test policy_fuzz -- --ignored for_long --nocapture`.
+#[test]
+#[ignore = "takes POLICY_FUZZ_SECONDS, which are 60 where that is not set"]
+fn mutated_for_long() {
+    let seconds = std::env::var("POLICY_FUZZ_SECONDS").map_or(60, |text| text.parse().unwrap());
+    let start = Instant::now();
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
+    let (mut random, stock) = (Random(u64::from(seed) | 1 << 40), stock());
+    println!("seed {seed}, {} documents", stock.len());
+    let values: Vec<Value> = stock.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+    let mut last = Canonical::read(Grammar::Trust, SEEDS[0], &account());
+    let (mut texts, mut slowest) = (0, Duration::ZERO);
+    while start.elapsed() < Duration::from_secs(seconds) {
+        let mut text = if random.below(2) == 0 {
+            let (into, from) = (&values[random.below(values.len())], &values[random.below(values.len())]);
+            graft(&mut random, into, from).to_string()
+        } else {
+            stock[random.below(stock.len())].clone()
+        };
+        if random.below(3) > 0 {
+            text = mutate(&mut random, &text);
+        }
+        let begin = Instant::now();
+        let read = std::panic::catch_unwind(|| check(&text, &last)).unwrap_or_else(|_| panic!("seed {seed}: {text}"));
+        slowest = slowest.max(begin.elapsed());
+        assert_eq!(relation(&last, &read) == Relation::Same, last == read, "seed {seed}: {text}");
+        if !format!("{read:?}").contains("no policy") {
+            last = read;
+        }
+        texts += 1;
+    }
+    println!("{texts} texts, the slowest took {slowest:?}");
 }
 
 /// Shapes of texts that would be slow if anything was quadratic, as `NAME => BEFORE => REPEATED => AFTER`: `#` is a

@@ -260,22 +260,24 @@ fn conditions(node: &Node) -> Option<Conditions> {
     for (operator, node) in distinct(node)? {
         let rule = ValueRule::of(operator);
         let operator: Arc<str> = operator.into();
-        let first = all.len();
-        for (key, node) in distinct(node)? {
-            let values = condition_values(rule, node)?;
-            if !values.is_empty() {
-                all.push(((Arc::clone(&operator), key.to_ascii_lowercase()), values));
-            }
+        let Value::Object(members) = &node.value else {
+            return None;
+        };
+        let mut keys = Vec::with_capacity(members.len());
+        for member in members {
+            let key = member.key.to_ascii_lowercase();
+            keys.push((prefix(&key), key, condition_values(rule, &member.node)?));
         }
-        if let Some(keys) = all.get_mut(first..) {
-            // Making the map is quick where its parts are sorted.
-            keys.sort_by_cached_key(|((_, key), _)| prefix(key));
+        keys.sort_unstable_by(|(a, x, _), (b, y, _)| a.cmp(b).then_with(|| x.cmp(y)));
+        // A key that is there twice, perhaps in two spellings: which one counts is not known.
+        if keys.windows(2).any(|pair| matches!(pair, [(a, x, _), (b, y, _)] if a == b && x == y)) {
+            return None;
         }
+        let keys = keys.into_iter().filter(|(_, _, values)| !values.is_empty());
+        all.extend(keys.map(|(_, key, values)| ((Arc::clone(&operator), key), values)));
     }
-    let count = all.len();
-    let conditions: Conditions = all.into_iter().collect();
-    // Fewer where a key is there in two spellings: which one counts is not known.
-    (conditions.len() == count).then_some(conditions)
+    // Making the map is quick where its parts are sorted.
+    Some(all.into_iter().collect())
 }
 
 fn condition_values(rule: ValueRule, node: &Node) -> Option<Set> {
@@ -315,7 +317,7 @@ fn distinct(node: &Node) -> Option<impl Iterator<Item = (&str, &Node)>> {
     let Value::Object(members) = &node.value else {
         return None;
     };
-    let mut seen = Seen::default();
+    let mut seen = Seen::of(members.len());
     let distinct = members.iter().all(|member| seen.insert(&member.key));
     let pairs = members.iter().map(|member| (member.key.as_str(), &member.node));
     distinct.then_some(pairs)

@@ -346,6 +346,12 @@ pub(super) struct Seen<'k> {
 impl<'k> Seen<'k> {
     const FEW: usize = 12;
 
+    /// Of an object with so many members.
+    pub(super) fn of(count: usize) -> Self {
+        let many = if count > Self::FEW { HashSet::with_capacity(count) } else { HashSet::new() };
+        Self { few: Vec::with_capacity(count.min(Self::FEW)), many }
+    }
+
     /// Whether the key is new.
     pub(super) fn insert(&mut self, key: &'k str) -> bool {
         if self.few.len() < Self::FEW {

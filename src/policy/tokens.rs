@@ -46,6 +46,9 @@ impl Tokens {
     /// # Errors
     /// An unknown token, or one that is not closed.
     pub fn expand(&self, text: &str) -> Result<String, TokenError> {
+        if !text.as_bytes().contains(&b'$') {
+            return Ok(text.to_owned());
+        }
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(dollar) = rest.find('$') {
