@@ -15,7 +15,8 @@ fn account() -> AccountRef {
 fn read(value: &Value) -> Canonical {
     let text = value.to_string();
     let encoded = percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC);
-    Canonical::read(Grammar::Trust, &encoded.to_string(), &account())
+    let grammar = if text.contains("Resource") { Grammar::Permission } else { Grammar::Trust };
+    Canonical::read(grammar, &encoded.to_string(), &account())
 }
 
 /// Different texts from a pool, as a list or, one alone, as it is.

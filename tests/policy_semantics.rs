@@ -9,7 +9,8 @@ fn account() -> AccountRef {
 }
 
 fn read(text: &str) -> Canonical {
-    Canonical::read(Grammar::Trust, text, &account())
+    let grammar = if text.contains("Resource") { Grammar::Permission } else { Grammar::Trust };
+    Canonical::read(grammar, text, &account())
 }
 
 fn encode(text: &str) -> String {
@@ -457,5 +458,22 @@ fn the_canonical_text_of_the_deepest_document_is_readable() {
             assert!(again == canonical, "{around} {levels}");
             assert_eq!(again.to_json(), canonical.to_json());
         }
+    }
+}
+
+#[test]
+fn what_the_grammar_does_not_have_is_not_understood() {
+    let trust = trust(ROOT);
+    let permission = permission("");
+    for (text, grammar, other) in
+        [(&trust, Grammar::Trust, Grammar::Permission), (&permission, Grammar::Permission, Grammar::Trust)]
+    {
+        let (known, unknown) = (Canonical::read(grammar, text, &account()), Canonical::read(other, text, &account()));
+        assert!(known != unknown);
+        assert_eq!(unknown, Canonical::read(other, &unknown.to_json(), &account()));
+        // Whoever is taken from it, nobody can tell that it narrows.
+        let none = Canonical::read(other, r#"{"Version":"2012-10-17","Statement":[]}"#, &account());
+        assert_eq!(relation(&unknown, &none), Relation::Alters);
+        assert_eq!(relation(&known, &none), Relation::Narrows);
     }
 }

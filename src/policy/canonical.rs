@@ -96,11 +96,9 @@ impl Canonical {
     /// a form.
     ///
     /// This never fails: what is not understood stays in the comparison, and a text that is no JSON equals only
-    /// itself. A text that begins with `{` can't be percent-encoded and is read as it is.
+    /// itself. What the grammar does not have, such as a `Resource` in a trust policy, is not understood. A text that begins with `{` can't be percent-encoded and is read as it is.
     #[must_use]
     pub fn read(grammar: Grammar, percent_encoded: &str, account: &AccountRef) -> Self {
-        // Both grammars read alike: what only one of them knows is unknown to the other and compared all the same.
-        let _ = grammar;
         let decoded = if percent_encoded.trim_start().starts_with('{') {
             percent_encoded.into()
         } else {
@@ -110,7 +108,7 @@ impl Canonical {
             }
         };
         match json::parse(&decoded) {
-            Ok(node) => of_node(&node, account),
+            Ok(node) => of_node(&node, grammar, account),
             Err(_) => Self::opaque(&decoded),
         }
     }
@@ -159,15 +157,15 @@ impl fmt::Debug for Canonical {
 }
 
 /// The canonical form of a document.
-pub(super) fn of_node(node: &Node, account: &AccountRef) -> Canonical {
-    match policy(node, account) {
+pub(super) fn of_node(node: &Node, grammar: Grammar, account: &AccountRef) -> Canonical {
+    match policy(node, grammar, account) {
         Some(policy) => Canonical { body: Body::Policy(policy) },
         None => Canonical::opaque(&verbatim(node)),
     }
 }
 
 /// A policy, or `None` where a document is so strange that only its text can be compared.
-fn policy(node: &Node, account: &AccountRef) -> Option<Policy> {
+fn policy(node: &Node, grammar: Grammar, account: &AccountRef) -> Option<Policy> {
     let members = distinct(node)?;
     let mut policy =
         Policy { version: "2008-10-17".to_owned(), id: None, statements: BTreeSet::new(), rest: BTreeSet::new() };
@@ -177,10 +175,10 @@ fn policy(node: &Node, account: &AccountRef) -> Option<Policy> {
             ("Version", Value::Text(text)) => policy.version.clone_from(text),
             ("Id", Value::Text(text)) => policy.id = Some(text.clone()).filter(|id| !id.is_empty()),
             ("Statement", Value::List(items)) => {
-                policy.statements = items.iter().map(|item| entry(item, account)).collect();
+                policy.statements = items.iter().map(|item| entry(item, grammar, account)).collect();
             }
             ("Statement", Value::Object(_)) => {
-                policy.statements = BTreeSet::from([entry(node, account)]);
+                policy.statements = BTreeSet::from([entry(node, grammar, account)]);
             }
             ("Version" | "Id" | "Statement", _) => return None,
             _ => rest.push((key.to_owned(), verbatim(node))),
@@ -192,18 +190,27 @@ fn policy(node: &Node, account: &AccountRef) -> Option<Policy> {
 
 /// What a statement of a checked document means.
 pub(super) fn meaning(statement: &Statement, account: &AccountRef) -> Option<Meaning> {
-    match entry(&statement.to_node(), account) {
-        Entry::Known(meaning, _) => Some(*meaning),
-        Entry::Unknown(_) => None,
+    known(&statement.to_node(), account).map(|(meaning, _)| meaning)
+}
+
+fn entry(node: &Node, grammar: Grammar, account: &AccountRef) -> Entry {
+    match known(node, account) {
+        Some((meaning, sid)) if meaning.is_of(grammar) => Entry::Known(Box::new(meaning), sid),
+        _ => Entry::Unknown(verbatim(node)),
     }
 }
 
-fn entry(node: &Node, account: &AccountRef) -> Entry {
-    known(node, account).unwrap_or_else(|| Entry::Unknown(verbatim(node)))
+impl Meaning {
+    fn is_of(&self, grammar: Grammar) -> bool {
+        match grammar {
+            Grammar::Trust => self.principal.is_some() && self.resource.is_none(),
+            Grammar::Permission => self.principal.is_none() && self.resource.is_some(),
+        }
+    }
 }
 
 /// A statement, or `None` where a part of it is not understood.
-fn known(node: &Node, account: &AccountRef) -> Option<Entry> {
+fn known(node: &Node, account: &AccountRef) -> Option<(Meaning, Sid)> {
     let (mut sid, mut effect, mut principal, mut action, mut resource) = (String::new(), None, None, None, None);
     let mut condition = Conditions::new();
     for (key, node) in distinct(node)? {
@@ -234,8 +241,7 @@ fn known(node: &Node, account: &AccountRef) -> Option<Entry> {
             return None;
         }
     }
-    let meaning = Meaning { effect: effect?, principal, action: action?, resource, condition };
-    Some(Entry::Known(Box::new(meaning), sid))
+    Some((Meaning { effect: effect?, principal, action: action?, resource, condition }, sid))
 }
 
 fn who(node: &Node, negated: bool, account: &AccountRef) -> Option<Who> {

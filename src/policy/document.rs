@@ -202,7 +202,7 @@ impl Document {
     /// The form that is equal for equal meanings. `account` is the account the document is for.
     #[must_use]
     pub fn canonical(&self, account: &AccountRef) -> Canonical {
-        canonical::of_node(&self.to_node(), account)
+        canonical::of_node(&self.to_node(), self.grammar, account)
     }
 
     /// What IAM takes but what is probably a mistake (IAM user guide, "The confused deputy problem" and "Security

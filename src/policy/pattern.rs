@@ -6,13 +6,13 @@ use std::fmt;
 /// Steps that [`Pattern::covers`] takes at most; see there.
 const STEPS: usize = 200_000;
 
-/// Steps that comparing many patterns may take together: some tenths of a second. What comes after has the answer that
+/// Steps that comparing many patterns may take together: a tenth of a second or two. What comes after has the answer that
 /// is on the safe side.
 pub(super) struct Budget(usize);
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(10_000_000)
+        Self(4_000_000)
     }
 }
 
