@@ -1,7 +1,7 @@
 //! Checking actions (IAM user guide, "IAM JSON policy elements: Action").
 
 use super::document::Grammar;
-use super::finding::{distance, quote};
+use super::finding::quote;
 use super::pattern::Pattern;
 
 /// The actions of AWS STS (service authorization reference), all of which IAM takes in a trust policy.
@@ -64,12 +64,21 @@ pub(super) fn check(grammar: Grammar, action: &str) -> Option<String> {
 /// The action of sts that was meant by a name one letter away from it. Two letters or a digit can be something new: it
 /// is two from `AssumeRole` to `AssumeRoot`, which AWS added; [`is_unknown`] is about those.
 fn mistyped(name: &str) -> Option<&'static str> {
-    let longest = STS.iter().map(|known| known.len()).max().unwrap_or_default();
-    let letters = name.bytes().all(|b| b.is_ascii_alphabetic());
-    if !letters || name.len() > longest + 1 || STS.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+    if !name.bytes().all(|b| b.is_ascii_alphabetic()) || STS.iter().any(|known| known.eq_ignore_ascii_case(name)) {
         return None;
     }
-    STS.into_iter().find(|known| distance(name, known) == 1)
+    STS.into_iter().find(|known| is_one_apart(name, known))
+}
+
+/// Whether two different texts are the same but for one letter, ignoring case. A document can have thousands of actions.
+fn is_one_apart(a: &str, b: &str) -> bool {
+    if a.len().abs_diff(b.len()) > 1 {
+        return false;
+    }
+    let same = |(a, b): &(u8, u8)| a.eq_ignore_ascii_case(b);
+    let before = a.bytes().zip(b.bytes()).take_while(same).count();
+    let after = a.bytes().rev().zip(b.bytes().rev()).take_while(same).count();
+    before + after + 1 >= a.len().max(b.len())
 }
 
 /// Whether a trust policy's action or pattern is, or includes, none of those that are known.
