@@ -87,7 +87,7 @@ async fn what_aws_words_in_a_way_that_is_not_understood_is_written_once_more_and
     let mut world = World::new("documents").await;
     world.create("app", spec()).await;
     world.ready("app").await;
-    let rewrite = Fault::Rewrite("s3%3AGetObject".into(), "s3%3AGetObjectInOtherWords".into());
+    let rewrite = Fault::Rewrite("s3%3A%3A%3Ab".into(), "s3%3A%3A%3Ain-other-words".into());
     world.proxy.fault("GetRolePolicy", "", usize::MAX, rewrite);
     world.proxy.forget();
     world.check_now("app").await;

@@ -43,6 +43,7 @@ mod resource;
 mod set;
 mod size;
 mod statement;
+mod surplus;
 mod tokens;
 
 pub use arn::{Arn, ArnError};

@@ -3,8 +3,8 @@
 //! Two things make a repaired difference come back. AWS may render a document in a way that we don't take
 //! for the same: it is written once, read again when that has settled, and if AWS answers as before and never
 //! answered otherwise, it is not written again. Or somebody else keeps changing it: after three repairs in an
-//! hour the operator stops for the rest of the hour. What AWS shows as the wanted document and more is somebody's
-//! addition, never AWS's wording. Both are reported as a failure: a role that is not as the spec says is not
+//! hour the operator stops for the rest of the hour. A document that lets in or permits by name what the wanted one
+//! does not, or is the wanted one and more, is somebody's, never AWS's wording. Both are reported as a failure: a role that is not as the spec says is not
 //! ready, whoever is to blame.
 
 use super::observed::Observed;
@@ -131,7 +131,7 @@ impl Repairs {
             return None;
         }
         let same = history.found.is_some() && !history.matched && history.found == answer(&step.action, look.observed);
-        if same && !is_more(&step.action, look) {
+        if same && !is_somebodys(&step.action, look) {
             return Some(Why::Rewritten);
         }
         (history.at.len() >= REPAIRS).then_some(Why::Undone)
@@ -178,16 +178,16 @@ fn answer(action: &Action, observed: &Observed) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// Whether AWS has all that is wanted, and more.
-fn is_more(action: &Action, look: Look<'_>) -> bool {
+/// Whether AWS has what only somebody else can have put there.
+fn is_somebodys(action: &Action, look: Look<'_>) -> bool {
     let (Action::UpdateTrust(wanted)
     | Action::PutInline { document: wanted, .. }
     | Action::UpdatePolicy { document: wanted, .. }) = action
     else {
         return false;
     };
-    let found = document(action, look.observed);
-    found.is_some_and(|found| relation(&wanted.canonical(look.account), found) == Relation::Widens)
+    let (found, wanted) = (document(action, look.observed), wanted.canonical(look.account));
+    found.is_some_and(|found| found.names_more_than(&wanted) || relation(&wanted, found) == Relation::Widens)
 }
 
 #[cfg(test)]
@@ -254,7 +254,8 @@ mod tests {
         }
     }
 
-    const STRANGE: &[&str] = &["lambda.amazonaws.com"];
+    /// The same in words that are not understood.
+    const STRANGE: &[&str] = &["AIDAEXAMPLEEXAMPLE123"];
 
     #[test]
     fn a_document_that_reads_as_before_its_repair_is_left_alone() {
