@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench up down crds image rig-build
+.PHONY: help demo test bench soak up down crds image rig-build
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -12,6 +12,9 @@ test: ## everything: format, lints, tests, also on a real API server
 
 bench: ## what the operator costs: size, memory, calls
 	benches/run
+
+soak: ## 20 minutes of random edits, faults, strangers and kills on 100 roles (SOAK_MINUTES, SOAK_ROLES, SOAK_SEED)
+	benches/soak
 
 up: ## start the rig: Kubernetes, emulated AWS and the operator, on loopback
 	tests/rig/rig up
