@@ -12,6 +12,7 @@
 //! - [`role`]: what should be, what is, what is to be done. Pure.
 //! - [`aws`]: the only place that knows the AWS SDK.
 //! - [`controller`]: watches, the steps of a reconciliation, status, events, backoff.
+//! - [`lease`]: which of several replicas works.
 //! - [`cli`], [`server`], [`telemetry`]: the process around it.
 
 // Here and not in Cargo.toml: the helpers of the tests may.
@@ -21,6 +22,7 @@ pub mod api;
 pub mod aws;
 pub mod cli;
 pub mod controller;
+pub mod lease;
 pub mod policy;
 pub mod role;
 pub mod server;

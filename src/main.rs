@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => run::run(args).map_err(|error| error.to_string()),
+        Command::Run(args) => run::run(*args).map_err(|error| error.to_string()),
         Command::Crds(args) => crds::run(&args).map_err(|error| error.to_string()),
     };
     match result {

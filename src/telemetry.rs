@@ -66,6 +66,11 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LeaseLabels {
+    name: String,
+}
+
 /// All metrics; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -78,6 +83,7 @@ pub struct Metrics {
     failures: Family<ReasonLabels, Counter>,
     drift_repaired: Counter,
     active: Gauge,
+    leader: Family<LeaseLabels, Gauge>,
 }
 
 fn seconds() -> Histogram {
@@ -97,6 +103,7 @@ impl Default for Metrics {
             failures: Family::default(),
             drift_repaired: Counter::default(),
             active: Gauge::default(),
+            leader: Family::default(),
         };
         registry.register("iamrole_aws_calls", "Calls to AWS by action and outcome", metrics.aws_calls.clone());
         registry.register(
@@ -125,6 +132,11 @@ impl Default for Metrics {
             "iamrole_drift_repaired",
             "Changes made in AWS to undo somebody else's",
             metrics.drift_repaired.clone(),
+        );
+        registry.register(
+            "leader_election_master_status",
+            "1 on the replica that holds the lease, 0 on the others",
+            metrics.leader.clone(),
         );
         metrics.registry = Arc::new(registry);
         metrics
@@ -156,6 +168,11 @@ impl Metrics {
     /// Counts a change that undid somebody else's.
     pub fn drift_repaired(&self) {
         self.drift_repaired.inc();
+    }
+
+    /// Says whether this replica holds the lease `name`.
+    pub fn leader(&self, name: &str, holds: bool) {
+        self.leader.get_or_create(&LeaseLabels { name: name.to_owned() }).set(i64::from(holds));
     }
 
     /// Marks a reconciliation as under way until the guard is dropped.

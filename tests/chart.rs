@@ -66,6 +66,12 @@ const NAMESPACED: [(&str, &str); 6] = [
     ("events.k8s.io/events create", "events (controller/events.rs)"),
 ];
 
+const ELECTION: [(&str, &str); 3] = [
+    ("coordination.k8s.io/leases create", "the first time (lease.rs)"),
+    ("coordination.k8s.io/leases get", "lease.rs"),
+    ("coordination.k8s.io/leases update", "lease.rs"),
+];
+
 fn table(tables: &[&[(&str, &str)]]) -> BTreeSet<String> {
     tables.iter().flat_map(|table| table.iter()).map(|(right, _)| (*right).to_owned()).collect()
 }
@@ -98,10 +104,59 @@ fn rights_are_exactly_those_that_are_used() {
 }
 
 #[test]
+fn the_lease_is_one_by_name_in_the_namespace_of_the_release() {
+    let all = objects(&render(CHART, &["leaderElection=true", "replicas=2", r#"watchNamespaces=["a"]"#]));
+    let of_leases = |role: &&Value| role["rules"].to_string().contains("leases");
+    assert!(!of_kind(&all, "ClusterRole").iter().any(of_leases));
+    let [role] = of_kind(&all, "Role").into_iter().filter(of_leases).collect::<Vec<_>>().try_into().expect("one Role");
+    assert_eq!(role["metadata"]["namespace"], "iamrole-system");
+    assert_eq!(rights(role), table(&[&ELECTION]));
+    let named =
+        |rule: &Value| rule["verbs"] == json!(["create"]) || rule["resourceNames"] == json!(["iamrole-operator"]);
+    assert!(role["rules"].as_array().unwrap().iter().all(named), "{role}");
+    let bound = |binding: &&&Value| binding["roleRef"]["name"] == role["metadata"]["name"];
+    let bindings = of_kind(&all, "RoleBinding");
+    let [binding] = bindings.iter().filter(bound).collect::<Vec<_>>().try_into().expect("one binding");
+    assert_eq!(binding["subjects"][0]["name"], "iamrole-operator");
+    let arguments = &of_kind(&all, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"];
+    for argument in [
+        "--leader-elect=true",
+        "--leader-elect-resource-name=iamrole-operator",
+        "--leader-elect-resource-namespace=iamrole-system",
+    ] {
+        assert!(arguments.as_array().unwrap().contains(&json!(argument)), "{arguments}");
+    }
+}
+
+#[test]
+fn more_than_one_replica_needs_leader_election() {
+    let deployment = |settings: &[&str]| of_kind(&objects(&render(CHART, settings)), "Deployment")[0]["spec"].clone();
+    let refused = helm(&["template", "x", CHART, "--set", "replicas=2"]);
+    assert!(!refused.ok && refused.stderr.contains("leaderElection=true"), "{}", refused.stderr);
+    let two = deployment(&["replicas=2", "leaderElection=true"]);
+    assert_eq!(two["replicas"], 2);
+    assert_eq!(
+        two["strategy"],
+        json!({ "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 0, "maxSurge": 1 } })
+    );
+    assert_eq!(deployment(&["leaderElection=true"])["strategy"]["type"], "RollingUpdate", "also for one");
+    let none = deployment(&["replicas=0"]);
+    assert_eq!((&none["replicas"], &none["strategy"]), (&json!(0), &json!({ "type": "Recreate" })));
+    let without = deployment(&[]).to_string();
+    assert!(!without.contains("leader-elect"), "{without}");
+}
+
+#[test]
 fn nothing_has_a_wildcard_or_reads_secrets() {
-    for settings in
-        [vec![], vec!["rbac.aggregateToEdit=true", "rbac.aggregateToAdmin=true", r#"watchNamespaces=["a"]"#]]
-    {
+    for settings in [
+        vec![],
+        vec![
+            "rbac.aggregateToEdit=true",
+            "rbac.aggregateToAdmin=true",
+            "leaderElection=true",
+            r#"watchNamespaces=["a"]"#,
+        ],
+    ] {
         let all = objects(&render(CHART, &settings));
         for role in of_kind(&all, "ClusterRole").into_iter().chain(of_kind(&all, "Role")) {
             let rules = role["rules"].to_string();

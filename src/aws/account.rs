@@ -1,6 +1,8 @@
 //! The AWS identity and the clients that go with it.
 
 use super::error::AwsError;
+use super::fence::Fence;
+use crate::lease::Leadership;
 use crate::policy::{AccountRef, Limits};
 use crate::telemetry::Metrics;
 use aws_config::environment::EnvironmentVariableRegionProvider;
@@ -31,6 +33,7 @@ const ATTEMPTS: u32 = 3;
 #[derive(Clone, Debug)]
 pub struct Aws {
     config: SdkConfig,
+    leadership: Leadership,
     metrics: Metrics,
 }
 
@@ -87,19 +90,29 @@ impl Aws {
     /// Works with a configuration that was made elsewhere.
     #[must_use]
     pub const fn new(config: SdkConfig, metrics: Metrics) -> Self {
-        Self { config, metrics }
+        Self { config, leadership: Leadership::unconditional(), metrics }
+    }
+
+    /// Makes no call but while `leadership` holds.
+    #[must_use]
+    pub fn fenced(self, leadership: Leadership) -> Self {
+        Self { leadership, ..self }
     }
 
     /// Asks AWS who we are. Nothing that AWS says is believed before.
     pub async fn identify(&self) -> Result<Arc<Account>, AwsError> {
-        let sts = aws_sdk_sts::Client::new(&self.config);
+        let fence = Fence(self.leadership.clone());
+        let sts = aws_sdk_sts::config::Builder::from(&self.config).interceptor(fence.clone()).build();
+        let sts = aws_sdk_sts::Client::from_conf(sts);
         let call = sts.get_caller_identity().send();
         let answer = observe_call(&self.metrics, "sts:GetCallerIdentity", "the operator's identity", call).await?;
         let identity = answer.arn().unwrap_or_default().to_owned();
         let partition = identity.split(':').nth(1).unwrap_or("aws").to_owned();
         let id = answer.account().unwrap_or_default().to_owned();
+        let iam = aws_sdk_iam::config::Builder::from(&self.config).interceptor(fence).build();
+        let iam = aws_sdk_iam::Client::from_conf(iam);
         let mut account = Account {
-            iam: aws_sdk_iam::Client::new(&self.config),
+            iam,
             metrics: self.metrics.clone(),
             account: AccountRef { partition, id },
             identity,

@@ -4,6 +4,7 @@
 pub mod account;
 pub mod error;
 mod execute;
+mod fence;
 mod observe;
 mod preflight;
 

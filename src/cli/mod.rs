@@ -18,7 +18,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the operator.
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Print the CustomResourceDefinitions, or write them into folders.
     Crds(crds::Args),
 }

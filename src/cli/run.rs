@@ -1,13 +1,16 @@
 //! `iamrole run`: the operator.
 
 use crate::api::DEFAULT_CONTROLLER;
-use crate::controller::{self, Options};
+use crate::controller::{self, ElectionOptions, Options};
+use crate::lease::{Timing, TimingError};
 use crate::role::names;
 use crate::server::{self, Health};
 use crate::telemetry::{LogError, Metrics, start_logs};
+use k8s_openapi::jiff::SignedDuration;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -44,19 +47,61 @@ pub struct Args {
     #[arg(long, env = "IAMROLE_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
 
-    /// Take part in leader election. Not available in this version: run one replica.
+    /// Take part in leader election: of several replicas one works, the others stand by.
     #[arg(long, env = "IAMROLE_LEADER_ELECT", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub leader_elect: bool,
+
+    /// How the lease is found and kept.
+    #[command(flatten)]
+    pub lease: LeaseArgs,
+}
+
+/// How the lease of the leader election is found and kept; names and defaults are those of Kubernetes' own components.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LeaseArgs {
+    /// Name of the lease; the same for all replicas of an installation.
+    #[arg(long, env = "IAMROLE_LEADER_ELECT_RESOURCE_NAME", default_value = "iamrole-operator", value_name = "NAME", value_parser = lease_name)]
+    pub leader_elect_resource_name: String,
+
+    /// Namespace of the lease. Without it: that of the pod's service account.
+    #[arg(long, env = "IAMROLE_LEADER_ELECT_RESOURCE_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
+    pub leader_elect_resource_namespace: Option<String>,
+
+    /// How long the other replicas wait for a leader that has gone silent before one of them takes over.
+    #[arg(long, env = "IAMROLE_LEADER_ELECT_LEASE_DURATION", default_value = "15s", value_name = "DURATION", value_parser = duration)]
+    pub leader_elect_lease_duration: Duration,
+
+    /// How long the leader tries to renew the lease before it ends itself. Shorter than the lease duration.
+    #[arg(long, env = "IAMROLE_LEADER_ELECT_RENEW_DEADLINE", default_value = "10s", value_name = "DURATION", value_parser = duration)]
+    pub leader_elect_renew_deadline: Duration,
+
+    /// Between two renewals, and between two looks at the lease of somebody else.
+    #[arg(long, env = "IAMROLE_LEADER_ELECT_RETRY_PERIOD", default_value = "2s", value_name = "DURATION", value_parser = duration)]
+    pub leader_elect_retry_period: Duration,
+}
+
+impl LeaseArgs {
+    fn options(self) -> Result<ElectionOptions, TimingError> {
+        let timing = Timing {
+            lease_duration: self.leader_elect_lease_duration,
+            renew_deadline: self.leader_elect_renew_deadline,
+            retry_period: self.leader_elect_retry_period,
+        };
+        timing.check()?;
+        Ok(ElectionOptions {
+            name: self.leader_elect_resource_name,
+            namespace: self.leader_elect_resource_namespace.filter(|namespace| !namespace.is_empty()),
+            timing,
+        })
+    }
 }
 
 /// The operator could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Leader election was asked for.
-    #[error(
-        "--leader-elect: leader election is not available in this version; run one replica, with strategy Recreate"
-    )]
-    LeaderElection,
+    /// The durations of the leader election.
+    #[error(transparent)]
+    Timing(#[from] TimingError),
     /// Logging.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -73,14 +118,12 @@ pub enum Error {
 
 /// Runs until SIGTERM or SIGINT, then lets what is under way finish.
 pub fn run(args: Args) -> Result<(), Error> {
-    if args.leader_elect {
-        return Err(Error::LeaderElection);
-    }
+    let election = if args.leader_elect { Some(args.lease.clone().options()?) } else { None };
     start_logs(&args.log_level)?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(args))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(args, election))
 }
 
-async fn serve(args: Args) -> Result<(), Error> {
+async fn serve(args: Args, election: Option<ElectionOptions>) -> Result<(), Error> {
     let listener = server::bind(args.listen).await?;
     let (stop, stopping) = watch::channel(false);
     let (ended, end) = watch::channel(false);
@@ -104,14 +147,16 @@ async fn serve(args: Args) -> Result<(), Error> {
             .collect(),
         controller: args.controller,
         oidc_issuer: args.oidc_issuer,
+        election,
     };
-    let result = controller::run(options, metrics, health, stopping).await;
+    // At an error nothing is waited for: another replica may work by now.
+    Box::pin(controller::run(options, metrics, health, stopping)).await?;
     // The probes answer until the last reconciliation is done.
     let _ = ended.send(true);
     if let Ok(Err(error)) = probes.await {
         tracing::warn!(%error, "serving probes and metrics");
     }
-    Ok(result?)
+    Ok(())
 }
 
 async fn on_signal(stop: watch::Sender<bool>) {
@@ -148,6 +193,21 @@ fn namespace(name: &str) -> Result<String, String> {
     }
 }
 
+/// A duration as in `15s`, `1m30s` or `500ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.trim().parse::<SignedDuration>().map_err(|error| error.to_string());
+    parsed.and_then(|parsed| Duration::try_from(parsed).map_err(|error| error.to_string()))
+}
+
+fn lease_name(name: &str) -> Result<String, String> {
+    let valid = name.split('.').all(|part| namespace(part).is_ok_and(|part| !part.is_empty()));
+    if valid && name.len() <= 253 {
+        Ok(name.to_owned())
+    } else {
+        Err("no name of a Lease: up to 253 of a-z, 0-9, - and .".to_owned())
+    }
+}
+
 fn cluster_name(name: &str) -> Result<String, String> {
     if name.is_empty() || (names::valid(name) && name.len() <= 32) {
         Ok(name.to_owned())
@@ -158,7 +218,27 @@ fn cluster_name(name: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{cluster_name, namespace};
+    use super::{cluster_name, duration, lease_name, namespace};
+    use std::time::Duration;
+
+    #[test]
+    fn durations_are_written_as_for_kubernetes() {
+        let expected = [("15s", 15_000), ("1m", 60_000), ("1m30s", 90_000), ("500ms", 500), (" 2s ", 2_000)];
+        for (text, millis) in expected {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for wrong in ["", "15", "-1s", "soon"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn leases_have_names() {
+        assert!(lease_name("iamrole-operator").is_ok() && lease_name("iamrole.dev").is_ok());
+        for wrong in ["", "a..b", "A", "a_b", &"a".repeat(254)] {
+            assert!(lease_name(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn namespaces_are_names() {

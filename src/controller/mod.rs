@@ -13,6 +13,7 @@ pub mod context;
 pub mod crds;
 pub mod events;
 pub mod failure;
+mod fence;
 pub mod finalizer;
 pub mod issuer;
 pub mod judge;
@@ -28,4 +29,4 @@ pub mod status;
 pub mod subject;
 pub mod watch;
 
-pub use run::{Error, Options, run};
+pub use run::{ElectionOptions, Error, Options, run};

@@ -2,10 +2,12 @@
 
 use super::context::{Context, RawRole, RoleScope, role_resource};
 use super::events::Events;
+use super::fence::{fenced, plain};
 use super::memory::Memory;
 use super::{classes, crds, roles, watch};
 use crate::api::IamRoleClass;
 use crate::aws::Aws;
+use crate::lease::{Election, Leadership, Lost, Timing};
 use crate::role::Cluster;
 use crate::server::Health;
 use crate::telemetry::Metrics;
@@ -26,8 +28,6 @@ use std::time::Duration;
 use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 
-/// Requests that are no watches get an answer within this time or are tried again.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Within the 60 seconds that the chart gives the pod.
 const GRACE: Duration = Duration::from_secs(50);
 const RETRY: Duration = Duration::from_secs(5);
@@ -47,6 +47,19 @@ pub struct Options {
     pub controller: String,
     /// Issuer of the cluster's ServiceAccount tokens; absent: the API server is asked.
     pub oidc_issuer: Option<String>,
+    /// How one of several replicas is chosen; `None`: this is the only one.
+    pub election: Option<ElectionOptions>,
+}
+
+/// The Lease by which one of several replicas is chosen.
+#[derive(Clone, Debug)]
+pub struct ElectionOptions {
+    /// Its name.
+    pub name: String,
+    /// Its namespace; `None` for that of the pod's service account, or of the kubeconfig's context.
+    pub namespace: Option<String>,
+    /// How it is kept.
+    pub timing: Timing,
 }
 
 /// The operator could not be started.
@@ -58,26 +71,90 @@ pub enum Error {
     /// The client could not be built.
     #[error("building the Kubernetes client: {0}")]
     Client(#[from] kube::Error),
+    /// Another replica may work by now.
+    #[error("{0}; ending, so that no two replicas work at once")]
+    Lost(#[from] Lost),
 }
 
-/// Runs until `stop` turns true, then lets what is under way finish.
+/// The process's surroundings.
+#[derive(Clone)]
+struct Process {
+    metrics: Metrics,
+    health: Arc<Health>,
+    stop: Receiver<bool>,
+}
+
+/// Runs until `stop` turns true, then lets what is under way finish. With leader election: as soon as this replica is
+/// the leader, and an error the moment that it is not any more; what is under way is then dropped.
 pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: Receiver<bool>) -> Result<(), Error> {
     let started = Instant::now();
-    let mut config = kube::Config::infer().await?;
-    let watches = kube::Client::try_from(config.clone())?;
-    config.read_timeout = Some(REQUEST_TIMEOUT);
-    let client = kube::Client::try_from(config)?;
-    let until = |stop: &Receiver<bool>| stopped(stop.clone());
-    let Some(cluster) = or_stop(cluster(&client, options.cluster_name.as_deref()), until(&stop)).await else {
+    let config = kube::Config::infer().await?;
+    let process = Process { metrics, health, stop };
+    let reader = fenced(config.clone(), Leadership::unconditional())?;
+    let before = async {
+        let cluster = cluster(&reader, options.cluster_name.as_deref()).await;
+        crds::wait(&reader).await;
+        cluster
+    };
+    let Some(cluster) = or_stop(before, stopped(process.stop.clone())).await else {
         return Ok(());
     };
-    if or_stop(crds::wait(&client), until(&stop)).await.is_none() {
-        return Ok(());
-    }
-    let issuer = super::issuer::find(&client, options.oidc_issuer.as_deref()).await;
-    let aws = Aws::from_environment(metrics.clone()).await;
     tracing::info!(cluster = cluster.name, uid = cluster.uid, version = env!("CARGO_PKG_VERSION"), "starting");
+    match options.election.clone() {
+        None => work(options, config, cluster, Leadership::unconditional(), started, &process).await,
+        Some(election) => Box::pin(lead(options, config, cluster, election, &process)).await,
+    }
+}
 
+/// Works while this replica is the leader.
+async fn lead(
+    options: Options,
+    config: kube::Config,
+    cluster: Cluster,
+    by: ElectionOptions,
+    process: &Process,
+) -> Result<(), Error> {
+    let namespace = by.namespace.unwrap_or_else(|| config.default_namespace.clone());
+    // Cut off by the election's own, shorter limits.
+    let client = plain(config.clone(), None)?;
+    let metrics = process.metrics.clone();
+    let mut election = Election::new(client, &namespace, &by.name, &instance(), by.timing, metrics);
+    // A replica that stands by is ready: a rolling update waits for it before it stops the leader.
+    let standby = || process.health.set_ready(true);
+    let won = or_stop(election.win(standby), stopped(process.stop.clone())).await;
+    process.health.set_ready(false);
+    if won.is_some() {
+        let leadership = election.leadership();
+        let work = work(options, config, cluster, leadership.clone(), Instant::now(), process);
+        let result = tokio::select! {
+            result = work => result,
+            lost = election.keep() => Err(lost.into()),
+        };
+        if let Err(Error::Lost(lost)) = &result {
+            tracing::error!(%lost, "not the leader any more; ending at once");
+            return result;
+        }
+        result?;
+    }
+    election.release().await;
+    Ok(())
+}
+
+/// Serves classes and roles until the process is to stop. Differences soon after `since` may be the past, of this
+/// process or of the leader before.
+async fn work(
+    options: Options,
+    config: kube::Config,
+    cluster: Cluster,
+    leadership: Leadership,
+    since: Instant,
+    process: &Process,
+) -> Result<(), Error> {
+    let watches = plain(config.clone(), config.read_timeout)?;
+    let client = fenced(config, leadership.clone())?;
+    let Process { metrics, health, stop } = process.clone();
+    let issuer = super::issuer::find(&client, options.oidc_issuer.as_deref()).await;
+    let aws = Aws::from_environment(metrics.clone()).await.fenced(leadership);
     let (class_store, class_writer) = store::<IamRoleClass>();
     let (namespace_store, namespace_writer) = store_of_namespaces();
     let (wake_class, class_wakes) = unbounded();
@@ -97,7 +174,7 @@ pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: 
         class_memory: Memory::default(),
         claims: super::claims::Claims::default(),
         metrics,
-        started,
+        started: since,
         stop: stop.clone(),
         class_states: std::sync::Mutex::default(),
     });

@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod api;
 pub mod aws;
 pub mod kubectl;
 pub mod operator;

@@ -14,6 +14,8 @@ pub struct Operator {
     pub cluster: String,
     /// More environment for the next start.
     pub environment: Vec<(String, String)>,
+    /// More arguments for the next start.
+    pub arguments: Vec<String>,
     /// What the next start logs.
     pub log_level: &'static str,
     namespace: String,
@@ -25,19 +27,23 @@ pub struct Operator {
 
 impl Operator {
     pub fn new(namespace: &str, endpoint: &str) -> Self {
+        Self::replica(namespace, "", endpoint)
+    }
+
+    /// One of several for the same namespace and classes.
+    pub fn replica(namespace: &str, name: &str, endpoint: &str) -> Self {
         let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("operators");
         std::fs::create_dir_all(&folder).expect("a folder for logs");
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
         Self {
             controller: format!("test/{namespace}"),
             cluster: "rig".into(),
             environment: Vec::new(),
+            arguments: Vec::new(),
             log_level: "info,iamrole_operator=debug",
             namespace: namespace.into(),
             endpoint: endpoint.into(),
-            port,
-            log: folder.join(format!("{namespace}.log")),
+            port: free_port(),
+            log: folder.join(format!("{namespace}{name}.log")),
             child: None,
         }
     }
@@ -58,6 +64,7 @@ impl Operator {
             .args(["run", "--listen", &format!("127.0.0.1:{}", self.port)])
             .args(["--cluster-name", &self.cluster, "--watch-namespaces", &self.namespace])
             .args(["--controller", &self.controller, "--log-level", self.log_level])
+            .args(&self.arguments)
             .env("KUBECONFIG", env("RIG_OPERATOR_KUBECONFIG"))
             .env("AWS_ENDPOINT_URL", &self.endpoint)
             .envs(self.environment.iter().cloned())
@@ -85,12 +92,36 @@ impl Operator {
 
     /// SIGTERM; returns the exit code.
     pub async fn stop(&mut self) -> Option<i32> {
+        self.signal("TERM").await;
+        self.ended().await
+    }
+
+    /// Waits until it ends by itself; returns the exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
         let mut child = self.child.take()?;
-        let id = child.id()?;
-        let sent = Command::new("kill").args(["-TERM", &id.to_string()]).status().await.expect("kill");
-        assert!(sent.success());
         let ended = tokio::time::timeout(Duration::from_secs(30), child.wait()).await.expect("it ends in time");
         ended.expect("a status").code()
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().expect("a status").is_none())
+    }
+
+    /// SIGSTOP: it stands still, with all its connections open.
+    pub async fn freeze(&self) {
+        self.signal("STOP").await;
+    }
+
+    /// SIGCONT: it goes on where it stood.
+    pub async fn thaw(&self) {
+        self.signal("CONT").await;
+    }
+
+    async fn signal(&self, signal: &str) {
+        let id = self.child.as_ref().and_then(Child::id).expect("a running operator");
+        let sent = Command::new("kill").args([&format!("-{signal}"), &id.to_string()]).status().await.expect("kill");
+        assert!(sent.success());
     }
 
     /// Resident memory in KiB.
@@ -110,4 +141,11 @@ impl Operator {
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+/// A free port, out of the range from which the system serves those who ask for any: a proxy that is started in between
+/// would get it.
+fn free_port() -> u16 {
+    let random = || 20_000 + u16::try_from(super::unique() % 12_000).expect("a port");
+    std::iter::repeat_with(random).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }

@@ -37,6 +37,8 @@ impl Call {
 pub enum Fault {
     /// AWS refuses it: status, code, message.
     Refuse(u16, &'static str, String),
+    /// AWS throttles it, and asks to try again after so long.
+    Throttle(Duration),
     /// The connection breaks before AWS sees it.
     DropBefore,
     /// AWS does it, the answer is lost.
@@ -178,6 +180,13 @@ async fn forward(shared: &Shared, request: Request) -> Response {
     shared.inner.calls.lock().unwrap().push(call);
     match &fault {
         Some(Fault::Refuse(status, code, message)) => return refusal(*status, code, message),
+        Some(Fault::Throttle(pause)) => {
+            let mut response = refusal(400, "Throttling", "Rate exceeded");
+            response
+                .headers_mut()
+                .insert("x-amz-retry-after", pause.as_millis().to_string().parse().expect("a header"));
+            return response;
+        }
         Some(Fault::DropBefore) => return broken(),
         Some(Fault::Delay(delay)) => tokio::time::sleep(*delay).await,
         Some(Fault::DropAfter | Fault::Rewrite(..)) | None => {}

@@ -13,6 +13,14 @@
 {{- end }}
 {{- end }}
 
+{{/* Two operators without an election would both work. */}}
+{{- define "iamrole-operator.replicas" -}}
+{{- if and (gt (int .Values.replicas) 1) (not .Values.leaderElection) }}
+{{- fail (printf "replicas is %d: more than one needs leaderElection=true, or two operators would work at once" (int .Values.replicas)) }}
+{{- end }}
+{{- int .Values.replicas }}
+{{- end }}
+
 {{- define "iamrole-operator.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "iamrole-operator.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
