@@ -22,7 +22,6 @@ use tracing::Instrument as _;
 
 /// How often the identity is looked at again.
 const RECHECK: Duration = Duration::from_mins(10);
-const CONFLICT: Duration = Duration::from_millis(500);
 /// How often a class that is being deleted is looked at for its last role.
 const DELETION: Duration = Duration::from_secs(5);
 
@@ -142,7 +141,6 @@ async fn report(class: &IamRoleClass, ctx: &Context, found: Result<Arc<Account>,
     let mut status = IamRoleClassStatus { observed_generation: Some(generation), ..old.clone() };
     let (verdict, again, failure) = match found {
         Ok(account) => {
-            ctx.class_memory.with(&uid, super::memory::Entry::succeed);
             status.account_id = Some(account.account.id.clone());
             status.partition = Some(account.account.partition.clone());
             let message = format!("account {} as {}", account.account.id, account.identity);
@@ -162,7 +160,10 @@ async fn report(class: &IamRoleClass, ctx: &Context, found: Result<Arc<Account>,
         && let Err(error) = write_status(class, ctx, status).await
     {
         tracing::info!(%error, "writing status");
-        return (Action::requeue(CONFLICT), "error");
+        return (later(class, ctx, error), "error");
+    }
+    if failure.is_none() {
+        ctx.class_memory.with(&uid, super::memory::Entry::succeed);
     }
     if let Some(failure) = &failure
         && news
@@ -172,6 +173,14 @@ async fn report(class: &IamRoleClass, ctx: &Context, found: Result<Arc<Account>,
         ctx.events.publish(&reference, Tone::Warning, failure.reason, "Check", &failure.message).await;
     }
     (Action::requeue(again), if failure.is_some() { "error" } else { "requeue_after" })
+}
+
+/// Kubernetes did not take a write: again, ever more slowly if it lasts.
+fn later(class: &IamRoleClass, ctx: &Context, error: kube::Error) -> Action {
+    let (uid, generation) = (class.uid().unwrap_or_default(), class.metadata.generation.unwrap_or_default());
+    let failure = Failure::from(error);
+    let again = ctx.class_memory.with(&uid, |entry| entry.fail(&failure, generation, false, Instant::now()));
+    Action::requeue(again.delay)
 }
 
 async fn write_status(class: &IamRoleClass, ctx: &Context, status: IamRoleClassStatus) -> Result<(), kube::Error> {
@@ -197,7 +206,7 @@ async fn let_go(class: &IamRoleClass, ctx: &Context) -> Option<Action> {
         }
         Err(error) => {
             tracing::info!(%error, class = name, "taking the finalizer off");
-            Some(Action::requeue(CONFLICT))
+            Some(later(class, ctx, error))
         }
     }
 }

@@ -13,7 +13,7 @@ use tower::retry::RetryLayer;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// kube's own policy goes on for minutes, and would hold a reconciliation's slot for as long. What is still refused
 /// after these comes back with the object's backoff.
-const RETRIES: u32 = 4;
+const RETRIES: u32 = 2;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(2);
 /// Requests that wait for their turn; as kube has it.

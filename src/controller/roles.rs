@@ -105,7 +105,10 @@ async fn work(object: &Arc<RawRole>, ctx: &Arc<Context>) -> (Action, &'static st
         Ok(None) => return (Action::await_change(), "success"),
         Err(failure) => {
             tracing::info!(%failure, "reading the object");
-            return (Action::requeue(jitter(Duration::from_secs(5))), "error");
+            let generation = object.metadata.generation.unwrap_or_default();
+            let uid = object.uid().unwrap_or_default();
+            let again = ctx.memory.with(&uid, |entry| entry.fail(&failure, generation, false, Instant::now()));
+            return (Action::requeue(again.delay), "error");
         }
     };
     let result =
@@ -234,7 +237,6 @@ async fn conclude(subject: &mut Subject, ctx: &Context, outcome: Outcome) -> (Ac
     if let Some(verdict) = &outcome.verdict {
         status.conditions = conditions(&status.conditions, verdict, subject.generation, &now());
         status.observed_generation = Some(subject.generation);
-        ctx.memory.with(&subject.uid, super::memory::Entry::succeed);
     }
     if outcome.handled
         && let Some(token) = subject.requested()
@@ -245,6 +247,10 @@ async fn conclude(subject: &mut Subject, ctx: &Context, outcome: Outcome) -> (Ac
     let released = subject.is_deleted() && outcome.verdict.is_none();
     if !released && let Err(failure) = subject.write_status(ctx, status).await {
         return Box::pin(fail(subject, ctx, *Setback::early(failure, subject.status.clone()))).await;
+    }
+    if outcome.verdict.is_some() {
+        // Not before it is written down: what can't be would be done again every second.
+        ctx.memory.with(&subject.uid, super::memory::Entry::succeed);
     }
     match outcome.again {
         Some(delay) => (Action::requeue(delay), "requeue_after"),

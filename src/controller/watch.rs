@@ -2,7 +2,7 @@
 
 use super::context::{RawRole, role_resource};
 use crate::api::{ANNOTATION_DEFAULT_CLASS, ANNOTATION_RECONCILE, ANNOTATION_SUSPEND, IamRoleClass, IamRoleClassSpec};
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
 use kube::core::error_boundary::InvalidObject;
@@ -11,6 +11,8 @@ use kube::runtime::PredicateConfig as Config;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// Shorter than the idle timeouts of common load balancers, which cut silently.
@@ -18,6 +20,21 @@ const TIMEOUT_SECONDS: u32 = 200;
 
 fn config() -> watcher::Config {
     watcher::Config::default().timeout(TIMEOUT_SECONDS)
+}
+
+/// kube's watcher, begun anew with a list where the API server refuses the resource version by the status of its answer
+/// (410). kube's own does so only for an error within the stream, and else asks for the same version for ever.
+fn watching<K>(api: Api<K>) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    stream::unfold((api, None), async |(api, running)| {
+        let mut running = running.unwrap_or_else(|| watcher(api.clone(), config()).boxed());
+        let result = running.next().await?;
+        let is_stale =
+            matches!(&result, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if status.code == 410);
+        Some((result, (api, (!is_stale).then_some(running))))
+    })
 }
 
 /// What nobody here reads, and what makes up half of an object.
@@ -45,7 +62,7 @@ pub fn roles(
         Some(namespace) => Api::namespaced_with(client, namespace, &resource),
         None => Api::all_with(client, &resource),
     };
-    watcher(api, config())
+    watching(api)
         .default_backoff()
         .modify(trim)
         .inspect(|result| report("IamRole", result))
@@ -76,7 +93,7 @@ pub fn classes(
     client: kube::Client,
     writer: Writer<IamRoleClass>,
 ) -> impl Stream<Item = Result<IamRoleClass, watcher::Error>> + Send + 'static {
-    watcher(Api::<DeserializeGuard<IamRoleClass>>::all(client), config())
+    watching(Api::<DeserializeGuard<IamRoleClass>>::all(client))
         .default_backoff()
         .filter_map(|result| futures::future::ready(result.map(readable).transpose()))
         .modify(trim)
@@ -123,7 +140,7 @@ pub fn namespaces(
     client: kube::Client,
     writer: Writer<PartialObjectMeta<Namespace>>,
 ) -> impl Stream<Item = Result<PartialObjectMeta<Namespace>, watcher::Error>> + Send + 'static {
-    watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config())
+    watching(Api::<PartialObjectMeta<Namespace>>::all(client))
         .default_backoff()
         .modify(|namespace| {
             trim(namespace);

@@ -55,6 +55,8 @@ pub enum Trouble {
 struct Rule {
     method: Method,
     part: String,
+    /// So many matching requests pass before.
+    after: usize,
     times: usize,
     trouble: Trouble,
     happened: usize,
@@ -127,8 +129,13 @@ impl ApiProxy {
 
     /// Trouble for the next `times` requests of `method` whose path and query hold `part`; `WATCH` means watches.
     pub fn trouble(&self, method: &str, part: &str, times: usize, trouble: Trouble) {
+        self.trouble_after(0, method, part, times, trouble);
+    }
+
+    /// The same after `after` of them have passed.
+    pub fn trouble_after(&self, after: usize, method: &str, part: &str, times: usize, trouble: Trouble) {
         let method = method.parse().expect("a method");
-        self.inner.rules.lock().unwrap().push(Rule { method, part: part.into(), times, trouble, happened: 0 });
+        self.inner.rules.lock().unwrap().push(Rule { method, part: part.into(), after, times, trouble, happened: 0 });
     }
 
     /// How often trouble happened.
@@ -309,6 +316,10 @@ impl Inner {
             rule.times > 0 && method && asked.path.contains(&rule.part)
         };
         let rule = rules.iter_mut().find(matches)?;
+        if rule.after > 0 {
+            rule.after -= 1;
+            return None;
+        }
         rule.times -= 1;
         rule.happened += 1;
         Some(rule.trouble.clone())

@@ -128,6 +128,11 @@ impl Proxy {
             .collect()
     }
 
+    /// The number of all calls so far, the look at the account included.
+    pub fn count(&self) -> usize {
+        self.inner.calls.lock().unwrap().len()
+    }
+
     /// The names of the IAM calls so far.
     pub fn actions(&self) -> Vec<String> {
         self.calls().into_iter().map(|call| call.action).collect()

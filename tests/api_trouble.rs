@@ -1,0 +1,281 @@
+//! Whatever the API server does, nothing is lost, nothing is done twice in AWS, and the operator does not make it worse.
+
+mod support;
+
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use support::api::{ApiProxy, Asked, End, Trouble};
+use support::{SOON, World, allow, aws, condition, ec2, eventually, stays};
+
+/// The operator watches classes, namespaces, and the roles of its namespace.
+const WATCHES: usize = 3;
+/// After an outage a watch may be in its longest pause, which is half a minute.
+const RECOVERS: Duration = Duration::from_mins(1);
+
+/// A world whose operator talks to the API server through a proxy.
+async fn world(test: &str) -> (World, ApiProxy) {
+    let (mut world, api) = (World::without_operator(test, |_| {}).await, ApiProxy::start().await);
+    world.operator.environment.push(("KUBECONFIG".into(), api.kubeconfig(&world.namespace)));
+    (world, api)
+}
+
+fn name(i: usize) -> String {
+    format!("app-{i}")
+}
+
+async fn create_all(world: &World, count: usize) {
+    for i in 0..count {
+        let spec = json!({
+            "trustPolicy": ec2(), "managedPolicies": ["ReadOnlyAccess"],
+            "inlinePolicies": [{ "name": "inline", "document": allow("s3:Get*") }],
+        });
+        world.create(&name(i), spec).await;
+    }
+}
+
+async fn all_ready(world: &World, count: usize) {
+    let ready = eventually(RECOVERS, || async {
+        let roles = world.roles().list(&kube::api::ListParams::default()).await.expect("roles").items;
+        let is_ready = |role: &iamrole_operator::api::IamRole| {
+            condition(role, "Ready")
+                .is_some_and(|ready| ready.status == "True" && ready.observed_generation == role.metadata.generation)
+        };
+        roles.len() == count && roles.iter().all(is_ready)
+    });
+    assert!(ready.await, "not all were ready in time\n{}", world.operator.log());
+}
+
+/// How often each call that writes was made for each role.
+fn writes(world: &World) -> BTreeMap<(String, String), usize> {
+    let mut counted = BTreeMap::new();
+    for call in world.proxy.calls().into_iter().filter(support::proxy::Call::writes) {
+        let role = call.parameters.get("RoleName").cloned().unwrap_or_default();
+        *counted.entry((role, call.action)).or_default() += 1;
+    }
+    counted
+}
+
+/// The most requests within any second.
+fn busiest(asked: &[Asked]) -> usize {
+    let within = |from: Instant| {
+        asked.iter().filter(|asked| asked.at >= from && asked.at.duration_since(from) < Duration::from_secs(1)).count()
+    };
+    asked.iter().map(|asked| within(asked.at)).max().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_restarts_and_what_changed_meanwhile_is_done_once() {
+    const ROLES: usize = 20;
+    const OUTAGE: Duration = Duration::from_secs(10);
+    let (mut world, api) = world("restart").await;
+    world.operator.start().await;
+    create_all(&world, ROLES).await;
+    all_ready(&world, ROLES).await;
+    world.proxy.forget();
+    api.forget();
+    api.down();
+    for i in 0..ROLES / 2 {
+        world.patch(&name(i), json!({ "description": "changed meanwhile" })).await;
+    }
+    world.delete(&name(ROLES - 1)).await;
+    create_all_from(&world, ROLES, 2).await;
+    let quiet = stays(OUTAGE, || async { world.proxy.writes().is_empty() }).await;
+    assert!(quiet, "{:?}", world.proxy.writes());
+    let attempts = api.attempts();
+    println!("{attempts} attempts within {OUTAGE:?} of outage");
+    assert!(attempts > 0 && attempts < 50, "a storm of {attempts} attempts while it was down");
+    assert!(world.operator.runs(), "{}", world.operator.log());
+
+    let (up, probe) = (Instant::now(), world.operator.get("/livez").await);
+    assert_eq!(probe.map(|(code, _)| code), Some(200));
+    api.up();
+    world.gone(&name(ROLES - 1)).await;
+    all_ready(&world, ROLES + 1).await;
+    println!(
+        "recovered {:?} after it was back, {} requests in the busiest second",
+        up.elapsed(),
+        busiest(&api.asked())
+    );
+    // A list and a watch each; a status per object, with finalizer, intent and events for those that are new.
+    let asked = api.asked().len();
+    assert!(asked <= 4 * WATCHES + 8 * (ROLES + 2), "a storm of {asked} requests afterwards");
+    let counted = writes(&world);
+    for i in 0..ROLES / 2 {
+        assert_eq!(counted.get(&(world.templated(&name(i)), "UpdateRole".into())), Some(&1), "{i}: {counted:?}");
+    }
+    assert!(counted.values().all(|times| *times == 1), "{counted:#?}");
+    for i in ROLES / 2..ROLES - 1 {
+        let role = world.templated(&name(i));
+        assert!(!counted.keys().any(|(name, _)| *name == role), "nothing was to be done to {role}: {counted:?}");
+    }
+    assert_eq!(aws::role(&world.iam, &world.templated(&name(ROLES - 1))).await, None);
+}
+
+async fn create_all_from(world: &World, first: usize, count: usize) {
+    for i in first..first + count {
+        world.create(&name(i), json!({ "trustPolicy": ec2() })).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_that_end_lose_nothing_and_are_not_stormed() {
+    const ROUNDS: usize = 4;
+    let (mut world, api) = world("watches").await;
+    world.operator.start().await;
+    create_all(&world, 5).await;
+    all_ready(&world, 5).await;
+    for how in [End::Closed, End::Cut, End::Gone] {
+        api.forget();
+        world.proxy.forget();
+        for round in 0..ROUNDS {
+            assert!(eventually(RECOVERS, || async { api.watches() == WATCHES }).await, "{how:?}: {:?}", api.watches());
+            api.end_watches(how);
+            world.patch(&name(round), json!({ "description": format!("{how:?}") })).await;
+            all_ready(&world, 5).await;
+        }
+        let expected: BTreeMap<_, _> =
+            (0..ROUNDS).map(|i| ((world.templated(&name(i)), "UpdateRole".to_owned()), 1)).collect();
+        assert_eq!(writes(&world), expected, "{how:?}");
+        let asked = api.asked();
+        let reads = asked.iter().filter(|asked| asked.method == "GET").count();
+        println!("{how:?}: {reads} lists and watches for {ROUNDS} ends of {WATCHES} watches");
+        assert!(reads <= ROUNDS * WATCHES * 4, "{how:?}: {asked:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_is_too_old_is_listed_anew_also_where_the_whole_answer_says_so() {
+    let (mut world, api) = world("expired").await;
+    world.operator.start().await;
+    create_all(&world, 3).await;
+    all_ready(&world, 3).await;
+    assert!(eventually(SOON, || async { api.watches() == WATCHES }).await);
+    api.forget();
+    world.proxy.forget();
+    api.trouble("WATCH", "iamroles?", 3, Trouble::Refuse(410));
+    api.end_watches(End::Closed);
+    world.patch(&name(0), json!({ "description": "seen by the list" })).await;
+    all_ready(&world, 3).await;
+    assert!(eventually(RECOVERS, || async { api.happened() == 3 && api.watches() == WATCHES }).await);
+    world.patch(&name(1), json!({ "description": "seen by the watch" })).await;
+    all_ready(&world, 3).await;
+    let expected = (0..2).map(|i| ((world.templated(&name(i)), "UpdateRole".to_owned()), 1)).collect();
+    assert_eq!(writes(&world), expected);
+    let asked = api.asked();
+    let lists = asked.iter().filter(|asked| asked.path.contains("/iamroles?") && !asked.is_watch()).count();
+    assert_eq!(lists, 3, "a list for each refusal: {asked:#?}");
+}
+
+/// Each write of a role's life, by what may stand in its path and how many of its kind pass before: finalizer, intent,
+/// event and outcome of the creation, outcome of the change, then status and finalizer of the deletion.
+const POSITIONS: [(&str, &str, usize); 7] = [
+    ("PATCH", "/iamroles/app-0", 0),
+    ("PUT", "/iamroles/app-1/", 0),
+    ("PUT", "/iamroles/app-2/", 1),
+    ("PUT", "/iamroles/app-3/", 2),
+    ("PATCH", "/iamroles/app-4", 1),
+    ("POST", "/events", 5),
+    ("PATCH", "/iamroleclasses/", 0),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_that_are_refused_or_lost_are_made_again_and_nothing_is_repeated_in_aws() {
+    const ROLES: usize = 6;
+    let troubles = [409, 429, 500, 503].map(Trouble::Refuse);
+    for trouble in troubles.into_iter().chain([Trouble::DropBefore, Trouble::DropAfter]) {
+        let (mut world, api) = world("writes").await;
+        world.operator.start().await;
+        for (method, part, after) in POSITIONS {
+            api.trouble_after(after, method, part, 2, trouble.clone());
+        }
+        create_all(&world, ROLES).await;
+        all_ready(&world, ROLES).await;
+        for i in 0..ROLES {
+            world.patch(&name(i), json!({ "description": "changed" })).await;
+        }
+        all_ready(&world, ROLES).await;
+        for i in 0..ROLES {
+            world.delete(&name(i)).await;
+        }
+        for i in 0..ROLES {
+            world.gone(&name(i)).await;
+            assert_eq!(aws::role(&world.iam, &world.templated(&name(i))).await, None);
+        }
+        println!("{trouble:?} happened {} times", api.happened());
+        assert!(api.happened() >= POSITIONS.len(), "{trouble:?}: {}", api.happened());
+        for ((role, action), times) in writes(&world) {
+            // A create whose outcome could not be written down is tried again, which IAM refuses.
+            let most = if action == "CreateRole" { 3 } else { 1 };
+            assert!(times <= most, "{trouble:?}: {action} of {role} {times} times\n{}", world.operator.log());
+        }
+        let busiest = busiest(&api.asked());
+        assert!(busiest < 25 * ROLES, "{trouble:?}: {busiest} requests within a second");
+    }
+}
+
+/// Requests and calls to AWS within a window, some seconds after all writes began to be refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_writes_are_refused_the_operator_asks_ever_more_rarely() {
+    const WINDOW: Duration = Duration::from_secs(10);
+    const ROLES: usize = 20;
+    // A refusal with Retry-After is repeated by the client a few times, as it says.
+    for (status, most) in [(429, 9 * ROLES), (500, 4 * ROLES)] {
+        let (mut world, api) = world("refusing").await;
+        world.operator.start().await;
+        create_all(&world, ROLES).await;
+        all_ready(&world, ROLES).await;
+        for method in ["PUT", "PATCH", "POST"] {
+            api.trouble(method, "", usize::MAX, Trouble::Refuse(status));
+        }
+        for i in 0..ROLES {
+            world.patch(&name(i), json!({ "description": "while it refuses" })).await;
+        }
+        // The class is looked at, and the outcome can't be written.
+        world.patch_class(json!({ "tags": { "new": "tag" } })).await;
+        assert!(eventually(SOON, || async { api.happened() > ROLES }).await, "{:?}", api.asked().last());
+        let alive = || async { world.operator.get("/livez").await.is_some() };
+        // The first tries are quick; what counts is how it goes on.
+        assert!(stays(Duration::from_secs(5), alive).await);
+        api.forget();
+        world.proxy.forget();
+        assert!(stays(WINDOW, alive).await);
+        let (asked, calls) = (api.asked(), world.proxy.count());
+        println!("{status}: {} requests and {calls} calls to AWS within {WINDOW:?} for {ROLES} roles", asked.len());
+        assert!(asked.len() < most, "{status}: {} requests within {WINDOW:?}: {asked:#?}", asked.len());
+        // A look at a role takes 4 of them.
+        assert!(calls < 4 * 4 * ROLES, "{status}: {calls} calls to AWS within {WINDOW:?}");
+        let classes = asked.iter().filter(|asked| asked.path.contains("/iamroleclasses/")).count();
+        assert!(classes <= 8, "{status}: {classes} writes of the class within {WINDOW:?}");
+        api.heal();
+        all_ready(&world, ROLES).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_starts_without_crds_or_without_an_api_server_says_so_and_waits() {
+    let (mut world, api) = world("start").await;
+    create_all(&world, 1).await;
+    api.down();
+    world.operator.spawn();
+    let says = |text: &'static str| {
+        let world = &world;
+        move || async move { world.operator.log().contains(text) }
+    };
+    assert!(eventually(SOON, says("reading the namespace kube-system")).await, "{}", world.operator.log());
+    assert_eq!(world.operator.get("/readyz").await.map(|(code, _)| code), Some(503));
+    assert_eq!(world.operator.get("/livez").await.map(|(code, _)| code), Some(200), "a restart would not help");
+    api.trouble("GET", "customresourcedefinitions", usize::MAX, Trouble::Refuse(404));
+    api.up();
+    assert!(eventually(SOON, says("the CRD is not installed; waiting")).await, "{}", world.operator.log());
+    assert_eq!(world.operator.get("/readyz").await.map(|(code, _)| code), Some(503));
+    let alive = || async { world.operator.get("/livez").await.is_some() };
+    assert!(stays(Duration::from_secs(6), alive).await, "{}", world.operator.log());
+    let asked = api.asked();
+    assert!(asked.len() <= 6, "{asked:#?}");
+    assert!(!asked.iter().any(|asked| asked.path.contains("iamrole.dev/v1")), "nothing is watched yet: {asked:#?}");
+    api.heal();
+    all_ready(&world, 1).await;
+    let ready = eventually(SOON, || async { world.operator.get("/readyz").await.is_some_and(|(code, _)| code == 200) });
+    assert!(ready.await);
+}
