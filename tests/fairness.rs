@@ -1,0 +1,147 @@
+//! Many objects that can't succeed cost the others no time, and do not keep the operator busy.
+
+mod support;
+
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use support::api::ApiProxy;
+use support::proxy::Fault;
+use support::{World, allow, condition, ec2, eventually, stays};
+
+const GOOD: usize = 50;
+const BROKEN: usize = 200;
+const STORM: Duration = Duration::from_secs(90);
+/// What one look at the numbers covers.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// A kind of broken object: its names begin with it, and this is the reason that it ends with.
+const KINDS: [(&str, &str); 3] = [("invalid", "InvalidSpec"), ("denied", "AccessDenied"), ("throttled", "Busy")];
+
+async fn world() -> (World, ApiProxy) {
+    let (mut world, api) = (World::without_operator("fair", |_| {}).await, ApiProxy::start().await);
+    world.operator.environment.push(("KUBECONFIG".into(), api.kubeconfig(&world.namespace)));
+    // At debug level 250 objects write more than they do.
+    world.operator.log_level = "info";
+    world.proxy.refuse("CreateRole", ".denied-", 403, "AccessDenied", "not authorized");
+    world.proxy.fault(
+        "CreateRole",
+        ".throttled-",
+        usize::MAX,
+        Fault::Refuse(400, "Throttling", "Rate exceeded".into()),
+    );
+    world.operator.start().await;
+    (world, api)
+}
+
+async fn create(world: &World, name: &str) {
+    let mut spec = json!({
+        "trustPolicy": ec2(), "managedPolicies": ["ReadOnlyAccess"],
+        "inlinePolicies": [{ "name": "inline", "document": allow("s3:Get*") }],
+    });
+    if name.starts_with("invalid") {
+        spec["inlinePolicies"][0]["document"]["Statement"][0]["Efect"] = json!("Allow");
+    }
+    world.create(name, spec).await;
+}
+
+/// How long each good object took from its creation until it was ready, shortest first.
+async fn time_to_ready(world: &World, created: &BTreeMap<String, Instant>) -> Vec<Duration> {
+    let taken: std::sync::Mutex<BTreeMap<String, Duration>> = std::sync::Mutex::default();
+    let all = eventually(STORM, || async {
+        let roles = world.roles().list(&kube::api::ListParams::default()).await.expect("roles").items;
+        let now = Instant::now();
+        let mut taken = taken.lock().unwrap();
+        for role in roles.iter().filter(|role| condition(role, "Ready").is_some_and(|ready| ready.status == "True")) {
+            let name = role.metadata.name.clone().unwrap_or_default();
+            let since = created[&name];
+            taken.entry(name).or_insert_with(|| now.duration_since(since));
+        }
+        taken.len() == created.len()
+    });
+    assert!(all.await, "only {} of {} got ready\n{}", taken.lock().unwrap().len(), created.len(), world.operator.log());
+    let mut taken: Vec<Duration> = taken.into_inner().unwrap().into_values().collect();
+    taken.sort();
+    taken
+}
+
+async fn all_have_failed(world: &World) {
+    let failed = eventually(STORM, || async {
+        let roles = world.roles().list(&kube::api::ListParams::default()).await.expect("roles").items;
+        let done = |role: &&iamrole_operator::api::IamRole| {
+            let name = role.metadata.name.as_deref().unwrap_or_default();
+            let expected = KINDS.iter().find(|(kind, _)| name.starts_with(kind)).map(|(_, reason)| *reason);
+            expected.is_some() && condition(role, "Ready").map(|ready| ready.reason.as_str()) == expected
+        };
+        roles.iter().filter(done).count() == BROKEN
+    });
+    assert!(failed.await, "{}", world.operator.log());
+}
+
+async fn create_good(world: &World) -> BTreeMap<String, Instant> {
+    let mut created = BTreeMap::new();
+    for name in (0..GOOD).map(|i| format!("good-{i}")) {
+        created.insert(name.clone(), Instant::now());
+        create(world, &name).await;
+    }
+    created
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn good_objects_beside_many_broken_ones_get_ready_as_fast_and_nothing_runs_hot() {
+    let (alone, _api) = world().await;
+    let without = time_to_ready(&alone, &create_good(&alone).await).await;
+    drop(alone);
+
+    let (world, api) = world().await;
+    for i in 0..BROKEN {
+        create(&world, &format!("{}-{i}", KINDS[i % KINDS.len()].0)).await;
+    }
+    all_have_failed(&world).await;
+    // Now each of them is tried again after a second, two, four: the worst time for the others.
+    let beside = time_to_ready(&world, &create_good(&world).await).await;
+    let (median, longest) = (GOOD / 2, GOOD - 1);
+    let ratio = |i: usize| beside[i].as_secs_f64() / without[i].as_secs_f64();
+    println!(
+        "time to ready of {GOOD} good objects, alone and beside {BROKEN} broken ones: median {:?} and {:?} (ratio {:.2}), \
+         longest {:?} and {:?} (ratio {:.2})",
+        without[median],
+        beside[median],
+        ratio(median),
+        without[longest],
+        beside[longest],
+        ratio(longest),
+    );
+
+    // As fast as alone, and some room for a machine that does other things meanwhile.
+    for i in [median, longest] {
+        let most = (without[i] * 3).max(without[i] + Duration::from_secs(3));
+        assert!(beside[i] <= most, "{:?} beside the broken ones, {:?} alone", beside[i], without[i]);
+    }
+
+    let mut windows = Vec::new();
+    for _ in 0..4 {
+        api.forget();
+        world.proxy.forget();
+        let alive = || async { world.operator.get("/livez").await.is_some() };
+        assert!(stays(WINDOW, alive).await);
+        let calls = world.proxy.calls();
+        let about = |kind: &str| {
+            let named = |call: &support::proxy::Call| call.parameters.values().any(|value| value.contains(kind));
+            calls.iter().filter(|call| named(call)).count()
+        };
+        assert_eq!(about(".invalid-"), 0, "a spec that is refused costs no call to AWS");
+        windows.push((about(".denied-"), about(".throttled-"), api.writes().len()));
+    }
+    let rates: Vec<_> =
+        windows.iter().map(|(denied, throttled, writes)| (denied * 6, throttled * 6, writes * 6)).collect();
+    println!(
+        "calls a minute for the denied, for the throttled, and writes to Kubernetes, {WINDOW:?} by {WINDOW:?}: {rates:?}"
+    );
+    let sum = |of: fn(&(usize, usize, usize)) -> usize| windows.iter().map(of).sum::<usize>();
+    let each = BROKEN / KINDS.len() + 1;
+    // The pauses grow to 16 and 32 seconds meanwhile: four tries at most, each of which is three calls if throttled.
+    assert!(sum(|window| window.0) <= 4 * each, "{rates:?}");
+    assert!(sum(|window| window.1) <= 12 * each, "{rates:?}");
+    assert_eq!(sum(|window| window.2), 0, "nothing new is to be told: {:?}", api.writes());
+}
