@@ -17,7 +17,7 @@ use support::operator::Operator;
 use support::proxy::{Fault, Proxy};
 use support::{SOON, World, allow, aws, ec2, env, eventually, stays};
 
-const LEASE: Duration = Duration::from_secs(4);
+const LEASE: Duration = Duration::from_secs(6);
 const NAME: &str = "iamrole-operator";
 
 /// One operator with its own ways to AWS and to the API server.
@@ -110,7 +110,7 @@ async fn replica(world: &World, name: &'static str) -> Replica {
         "--leader-elect".into(),
         format!("--leader-elect-resource-namespace={}", world.namespace),
         format!("--leader-elect-lease-duration={}s", LEASE.as_secs()),
-        "--leader-elect-renew-deadline=3s".into(),
+        "--leader-elect-renew-deadline=4s".into(),
         "--leader-elect-retry-period=500ms".into(),
     ]
     .into();
@@ -243,22 +243,50 @@ async fn a_leader_that_was_frozen_writes_nothing_when_it_thaws_and_ends() {
     assert!(!pair.a.leads().await);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_cant_reach_the_api_server_ends_before_another_takes_over() {
-    let mut pair = Pair::new("cutoff").await;
+/// The leader is cut off, and ends before another takes over.
+async fn cut_off(test: &str, cut: impl Fn(&ApiProxy)) {
+    let mut pair = Pair::new(test).await;
     pair.world.create("app", spec()).await;
     pair.world.ready("app").await;
-    pair.a.api.down();
-    let cut = Instant::now();
+    cut(&pair.a.api);
+    let since = Instant::now();
     let code = pair.a.operator.ended().await;
-    let ended = cut.elapsed();
-    println!("ended {ended:?} after it had lost the API server");
+    println!("ended {:?} after it had lost the API server", since.elapsed());
     let log = pair.a.operator.log();
     assert!(code.is_some_and(|code| code != 0) && log.contains("could not be renewed"), "{code:?}\n{log}");
     assert_ne!(pair.holder().await.as_deref(), Some("b"), "there was time left");
     pair.takes_over("b", LEASE * 2).await;
     pair.world.patch("app", json!({ "description": "by b" })).await;
     pair.world.ready("app").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_cant_reach_the_api_server_ends_before_another_takes_over() {
+    Box::pin(cut_off("cutoff", ApiProxy::down)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_gets_no_answer_ends_before_another_takes_over() {
+    let silence = |api: &ApiProxy| {
+        for method in ["GET", "PUT", "PATCH", "POST"] {
+            api.trouble(method, "", usize::MAX, Trouble::Hang);
+        }
+    };
+    Box::pin(cut_off("hanging", silence)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_right_to_the_lease_nothing_is_done_and_the_log_says_why() {
+    let world = World::without_operator("norights", |_| {}).await;
+    let mut alone = replica(&world, "a").await;
+    world.create("app", spec()).await;
+    alone.operator.spawn();
+    let said = || async { alone.operator.log().contains("Does RBAC let the operator") };
+    assert!(eventually(SOON, said).await, "{}", alone.operator.log());
+    assert!(!alone.is_ready().await && alone.written().is_empty());
+    grant(&world.namespace);
+    world.ready("app").await;
+    assert_eq!(alone.operator.stop().await, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

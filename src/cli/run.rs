@@ -120,7 +120,11 @@ pub enum Error {
 pub fn run(args: Args) -> Result<(), Error> {
     let election = if args.leader_elect { Some(args.lease.clone().options()?) } else { None };
     start_logs(&args.log_level)?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(args, election))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(args, election));
+    // A look-up of a name that hangs would hold up the end.
+    runtime.shutdown_background();
+    result
 }
 
 async fn serve(args: Args, election: Option<ElectionOptions>) -> Result<(), Error> {

@@ -123,21 +123,20 @@ async fn lead(
     let standby = || process.health.set_ready(true);
     let won = or_stop(election.win(standby), stopped(process.stop.clone())).await;
     process.health.set_ready(false);
+    let mut result = Ok(());
     if won.is_some() {
         let leadership = election.leadership();
         let work = work(options, config, cluster, leadership.clone(), Instant::now(), process);
-        let result = tokio::select! {
+        result = tokio::select! {
             result = work => result,
-            lost = election.keep() => Err(lost.into()),
+            lost = election.keep() => {
+                tracing::error!(%lost, "not the leader any more; ending at once");
+                return Err(lost.into());
+            }
         };
-        if let Err(Error::Lost(lost)) = &result {
-            tracing::error!(%lost, "not the leader any more; ending at once");
-            return result;
-        }
-        result?;
     }
     election.release().await;
-    Ok(())
+    result
 }
 
 /// Serves classes and roles until the process is to stop. Differences soon after `since` may be the past, of this

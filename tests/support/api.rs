@@ -12,7 +12,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -49,6 +49,8 @@ pub enum Trouble {
     DropBefore,
     /// The API server does it, the answer is lost.
     DropAfter,
+    /// Neither a refusal nor an answer, as where packets are lost.
+    Hang,
 }
 
 #[derive(Clone, Debug)]
@@ -248,6 +250,10 @@ async fn forward(inner: Arc<Inner>, request: Request) -> Response {
             return refusal(status);
         }
         Some(Trouble::DropBefore) => return broken(),
+        Some(Trouble::Hang) => {
+            tokio::time::sleep(Duration::from_mins(10)).await;
+            return broken();
+        }
         Some(Trouble::DropAfter) | None => {}
     }
     parts.uri = path.parse().expect("a path");
