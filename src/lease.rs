@@ -246,8 +246,10 @@ impl Election {
         });
         match result.await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the lease was not released; it runs out by itself"),
-            Err(_) => tracing::warn!("the lease was not released in time; it runs out by itself"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the lease could not be released; if it is ours, it runs out by itself");
+            }
+            Err(_) => tracing::warn!("the lease could not be released in time; if it is ours, it runs out by itself"),
         }
         self.held = None;
     }

@@ -21,12 +21,12 @@ pub struct Health {
 }
 
 impl Health {
-    /// The caches are filled; the operator works.
+    /// The caches are filled and the operator works, or it stands by for another replica.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
     }
 
-    /// Whether the operator works.
+    /// Whether the operator works or stands by.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
@@ -66,7 +66,7 @@ async fn readyz(State((health, _)): State<(Arc<Health>, Metrics)>) -> impl IntoR
     if health.is_ready() {
         (StatusCode::OK, "ok")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the caches are not filled yet; see the log")
+        (StatusCode::SERVICE_UNAVAILABLE, "neither working nor standing by yet; see the log")
     }
 }
 

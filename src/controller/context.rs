@@ -78,7 +78,7 @@ pub struct Context {
     pub claims: Claims,
     /// Metrics.
     pub metrics: Metrics,
-    /// When the process started.
+    /// When the process started or, with leader election, became the leader.
     pub started: Instant,
     /// Turns true when the process is to stop.
     pub stop: tokio::sync::watch::Receiver<bool>,
