@@ -41,7 +41,14 @@ fn class(fields: Value) -> IamRoleClassSpec {
 fn ask<T>(class: &IamRoleClassSpec, with: impl FnOnce(Facts<'_>) -> T) -> T {
     let account = AccountRef { partition: "aws".into(), id: "111122223333".into() };
     let (owner, limits) = (owner(), Limits::default());
-    with(Facts { owner: &owner, account: &account, class_name: "default", class, limits: &limits, issuer: None })
+    with(Facts {
+        owner: &owner,
+        account: &account,
+        class_name: "default",
+        class,
+        limits: &limits,
+        issuer: Some("issuer.example"),
+    })
 }
 
 /// The desired state, or all problems as `Reason: message`.
