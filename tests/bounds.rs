@@ -37,7 +37,12 @@ fn full(kind: &str) -> Value {
             "namespaceSelector": {
                 "matchLabels": { "k": "v" }, "matchExpressions": [{ "key": "k", "operator": "In", "values": ["v"] }],
             },
-            "account": { "id": "123456789012" }, "roleNameTemplate": "$(namespace).$(name)", "unbounded": true,
+            "account": {
+                "id": "123456789012",
+                "assumeRole": {
+                    "roleArn": "arn:aws:iam::123456789012:role/r", "externalId": "xx", "sessionDurationSeconds": 3600,
+                },
+            }, "roleNameTemplate": "$(namespace).$(name)", "unbounded": true,
             "unlistedExceptions": { "inlinePolicies": ["a"], "managedPolicies": ["a"] },
             "allowed": {
                 "roleNames": ["a"], "paths": ["a"], "policyNames": ["a"], "permissionsBoundaries": ["a"],

@@ -122,6 +122,35 @@ pub struct Account {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 12), regex(pattern = r"^[0-9]{12}$"))]
     pub id: Option<String>,
+    /// A role through which the operator works in this account. Absent: its own identity does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assume_role: Option<AssumeRole>,
+}
+
+/// A role that the operator assumes.
+#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct AssumeRole {
+    /// ARN of the role. It must trust the operator's own identity.
+    #[schemars(length(max = 2048), regex(pattern = r"^arn:[a-z0-9-]+:iam::[0-9]{12}:role/[!-~]+$"))]
+    pub role_arn: String,
+    /// External id that the role's trust policy asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 1224), regex(pattern = r"^[A-Za-z0-9_+=,.@:/-]+$"))]
+    pub external_id: Option<String>,
+    /// Length of the sessions in seconds. Absent: 3600, which is also the most that AWS gives an operator whose own
+    /// identity is a role (IRSA, EKS Pod Identity).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 900, max = 43200))]
+    pub session_duration_seconds: Option<i32>,
+}
+
+// By hand: an external id is for the trust policy and for nobody's log.
+impl std::fmt::Debug for AssumeRole {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AssumeRole").field("role_arn", &self.role_arn).finish_non_exhaustive()
+    }
 }
 
 /// What roles may ask for. In patterns `*` stands for any text and `?` for any one character; $(namespace), $(name) and
@@ -340,6 +369,10 @@ fn spec_rules() -> Vec<serde_json::Value> {
             "rule": "!has(oldSelf.account) || !has(oldSelf.account.id) || (has(self.account) && has(self.account.id) && self.account.id == oldSelf.account.id)",
             "message": "account.id can't be changed once set; make a new class",
             "reason": "FieldValueForbidden", "fieldPath": ".account",
+        }),
+        json!({
+            "rule": "!has(self.account) || !has(self.account.id) || !has(self.account.assumeRole) || self.account.assumeRole.roleArn.split(':')[4] == self.account.id",
+            "message": "account.assumeRole.roleArn is of another account than account.id", "fieldPath": ".account",
         }),
         super::iamrole::fixed("controller"),
     ];

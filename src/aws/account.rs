@@ -2,23 +2,28 @@
 
 use super::error::AwsError;
 use super::fence::Fence;
+use crate::api::iamroleclass::AssumeRole;
 use crate::lease::Leadership;
 use crate::policy::{AccountRef, Limits};
 use crate::telemetry::Metrics;
 use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::identity::IdentityCache;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::retry::RetryConfig;
+use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_iam::config::http::HttpResponse;
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_iam::types::SummaryKeyType;
 use aws_smithy_http_client::Builder as HttpClientBuilder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// IAM has one endpoint per partition; the region only chooses the partition.
@@ -26,6 +31,8 @@ const DEFAULT_REGION: &str = "us-east-1";
 /// The SDK has no time limits of its own on reading an answer.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(50);
+/// Length of a session that the class does not tell; STS's own default.
+const SESSION: Duration = Duration::from_hours(1);
 /// Attempts per call, the first included.
 const ATTEMPTS: u32 = 3;
 
@@ -35,6 +42,17 @@ pub struct Aws {
     config: SdkConfig,
     leadership: Leadership,
     metrics: Metrics,
+    /// Configurations of assumed roles by role and session, so that a session is used until it ends.
+    assumed: Arc<Mutex<HashMap<Session, SdkConfig>>>,
+}
+
+/// A session of a role that is assumed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Session {
+    /// The role, and how.
+    pub role: AssumeRole,
+    /// Name of the session, as CloudTrail shows it: 2 to 64 of `[A-Za-z0-9_+=,.@-]`.
+    pub name: String,
 }
 
 /// An AWS account that was identified by `GetCallerIdentity`.
@@ -89,8 +107,8 @@ impl Aws {
 
     /// Works with a configuration that was made elsewhere.
     #[must_use]
-    pub const fn new(config: SdkConfig, metrics: Metrics) -> Self {
-        Self { config, leadership: Leadership::unconditional(), metrics }
+    pub fn new(config: SdkConfig, metrics: Metrics) -> Self {
+        Self { config, leadership: Leadership::unconditional(), metrics, assumed: Arc::default() }
     }
 
     /// Makes no call but while `leadership` holds.
@@ -99,17 +117,21 @@ impl Aws {
         Self { leadership, ..self }
     }
 
-    /// Asks AWS who we are. Nothing that AWS says is believed before.
-    pub async fn identify(&self) -> Result<Arc<Account>, AwsError> {
+    /// Asks AWS who we are, by ourselves or in a session of another role. Nothing that AWS says is believed before.
+    pub async fn identify(&self, session: Option<&Session>) -> Result<Arc<Account>, AwsError> {
         let fence = Fence(self.leadership.clone());
-        let sts = aws_sdk_sts::config::Builder::from(&self.config).interceptor(fence.clone()).build();
+        let config = match session {
+            Some(session) => self.assume(session).await,
+            None => self.config.clone(),
+        };
+        let sts = aws_sdk_sts::config::Builder::from(&config).interceptor(fence.clone()).build();
         let sts = aws_sdk_sts::Client::from_conf(sts);
         let call = sts.get_caller_identity().send();
         let answer = observe_call(&self.metrics, "sts:GetCallerIdentity", "the operator's identity", call).await?;
         let identity = answer.arn().unwrap_or_default().to_owned();
         let partition = identity.split(':').nth(1).unwrap_or("aws").to_owned();
         let id = answer.account().unwrap_or_default().to_owned();
-        let iam = aws_sdk_iam::config::Builder::from(&self.config).interceptor(fence).build();
+        let iam = aws_sdk_iam::config::Builder::from(&config).interceptor(fence).build();
         let iam = aws_sdk_iam::Client::from_conf(iam);
         let mut account = Account {
             iam,
@@ -120,6 +142,32 @@ impl Aws {
         };
         account.quotas = account.read_quotas().await;
         Ok(Arc::new(account))
+    }
+
+    /// The configuration for a session. Its credentials are asked for when the first call needs them, and anew before
+    /// they end.
+    async fn assume(&self, session: &Session) -> SdkConfig {
+        let known = || self.assumed.lock().unwrap_or_else(PoisonError::into_inner).get(session).cloned();
+        if let Some(config) = known() {
+            return config;
+        }
+        let Session { role, name } = session;
+        let seconds = role.session_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        let mut provider = AssumeRoleProvider::builder(&role.role_arn)
+            .session_name(name)
+            .session_length(seconds.map_or(SESSION, Duration::from_secs))
+            .configure(&self.config);
+        if let Some(id) = &role.external_id {
+            provider = provider.external_id(id);
+        }
+        let provider = provider.build().await;
+        let config = self
+            .config
+            .to_builder()
+            .credentials_provider(SharedCredentialsProvider::new(provider))
+            .identity_cache(IdentityCache::lazy().load_timeout(OPERATION_TIMEOUT).build())
+            .build();
+        self.assumed.lock().unwrap_or_else(PoisonError::into_inner).entry(session.clone()).or_insert(config).clone()
     }
 }
 

@@ -7,6 +7,7 @@ use crate::api::Reason;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_iam::config::http::HttpResponse;
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use std::error::Error as StdError;
 
 /// What an error means for the operator.
@@ -137,8 +138,9 @@ impl AwsError {
             (None, _) => Kind::Transient,
         };
         let message = match kind {
-            // These carry times, ports or the like, which would make each message new.
-            Kind::NoCredentials | Kind::Busy => String::new(),
+            Kind::NoCredentials => one_line(&refused_session(error)),
+            // It carries a time or the like, which would make each message new.
+            Kind::Busy => String::new(),
             Kind::Transient => transient(error, status).to_owned(),
             _ => one_line(said),
         };
@@ -164,6 +166,19 @@ fn transient<E>(error: &SdkError<E, HttpResponse>, status: Option<u16>) -> &'sta
         _ if status.is_some_and(|status| status >= 500) => "AWS answered with a server error",
         _ => "the call could not be made",
     }
+}
+
+/// What STS says where it gives no session; credential providers' own words carry times and ports, and are left out.
+fn refused_session(error: &(dyn StdError + 'static)) -> String {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<AssumeRoleError>() {
+            let code = error.code().unwrap_or_default();
+            return format!("sts:AssumeRole was refused ({code}): {}", error.message().unwrap_or_default());
+        }
+        next = error.source();
+    }
+    String::new()
 }
 
 fn has_credentials_error(error: &(dyn StdError + 'static)) -> bool {

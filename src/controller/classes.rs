@@ -8,8 +8,9 @@ use super::memory::{Sentence, jitter};
 use super::roles::{names_class, now, uses_class};
 use super::status::{Verdict, conditions, is_news, is_stalled};
 use crate::api::{IamRoleClass, IamRoleClassStatus, Reason};
-use crate::aws::{Account, Kind};
+use crate::aws::{Account, AwsError, Kind, Session};
 use crate::policy::Tokens;
+use crate::role::names;
 use kube::api::{Api, PostParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -20,6 +21,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+/// Longest name of a session.
+const SESSION_NAME: usize = 64;
 /// How often the identity is looked at again.
 const RECHECK: Duration = Duration::from_mins(10);
 /// How often a class that is being deleted is looked at for its last role.
@@ -108,8 +111,33 @@ async fn preflight(class: &IamRoleClass, ctx: &Context, account: &Account) -> Re
     }
 }
 
+/// Who we are in CloudTrail of the other account: cluster and class, and no namespace.
+fn session(class: &IamRoleClass, ctx: &Context) -> Option<Session> {
+    let role = class.spec.account.as_ref()?.assume_role.clone()?;
+    let full = format!("iamrole-{}-{}", ctx.cluster.name, class.name_any());
+    let name = names::bounded(&full, SESSION_NAME, &[&ctx.cluster.uid, &class.name_any()]);
+    Some(Session { role, name })
+}
+
+fn of_session(error: AwsError, session: Option<&Session>) -> Failure {
+    let failure = Failure::from(error);
+    match session {
+        Some(session) => Failure {
+            message: format!(
+                "spec.account.assumeRole: {}. Let {} trust the operator's own identity, with the external id if it asks \
+                 for one, and let that identity assume it",
+                failure.message.trim_end_matches('.'),
+                session.role.role_arn
+            ),
+            ..failure
+        },
+        None => failure,
+    }
+}
+
 async fn identify(class: &IamRoleClass, ctx: &Context) -> Result<Arc<Account>, Failure> {
-    let account = ctx.aws.identify().await?;
+    let session = session(class, ctx);
+    let account = ctx.aws.identify(session.as_ref()).await.map_err(|error| of_session(error, session.as_ref()))?;
     let id = &account.account.id;
     let wanted = class.spec.account.as_ref().and_then(|account| account.id.as_ref());
     let pinned = class.status.as_ref().and_then(|status| status.account_id.as_ref());

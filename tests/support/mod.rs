@@ -293,7 +293,7 @@ pub fn every(seconds: i32) -> Option<DriftCheck> {
 /// A class's account.
 #[allow(clippy::unnecessary_wraps, reason = "the type of the field")]
 pub fn account(id: &str) -> Option<Account> {
-    Some(Account { id: Some(id.to_owned()) })
+    Some(Account { id: Some(id.to_owned()), assume_role: None })
 }
 
 /// The condition of a type.

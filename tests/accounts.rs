@@ -1,0 +1,125 @@
+//! Classes that lead to other accounts by a role that is assumed: each in its own session, and a broken one alone.
+
+mod support;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use iamrole_operator::api::IamRoleClassSpec;
+use iamrole_operator::api::iamroleclass::{Account, Allowed, AssumeRole};
+use iamrole_operator::api::schema::Selector;
+use serde_json::json;
+use std::collections::BTreeMap;
+use support::{World, allow, aws, ec2};
+
+const OTHER: &str = "210987654321";
+const SECRET: &str = "external-id-that-nobody-logs";
+
+fn account(role: &str) -> Account {
+    let role_arn = format!("arn:aws:iam::{OTHER}:role/{role}");
+    let assume_role = AssumeRole { role_arn, external_id: Some(SECRET.into()), session_duration_seconds: Some(900) };
+    Account { id: Some(OTHER.into()), assume_role: Some(assume_role) }
+}
+
+/// A client for the other account.
+async fn in_the_other(role: &str) -> aws_sdk_iam::Client {
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let config = aws_config::defaults(aws_config::BehaviorVersion::latest()).http_client(http).load().await;
+    let sts = aws_sdk_sts::Client::new(&config);
+    let arn = format!("arn:aws:iam::{OTHER}:role/{role}");
+    let session = sts.assume_role().role_arn(arn).role_session_name("test").send().await.expect("a session");
+    let keys = session.credentials.expect("credentials");
+    let token = Some(keys.session_token);
+    let keys = Credentials::new(keys.access_key_id, keys.secret_access_key, token, None, "test");
+    let keys = SharedCredentialsProvider::new(keys);
+    aws_sdk_iam::Client::new(&config.into_builder().credentials_provider(keys).build())
+}
+
+async fn class(world: &World, name: &str, account: Account) {
+    let labels = BTreeMap::from([("test".to_owned(), world.namespace.clone())]);
+    let spec = IamRoleClassSpec {
+        namespace_selector: Selector { match_labels: labels, ..Selector::default() },
+        unbounded: Some(true),
+        allowed: Some(Allowed::everything()),
+        account: Some(account),
+        controller: Some(world.operator.controller.clone()),
+        ..IamRoleClassSpec::default()
+    };
+    world.create_class(name, spec, false).await;
+}
+
+#[tokio::test]
+async fn roles_live_in_the_account_of_their_class_and_sessions_tell_cluster_and_class() {
+    let world = World::new("accounts").await;
+    let other = format!("{}-other", world.namespace);
+    class(&world, &other, account("operator")).await;
+    let spec = |class: Option<&str>| {
+        let mut spec = json!({
+            "trustPolicy": ec2(), "inlinePolicies": [{ "name": "p", "document": allow("s3:GetObject") }],
+            "customerManagedPolicies": [{ "name": "own", "document": allow("sqs:*") }],
+        });
+        if let Some(class) = class {
+            spec["roleClassName"] = json!(class);
+        }
+        spec
+    };
+    world.create("here", spec(None)).await;
+    world.create("there", spec(Some(&other))).await;
+    world.ready("here").await;
+    let object = world.ready("there").await;
+    let status = object.status.expect("a status");
+    assert_eq!(status.account_id.as_deref(), Some(OTHER));
+    let name = world.templated("there");
+    assert_eq!(status.role.expect("a role").arn, Some(format!("arn:aws:iam::{OTHER}:role/{name}")));
+    let iam = in_the_other("operator").await;
+    let role = aws::role(&iam, &name).await.expect("the role, in the other account");
+    assert_eq!(role.attached, [format!("arn:aws:iam::{OTHER}:policy/{name}.own")].into());
+    assert_eq!(aws::role(&world.iam, &name).await, None, "and not in the own one");
+
+    let assumed: Vec<_> = world.proxy.calls().into_iter().filter(|call| call.action == "AssumeRole").collect();
+    assert_eq!(assumed.len(), 1, "one session for all calls");
+    let said = |key: &str| assumed[0].parameters.get(key).map(String::as_str);
+    assert_eq!(said("RoleSessionName"), Some(format!("iamrole-rig-{other}").as_str()));
+    assert_eq!((said("ExternalId"), said("DurationSeconds")), (Some(SECRET), Some("900")));
+    assert!(!world.operator.log().contains(SECRET), "not even at debug");
+
+    for object in ["here", "there"] {
+        world.delete(object).await;
+        world.gone(object).await;
+    }
+    assert_eq!(aws::role(&iam, &name).await, None);
+}
+
+#[tokio::test]
+async fn a_broken_account_shows_on_its_class_alone_and_heals() {
+    let world = World::new("accounts").await;
+    let broken = format!("{}-broken", world.namespace);
+    let denied = "User: arn:aws:sts::123456789012:assumed-role/operator/x is not authorized to perform: sts:AssumeRole";
+    world.proxy.refuse("AssumeRole", "", 403, "AccessDenied", denied);
+    class(&world, &broken, account("closed")).await;
+    world.create("there", json!({ "trustPolicy": ec2(), "roleClassName": broken })).await;
+    world.create("here", json!({ "trustPolicy": ec2() })).await;
+    world.ready("here").await;
+    let message = world.reason("there", "ClassNotReady").await;
+    for part in [denied, "role/closed", "trust the operator's own identity"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert!(!message.contains(SECRET));
+    let class = world.classes().get(&broken).await.expect("the class");
+    let ready = class.status.expect("a status").conditions.into_iter().find(|condition| condition.type_ == "Ready");
+    assert_eq!(ready.expect("Ready").reason, "NoCredentials");
+    world.proxy.heal();
+    world.ready("there").await;
+}
+
+#[test]
+fn a_role_of_another_account_than_the_class_says_is_refused_at_apply() {
+    let class = json!({
+        "apiVersion": "iamrole.dev/v1alpha1", "kind": "IamRoleClass", "metadata": { "name": "wrong" },
+        "spec": {
+            "namespaceSelector": {}, "unbounded": true,
+            "account": { "id": "111122223333", "assumeRole": { "roleArn": format!("arn:aws:iam::{OTHER}:role/x") } },
+        },
+    });
+    let output = support::kubectl::kubectl(&["create", "--dry-run=server", "-f", "-"], &class.to_string());
+    assert!(!output.ok && output.stderr.contains("another account than account.id"), "{}", output.stderr);
+}
