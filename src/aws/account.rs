@@ -83,6 +83,18 @@ impl Default for Quotas {
     }
 }
 
+/// How long a call to AWS may take.
+#[must_use]
+pub fn time_limits() -> TimeoutConfig {
+    TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).operation_timeout(OPERATION_TIMEOUT).build()
+}
+
+/// How often a call to AWS is tried.
+#[must_use]
+pub fn retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(ATTEMPTS)
+}
+
 impl Aws {
     /// Reads AWS's own environment: keys, web identity, container credentials, endpoint, region, profile.
     pub async fn from_environment(metrics: Metrics) -> Self {
@@ -90,15 +102,11 @@ impl Aws {
             .or_else(ProfileFileRegionProvider::new())
             .or_else(Region::new(DEFAULT_REGION));
         let http = HttpClientBuilder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        let timeouts = TimeoutConfig::builder()
-            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-            .operation_timeout(OPERATION_TIMEOUT)
-            .build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http)
             .region(region)
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
+            .timeout_config(time_limits())
+            .retry_config(retries());
         if let Ok(name) = AppName::new(concat!("iamrole-operator-", env!("CARGO_PKG_VERSION"))) {
             loader = loader.app_name(name);
         }

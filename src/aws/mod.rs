@@ -8,7 +8,7 @@ mod fence;
 mod observe;
 mod preflight;
 
-pub use account::{Account, Aws, Quotas, Session};
+pub use account::{Account, Aws, Quotas, Session, retries, time_limits};
 pub use error::{AwsError, Kind};
 pub use execute::Done;
 pub use observe::RoleState;
