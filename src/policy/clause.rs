@@ -1,11 +1,19 @@
-//! Single statements of permission policies, so that an update can tell what moves between documents.
+//! Single permissions of policies, so that an update can tell what moves between documents.
+//!
+//! A statement with several actions and resources says the same as one statement for each pair of them; so what moves is
+//! found also where a statement is taken apart.
 
 use super::canonical::{Body, Canonical, Entry, Meaning, Policy, What};
 use super::document::{Condition, Document, Effect, Statement, Terms};
-use std::collections::BTreeSet;
+use super::set::Set;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// What one statement says, whatever its name and its document: two are equal when they mean the same.
+/// A statement with more pairs of action and resource than that is taken as a whole.
+const PAIRS: usize = 100;
+
+/// What a statement says of one action on one resource, whatever its name and its document: two are equal when they
+/// mean the same.
 ///
 /// The `Debug` form tells the effect, never the text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,18 +42,44 @@ impl fmt::Debug for Clause {
 }
 
 impl Canonical {
-    /// The statements one by one.
+    /// The permissions one by one.
     #[must_use]
     pub fn clauses(&self) -> BTreeSet<Clause> {
         let Body::Policy(Policy { version, statements, .. }) = &self.body else {
             return BTreeSet::from([Clause(Said::Text(self.to_json()))]);
         };
-        let clause = |entry: &Entry| match entry {
-            Entry::Known(meaning, _) => Said::Known(version.clone(), (**meaning).clone()),
-            Entry::Unknown(text) => Said::Text(text.clone()),
-        };
-        statements.iter().map(|entry| Clause(clause(entry))).collect()
+        let clauses = statements.iter().flat_map(|entry| match entry {
+            Entry::Known(meaning, _) => {
+                pairs(meaning).into_iter().map(|pair| Clause(Said::Known(version.clone(), pair))).collect()
+            }
+            Entry::Unknown(text) => vec![Clause(Said::Text(text.clone()))],
+        });
+        clauses.collect()
     }
+}
+
+fn pairs(meaning: &Meaning) -> Vec<Meaning> {
+    let count = |what: &What| if what.negated { 1 } else { what.values.len() };
+    if count(&meaning.action) * meaning.resource.as_ref().map_or(1, count) > PAIRS {
+        return vec![meaning.clone()];
+    }
+    let resources: Vec<Option<What>> = match &meaning.resource {
+        Some(resource) => singles(resource).into_iter().map(Some).collect(),
+        None => vec![None],
+    };
+    let pair =
+        |action: What, resource: &Option<What>| Meaning { action, resource: resource.clone(), ..meaning.clone() };
+    let with_all = |action: What| resources.iter().map(move |resource| pair(action.clone(), resource));
+    singles(&meaning.action).into_iter().flat_map(with_all).collect()
+}
+
+/// All but the named ones is one thing; named ones are each for themselves.
+fn singles(what: &What) -> Vec<What> {
+    if what.negated {
+        return vec![what.clone()];
+    }
+    let single = |value: &String| What { negated: false, values: Set::of(value.clone()) };
+    what.values.iter().map(single).collect()
 }
 
 impl Document {
@@ -53,17 +87,50 @@ impl Document {
     /// is not understood.
     #[must_use]
     pub fn with_clauses<'c>(&self, clauses: impl IntoIterator<Item = &'c Clause>) -> Option<Self> {
-        let mut extended = self.clone();
+        let mut meanings = Vec::new();
         for clause in clauses {
             match &clause.0 {
                 Said::Known(version, meaning) if version == self.version.as_str() && meaning.principal.is_none() => {
-                    extended.statements.push(written(meaning));
+                    meanings.push(meaning.clone());
                 }
                 _ => return None,
             }
         }
+        let mut extended = self.clone();
+        extended.statements.extend(joined(meanings).iter().map(written));
         Some(extended)
     }
+}
+
+/// The same in fewer statements: documents have little room.
+fn joined(meanings: Vec<Meaning>) -> Vec<Meaning> {
+    let mut by_resource: BTreeMap<Meaning, What> = BTreeMap::new();
+    for meaning in meanings {
+        // One that is negated stays for itself.
+        let key =
+            if meaning.action.negated { meaning.clone() } else { Meaning { action: nothing(), ..meaning.clone() } };
+        let joined =
+            by_resource.entry(key).or_insert_with(|| What { values: Set::default(), ..meaning.action.clone() });
+        joined.values = joined.values.union(&meaning.action.values);
+    }
+    let mut by_action: BTreeMap<Meaning, Option<What>> = BTreeMap::new();
+    for (key, action) in by_resource {
+        let resource = key.resource.clone();
+        let apart = resource.as_ref().is_none_or(|resource| resource.negated);
+        let key = Meaning { action, resource: if apart { resource.clone() } else { Some(nothing()) }, ..key };
+        let values: Set = resource.iter().flat_map(|resource| &resource.values).cloned().collect();
+        let joined = by_action
+            .entry(key)
+            .or_insert_with(|| resource.map(|resource| What { values: Set::default(), ..resource }));
+        if let Some(joined) = joined {
+            joined.values = joined.values.union(&values);
+        }
+    }
+    by_action.into_iter().map(|(key, resource)| Meaning { resource, ..key }).collect()
+}
+
+fn nothing() -> What {
+    What { negated: false, values: Set::default() }
 }
 
 fn written(meaning: &Meaning) -> Statement {
@@ -107,6 +174,15 @@ mod tests {
         assert!(missing.len() == 1 && missing.iter().all(Clause::denies));
         let extended = same.with_clauses(&missing).unwrap();
         assert_eq!(clauses(&extended), clauses(&both));
+        let many = document(
+            r#"{"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": ["arn:aws:s3:::a", "arn:aws:s3:::b"]},
+               {"Effect": "Allow", "NotAction": ["iam:*", "sts:*"], "Resource": "*"}"#,
+        );
+        let put = r#"{"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::b"}"#;
+        assert!(clauses(&document(put)).is_subset(&clauses(&many)), "a part of a statement is found");
+        let joined = get.with_clauses(&clauses(&many)).unwrap();
+        assert_eq!(joined.statements().len(), 3, "and put together again");
+        assert_eq!(clauses(&joined), &clauses(&get) | &clauses(&many));
         assert!(!format!("{missing:?}").contains("s3"), "no policy text in logs");
     }
 }
