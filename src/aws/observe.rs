@@ -21,6 +21,8 @@ pub struct RoleState {
 
 impl Account {
     /// Reads the role `name` and what else is asked for.
+    ///
+    /// Answers that contradict each other are an error: one of them is from the past, and nobody knows which.
     pub async fn observe(&self, name: &str, asked: &Asked) -> Result<RoleState, AwsError> {
         let role = async {
             match self.get_role(name).await? {
@@ -33,6 +35,10 @@ impl Account {
         let (mut role, own, profiles) = try_join3(role, policies, profiles).await?;
         let own: BTreeMap<String, ObservedPolicy> = own.into_iter().flatten().collect();
         if let Some(role) = &mut role {
+            let asked = role.managed.intersection(&asked.policies);
+            if let Some(arn) = asked.into_iter().find(|arn| !own.contains_key(*arn)) {
+                return Err(contradiction("iam:GetPolicy", format!("policy {arn}")));
+            }
             role.own.clone_from(&own);
             role.profiles.clone_from(&profiles);
         }
@@ -116,17 +122,19 @@ impl Account {
             names.extend(page.policy_names().to_vec());
         }
         let read = try_join_all(names.into_iter().map(|name| self.read_inline(role, name))).await?;
-        Ok(read.into_iter().flatten().collect())
+        Ok(read.into_iter().collect())
     }
 
-    async fn read_inline(&self, role: &str, name: String) -> Result<Option<(String, Canonical)>, AwsError> {
+    async fn read_inline(&self, role: &str, name: String) -> Result<(String, Canonical), AwsError> {
         let target = format!("inline policy {name} of role {role}");
         let call = self.iam.get_role_policy().role_name(role).policy_name(&name).send();
-        let answer = absent_is_none(self.call("iam:GetRolePolicy", &target, call).await)?;
-        Ok(answer.map(|answer| {
-            let document = Canonical::read(Grammar::Permission, answer.policy_document(), &self.account);
-            (name, document)
-        }))
+        match absent_is_none(self.call("iam:GetRolePolicy", &target, call).await)? {
+            Some(answer) => {
+                let document = Canonical::read(Grammar::Permission, answer.policy_document(), &self.account);
+                Ok((name, document))
+            }
+            None => Err(contradiction("iam:GetRolePolicy", target)),
+        }
     }
 
     async fn read_policy(&self, arn: &str) -> Result<Option<(String, ObservedPolicy)>, AwsError> {
@@ -139,8 +147,10 @@ impl Account {
         let version = policy.default_version_id().unwrap_or_default().to_owned();
         let call = self.iam.get_policy_version().policy_arn(arn).version_id(&version).send();
         let answer = absent_is_none(self.call("iam:GetPolicyVersion", &target, call).await)?;
-        let found = answer.and_then(|answer| answer.policy_version);
-        let text = found.as_ref().and_then(|version| version.document()).unwrap_or_default();
+        let Some(found) = answer.and_then(|answer| answer.policy_version) else {
+            return Err(contradiction("iam:GetPolicyVersion", target));
+        };
+        let text = found.document().unwrap_or_default();
         let observed = ObservedPolicy {
             id: policy.policy_id().unwrap_or_default().to_owned(),
             version,
@@ -190,6 +200,12 @@ fn absent_is_none<T>(result: Result<T, AwsError>) -> Result<Option<T>, AwsError>
         Err(error) if error.kind == Kind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// What was shown by one answer and denied by the next.
+fn contradiction(call: &'static str, target: String) -> AwsError {
+    let message = "AWS shows it and does not find it".to_owned();
+    AwsError { kind: Kind::Transient, call, target, code: None, message }
 }
 
 fn tag_map(tags: &[Tag]) -> BTreeMap<String, String> {
