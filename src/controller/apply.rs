@@ -188,8 +188,9 @@ impl Work<'_> {
             self.intend(subject, &plan, observed.as_deref(), adopting).await?;
             let mut record = Record::from_status(&self.status);
             let looked = round > 0 || observed.is_some();
+            let early = self.too_early(subject);
             let Self { ctx, case, ref desired, closed, .. } = *self;
-            let run = Run { ctx, subject, case, desired, why: cause, looked, closed };
+            let run = Run { ctx, subject, case, desired, why: cause, looked, closed, early };
             let carried = run.carry_out(&plan, &mut record).await;
             self.changed |= !carried.changes.is_empty();
             self.remember(record, &carried);

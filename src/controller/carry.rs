@@ -47,6 +47,8 @@ pub struct Run<'a> {
     pub looked: bool,
     /// A role is created with a trust that lets nobody in.
     pub closed: bool,
+    /// What was read may be the past.
+    pub early: bool,
 }
 
 impl Run<'_> {
@@ -85,7 +87,7 @@ impl Run<'_> {
                     progress.failed(step);
                     withdraw(record, &step.action, error.kind);
                     let hopeless = matches!(error.kind, Kind::NoCredentials | Kind::Transient | Kind::Busy);
-                    carried.failures.push(self.of_step(error, &step.action));
+                    carried.failures.push(self.of_step(error, &step.action, record));
                     if hopeless {
                         carried.left.extend(i + 1..plan.steps.len());
                         return carried;
@@ -108,8 +110,12 @@ impl Run<'_> {
     }
 
     /// A failure of a step. A role of ours that AWS does not know yet is waited for.
-    fn of_step(&self, error: AwsError, action: &Action) -> Failure {
+    fn of_step(&self, error: AwsError, action: &Action, record: &mut Record) -> Failure {
         if let (Kind::AlreadyExists, Action::CreatePolicy { policy, .. }) = (error.kind, action) {
+            if self.early && record.own_mut(&policy.arn).is_some_and(|own| own.id.is_some()) {
+                let message = format!("AWS does not show policy {} yet, which was made a moment ago", policy.arn);
+                return Failure { reason: Reason::Reconciling, message, retry: Retry::Passing };
+            }
             let message = format!(
                 "a policy named {:?} exists in the account at another path or in other case, and IAM takes it for the same \
                  name; it is left untouched. Choose another policyName for entry {:?}, or remove it in AWS",
@@ -144,7 +150,8 @@ pub fn stopping(ctx: &Context) -> Option<Failure> {
 /// What AWS has refused to create does not exist: its intent leaves, or a spec that is refused again and again
 /// would fill status up.
 fn withdraw(record: &mut Record, action: &Action, kind: Kind) {
-    let unknown = matches!(kind, Kind::Transient | Kind::Busy | Kind::NoCredentials);
+    // What exists already may be ours, from an attempt of which no answer came.
+    let unknown = matches!(kind, Kind::Transient | Kind::Busy | Kind::NoCredentials | Kind::AlreadyExists);
     if let (Action::CreatePolicy { policy, .. }, false) = (action, unknown) {
         record.own.retain(|own| own.id.is_some() || own.arn != policy.arn);
     }
