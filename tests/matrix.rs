@@ -1,0 +1,70 @@
+//! The fault matrix: the operator's own reconciliation between stand-ins for AWS and Kubernetes, in virtual time. Every
+//! call of a role's life meets every fault, and the operator survives it or is killed; each time it must come to the
+//! same end, and at every moment on the way nobody may do what no spec allows.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::future_not_send)]
+
+#[path = "matrix/act.rs"]
+mod act;
+#[path = "matrix/cluster.rs"]
+mod cluster;
+#[path = "matrix/faults.rs"]
+mod faults;
+#[path = "matrix/iam.rs"]
+mod iam;
+#[path = "matrix/layer.rs"]
+mod layer;
+#[path = "matrix/lives.rs"]
+mod lives;
+#[path = "matrix/meaning.rs"]
+mod meaning;
+mod model;
+#[path = "matrix/operator.rs"]
+mod operator;
+#[path = "matrix/walk.rs"]
+mod walk;
+#[path = "matrix/wire.rs"]
+mod wire;
+#[path = "matrix/world.rs"]
+mod world;
+
+use lives::{Life, adopted, created, kept};
+use std::time::Duration;
+use walk::{Pace, plans, run_all};
+
+fn matrix(life: Life, pace: Pace) {
+    run_all(&plans(life, pace), pace);
+}
+
+#[test]
+fn a_created_role() {
+    matrix(created(), Pace::default());
+}
+
+#[test]
+fn a_role_with_strangers() {
+    matrix(kept(), Pace::default());
+}
+
+#[test]
+fn an_adopted_role() {
+    matrix(adopted(), Pace::default());
+}
+
+/// The same where IAM shows what was written only after a while.
+#[test]
+fn reads_that_lag() {
+    for seconds in [4, 20] {
+        let pace = Pace { lag: Duration::from_secs(seconds), hurried: false };
+        for life in [created(), kept(), adopted()] {
+            matrix(life, pace);
+        }
+    }
+}
+
+/// One edit right after the other.
+#[test]
+fn edits_in_a_hurry() {
+    for seconds in [0, 3] {
+        matrix(created(), Pace { lag: Duration::from_secs(seconds), hurried: true });
+    }
+}

@@ -1,0 +1,236 @@
+//! The operator's own code on the stand-ins, in virtual time.
+
+use super::cluster::NAMESPACE;
+use super::world::{Reply, World};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_iam::config::http::{HttpRequest, HttpResponse};
+use aws_sdk_iam::config::{AsyncSleep, IdentityCache, RuntimeComponents, Sleep};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::body::SdkBody;
+use axum::body::Bytes;
+use axum::http::{Request, Response};
+use futures::{FutureExt as _, StreamExt as _};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use iamrole_operator::api::{DEFAULT_CONTROLLER, IamRoleClass};
+use iamrole_operator::aws::{Account, Aws};
+use iamrole_operator::controller::claims::Claims;
+use iamrole_operator::controller::context::{ClassState, Context, RawRole, RoleScope, role_resource};
+use iamrole_operator::controller::events::Events;
+use iamrole_operator::controller::memory::Memory;
+use iamrole_operator::controller::roles;
+use iamrole_operator::role::Cluster;
+use iamrole_operator::telemetry::Metrics;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::Event;
+use std::fmt::{Debug, Formatter};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longer than any time limit of the SDK.
+const NEVER: Duration = Duration::from_hours(1);
+
+struct Http(Arc<World>);
+
+impl Debug for Http {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str("stand-in")
+    }
+}
+
+impl HttpConnector for Http {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
+        let invocation = request.headers().get("amz-sdk-invocation-id").unwrap_or_default();
+        let reply = self.0.aws(invocation, &body);
+        HttpConnectorFuture::new(async move {
+            let (status, body) = match reply {
+                Reply::Answer(status, body) => (status, SdkBody::from(body)),
+                Reply::Cut(body) => {
+                    let half = Bytes::copy_from_slice(&body.as_bytes()[..body.len() / 2]);
+                    let frames = [Ok(Frame::data(half)), Err(std::io::Error::other("cut"))];
+                    (200, SdkBody::from_body_1_x(StreamBody::new(futures::stream::iter(frames))))
+                }
+                Reply::Dropped => return Err(ConnectorError::io("dropped".into())),
+                Reply::Late => {
+                    tokio::time::sleep(NEVER).await;
+                    return Err(ConnectorError::io("late".into()));
+                }
+                Reply::Killed => return futures::future::pending().await,
+            };
+            Ok(HttpResponse::new(status.try_into().expect("a status"), body))
+        })
+    }
+}
+
+impl HttpClient for Http {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(Self(self.0.clone()))
+    }
+}
+
+/// Sleeps in virtual time.
+#[derive(Debug)]
+struct Virtual;
+
+impl AsyncSleep for Virtual {
+    fn sleep(&self, duration: Duration) -> Sleep {
+        Sleep::new(tokio::time::sleep(duration))
+    }
+}
+
+/// With the operator's own time limits and attempts. `run` gives each run its own budget of retries: the SDK
+/// shares it within a process, by region.
+fn aws(world: &Arc<World>, run: usize) -> SdkConfig {
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(format!("run-{run}")))
+        .endpoint_url("http://aws.test")
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "test")))
+        .identity_cache(IdentityCache::no_cache())
+        .sleep_impl(Virtual)
+        .timeout_config(iamrole_operator::aws::time_limits())
+        .retry_config(iamrole_operator::aws::retries())
+        .http_client(Http(world.clone()))
+        .build()
+}
+
+/// A client of the stand-in for Kubernetes.
+pub fn kubernetes(world: &Arc<World>) -> kube::Client {
+    let world = world.clone();
+    let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+        let world = world.clone();
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await?.to_bytes();
+            match world.kubernetes(head.method.as_str(), head.uri.path(), &body) {
+                Reply::Answer(status, body) => {
+                    let answer = Response::builder().status(status).header("content-type", "application/json");
+                    Ok::<_, tower::BoxError>(answer.body(Full::new(Bytes::from(body)))?)
+                }
+                Reply::Killed => futures::future::pending().await,
+                Reply::Cut(_) | Reply::Dropped | Reply::Late => Err("dropped".into()),
+            }
+        }
+    });
+    kube::Client::new(service, NAMESPACE)
+}
+
+/// The stand-in's account.
+pub async fn account(world: &Arc<World>) -> Arc<Account> {
+    Aws::new(aws(world, 0), Metrics::default()).identify().await.expect("an identity")
+}
+
+/// The object as it is.
+pub fn object(world: &World) -> RawRole {
+    serde_json::from_value(world.lock().cluster.role.clone().expect("an object")).expect("an object")
+}
+
+/// One process of the operator.
+pub struct Operator {
+    world: Arc<World>,
+    ctx: Arc<Context>,
+    roles: Writer<RawRole>,
+    classes: Writer<IamRoleClass>,
+    class_wakes: futures::channel::mpsc::UnboundedReceiver<kube::runtime::reflector::ObjectRef<IamRoleClass>>,
+    _stop: tokio::sync::watch::Sender<bool>,
+    _wakes: futures::channel::mpsc::UnboundedReceiver<kube::runtime::reflector::ObjectRef<RawRole>>,
+}
+
+impl Operator {
+    pub async fn start(world: &Arc<World>, run: usize) -> Self {
+        let (mut roles, mut classes) = (Writer::new(role_resource()), Writer::<IamRoleClass>::default());
+        let mut namespaces = Writer::<PartialObjectMeta<Namespace>>::default();
+        for event in [Event::Init, Event::InitDone] {
+            roles.apply_watcher_event(&event);
+        }
+        classes.apply_watcher_event(&Event::Init);
+        classes.apply_watcher_event(&Event::InitDone);
+        namespaces.apply_watcher_event(&Event::Init);
+        namespaces.apply_watcher_event(&Event::InitDone);
+        let (wake, wakes) = futures::channel::mpsc::unbounded();
+        let (wake_class, class_wakes) = futures::channel::mpsc::unbounded();
+        let (stop, stopping) = tokio::sync::watch::channel(false);
+        let (client, metrics) = (kubernetes(world), Metrics::default());
+        let ctx = Context {
+            events: Events::new(client.clone(), "test"),
+            client,
+            aws: Aws::new(aws(world, run), metrics.clone()),
+            cluster: Cluster::new(Some("prod"), "uid-1"),
+            controller: DEFAULT_CONTROLLER.to_owned(),
+            classes: classes.as_reader(),
+            namespaces: namespaces.as_reader(),
+            scopes: vec![RoleScope { namespace: None, store: roles.as_reader(), wake }],
+            wake_class,
+            memory: Memory::default(),
+            class_memory: Memory::default(),
+            claims: Claims::default(),
+            metrics,
+            started: tokio::time::Instant::now(),
+            stop: stopping,
+            class_states: std::sync::Mutex::default(),
+        };
+        let world = world.clone();
+        let mut operator = Self { world, ctx: Arc::new(ctx), roles, classes, class_wakes, _stop: stop, _wakes: wakes };
+        operator.check_class().await;
+        operator
+    }
+
+    /// What the controller of classes does.
+    async fn check_class(&mut self) {
+        let account = self.ctx.aws.identify().await.map_err(Into::into);
+        let state = ClassState { uid: "class-1".to_owned(), generation: 1, account };
+        self.ctx.set_class_state("default", state);
+    }
+
+    /// What the watches bring.
+    fn watch(&mut self) -> Option<RawRole> {
+        let inner = self.world.lock();
+        let class = serde_json::from_value(inner.cluster.class.clone()).expect("a class");
+        self.classes.apply_watcher_event(&Event::Apply(class));
+        let role: RawRole = serde_json::from_value(inner.cluster.role.clone()?).expect("an object");
+        self.roles.apply_watcher_event(&Event::Apply(role.clone()));
+        Some(role)
+    }
+
+    /// One reconciliation, and when the next one is due. `Err` if the operator was killed.
+    pub async fn reconcile(&mut self) -> Result<Option<Duration>, ()> {
+        let Some(role) = self.watch() else { return Ok(None) };
+        let wakes = self.world.lock().cluster.wakes();
+        let action = tokio::select! {
+            biased;
+            () = self.world.death.notified() => return Err(()),
+            action = roles::reconcile(Arc::new(role), self.ctx.clone()) => action,
+        };
+        while self.class_wakes.next().now_or_never().flatten().is_some() {
+            self.check_class().await;
+        }
+        let action = action.unwrap_or_else(|never| match never {});
+        let woken = self.world.lock().cluster.wakes() != wakes;
+        Ok(if woken { Some(Duration::from_millis(10)) } else { delay(&action) })
+    }
+}
+
+/// kube shows an action's delay to nobody but a debugger.
+fn delay(action: &Action) -> Option<Duration> {
+    let shown = format!("{action:?}");
+    let (_, rest) = shown.split_once("Some(")?;
+    let number = rest.split(')').next()?;
+    let (number, unit) = number.split_at(number.find(|c: char| c.is_alphabetic() || c == 'µ')?);
+    let unit = match unit {
+        "s" => 1.0,
+        "ms" => 1e-3,
+        "µs" => 1e-6,
+        "ns" => 1e-9,
+        other => panic!("{other}"),
+    };
+    Some(Duration::from_secs_f64(number.parse::<f64>().expect("a number") * unit))
+}

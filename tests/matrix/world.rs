@@ -1,0 +1,302 @@
+//! AWS and Kubernetes as the operator meets them, with one fault, and a record of everything.
+
+use super::cluster::{self, Cluster};
+use super::faults::{Fault, Script, Side};
+use super::iam::{ACCOUNT, Iam, Refusal, is_read};
+use super::meaning::{Laws, facts, meaning};
+use super::wire::{self, Form, text};
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// How a call ends for the operator.
+pub enum Reply {
+    Answer(u16, String),
+    Cut(String),
+    Dropped,
+    Late,
+    /// There is nobody any more who could hear it.
+    Killed,
+}
+
+/// A call that was counted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    pub side: Side,
+    pub what: String,
+}
+
+pub struct Inner {
+    pub iam: Iam,
+    /// Since when IAM is how.
+    history: Vec<(Instant, Iam)>,
+    pub cluster: Cluster,
+    pub calls: Vec<Call>,
+    invocations: HashMap<String, (usize, u32)>,
+    script: Option<Script>,
+    begun: bool,
+    pub laws: Laws,
+    /// What the account means once all is done.
+    pub end: Option<Value>,
+    pub broken: Vec<String>,
+    /// Writes of which the operator heard that they are done, by action.
+    pub heard: BTreeMap<String, usize>,
+    /// Events that the operator tried to write: type, action and note.
+    pub said: Vec<(String, String, String)>,
+    /// Writes that changed nothing.
+    pub needless: Vec<String>,
+    /// Writes to either side.
+    pub writes: usize,
+    pub deaths: usize,
+    /// Anything happened of which the operator can't know.
+    pub doubt: bool,
+}
+
+pub struct World {
+    inner: Mutex<Inner>,
+    /// The operator is dead.
+    pub death: Notify,
+}
+
+impl World {
+    pub fn new(iam: Iam, cluster: Cluster, laws: Laws, script: Option<Script>, end: Option<Value>) -> Arc<Self> {
+        let inner = Inner {
+            history: vec![(Instant::now(), iam.clone())],
+            iam,
+            cluster,
+            calls: Vec::new(),
+            invocations: HashMap::new(),
+            script,
+            begun: false,
+            laws,
+            end,
+            broken: Vec::new(),
+            heard: BTreeMap::new(),
+            said: Vec::new(),
+            needless: Vec::new(),
+            writes: 0,
+            deaths: 0,
+            doubt: false,
+        };
+        Arc::new(Self { inner: Mutex::new(inner), death: Notify::new() })
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no panic")
+    }
+
+    fn kill(&self, inner: &mut Inner) {
+        inner.deaths += 1;
+        inner.doubt = true;
+        self.death.notify_one();
+    }
+
+    /// A request to AWS.
+    pub fn aws(&self, invocation: &str, body: &str) -> Reply {
+        let form = Form::parse(body);
+        let action = form.get("Action");
+        if action == "GetCallerIdentity" {
+            let arn = text("Arn", &format!("arn:aws:iam::{ACCOUNT}:user/operator"));
+            return Reply::Answer(
+                200,
+                wire::answer(action, &(arn + &text("UserId", "AIDA1") + &text("Account", ACCOUNT))),
+            );
+        }
+        if action == "GetAccountSummary" {
+            return Reply::Answer(200, wire::answer(action, "<SummaryMap></SummaryMap>"));
+        }
+        let inner = &mut *self.lock();
+        let side = if is_read(action) { Side::Read } else { Side::Write };
+        let what = format!("{action} {}", form.target());
+        let (position, attempt) = inner.attempt(invocation, side, what);
+        let first = attempt == 0;
+        let Some(fault) = inner.fault(position) else {
+            return inner.answer(action, &form);
+        };
+        inner.doubt |= fault.leaves_doubt();
+        if side == Side::Read && matches!(fault, Fault::Refused("NoSuchEntity", ..)) {
+            // A read that denies what is there: the operator can but believe it, or look again.
+            inner.doubt = true;
+            inner.end = None;
+        }
+        match fault {
+            // Somebody else was faster.
+            Fault::Refused("NoSuchEntity", status, message) if removes(action) => {
+                let _ = inner.perform(action, &form);
+                inner.hear(action, &Ok(String::new()));
+                Reply::Answer(status, wire::refusal("NoSuchEntity", message))
+            }
+            Fault::Refused(code, status, message) => Reply::Answer(status, wire::refusal(code, message)),
+            Fault::DroppedOnce if first => Reply::Dropped,
+            Fault::LostOnce | Fault::Lost if first => inner.unheard(action, &form, |_| Reply::Dropped),
+            Fault::Unreachable | Fault::Lost => Reply::Dropped,
+            Fault::LateOnce | Fault::Late if first => inner.unheard(action, &form, |_| Reply::Late),
+            Fault::Late => Reply::Late,
+            Fault::CutOnce if first => inner.unheard(action, &form, Reply::Cut),
+            Fault::Cut => inner.unheard(action, &form, Reply::Cut),
+            Fault::KilledAfter => {
+                let _ = inner.perform(action, &form);
+                self.kill(inner);
+                Reply::Killed
+            }
+            Fault::KilledBefore => {
+                self.kill(inner);
+                Reply::Killed
+            }
+            _ => inner.answer(action, &form),
+        }
+    }
+
+    /// A request to Kubernetes.
+    pub fn kubernetes(&self, method: &str, path: &str, body: &[u8]) -> Reply {
+        let inner = &mut *self.lock();
+        let position = inner.note(Side::Kubernetes, format!("{method} {path}"));
+        inner.writes += usize::from(method != "GET");
+        if path.ends_with("/events") {
+            let event: Value = serde_json::from_slice(body).expect("JSON");
+            let part = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+            inner.said.push((part("type"), part("action"), part("note")));
+        }
+        let perform = |inner: &mut Inner| {
+            let (code, body) = inner.cluster.call(method, path, body);
+            if method == "PUT" && code == 200 {
+                inner.check_ready();
+            }
+            (code, body.to_string())
+        };
+        let fault = inner.fault(position);
+        // What status does not take in is not known later.
+        inner.doubt |= fault.is_some_and(|fault| fault.leaves_doubt() || method == "PUT");
+        match fault {
+            Some(Fault::Status(code, reason)) => {
+                Reply::Answer(code, cluster::refusal(code, reason, "refused by the test").1.to_string())
+            }
+            Some(Fault::Unreachable) => Reply::Dropped,
+            Some(Fault::Lost) => {
+                perform(inner);
+                Reply::Dropped
+            }
+            Some(Fault::FailedAfter) => {
+                perform(inner);
+                Reply::Answer(500, cluster::refusal(500, "InternalError", "failed by the test").1.to_string())
+            }
+            Some(Fault::KilledBefore) => {
+                self.kill(inner);
+                Reply::Killed
+            }
+            Some(Fault::KilledAfter) => {
+                perform(inner);
+                self.kill(inner);
+                Reply::Killed
+            }
+            _ => {
+                let (code, body) = perform(inner);
+                Reply::Answer(code, body)
+            }
+        }
+    }
+}
+
+fn removes(action: &str) -> bool {
+    ["Delete", "Detach", "Remove"].iter().any(|verb| action.starts_with(verb))
+}
+
+impl Inner {
+    /// What the operator did before does not count.
+    pub fn begin(&mut self) {
+        self.begun = true;
+        self.calls.clear();
+        self.invocations.clear();
+        self.needless.clear();
+        self.writes = 0;
+    }
+
+    /// Which call it is, and which attempt of it.
+    fn attempt(&mut self, invocation: &str, side: Side, what: String) -> (usize, u32) {
+        if let Some((position, attempts)) = self.invocations.get_mut(invocation) {
+            *attempts += 1;
+            return (*position, *attempts);
+        }
+        let position = self.note(side, what);
+        self.invocations.insert(invocation.to_owned(), (position, 0));
+        (position, 0)
+    }
+
+    fn note(&mut self, side: Side, what: String) -> usize {
+        self.writes += usize::from(side == Side::Write);
+        self.calls.push(Call { side, what });
+        self.calls.len() - 1
+    }
+
+    fn fault(&self, position: usize) -> Option<Fault> {
+        let script = self.script.as_ref().filter(|_| self.begun)?;
+        let next = script.killed && position == script.position + 1;
+        (position == script.position).then_some(script.fault).or(next.then_some(Fault::KilledAfter))
+    }
+
+    /// Has its effect; the operator does not hear of it.
+    fn unheard(&mut self, action: &str, form: &Form, reply: impl Fn(String) -> Reply) -> Reply {
+        match self.perform(action, form) {
+            Ok(result) => reply(wire::answer(action, &result)),
+            Err(Refusal(code, _, message)) => reply(wire::refusal(code, &message)),
+        }
+    }
+
+    fn answer(&mut self, action: &str, form: &Form) -> Reply {
+        let result = self.perform(action, form);
+        self.hear(action, &result);
+        match result {
+            Ok(result) => Reply::Answer(200, wire::answer(action, &result)),
+            Err(Refusal(code, status, message)) => Reply::Answer(status, wire::refusal(code, &message)),
+        }
+    }
+
+    /// What is gone already counts as removed.
+    fn hear(&mut self, action: &str, result: &Result<String, Refusal>) {
+        let gone = matches!(result, Err(Refusal("NoSuchEntity", ..))) && removes(action);
+        if !is_read(action) && (result.is_ok() || gone) {
+            *self.heard.entry(action.to_owned()).or_default() += 1;
+        }
+    }
+
+    fn perform(&mut self, action: &str, form: &Form) -> Result<String, Refusal> {
+        if is_read(action) {
+            let lag = self.script.map(|script| script.lag).unwrap_or_default();
+            let seen = self.history.iter().rev().find(|(since, _)| since.elapsed() >= lag);
+            return seen.map_or(&self.history[0].1, |(_, iam)| iam).clone().call(action, form);
+        }
+        let before = self.iam.clone();
+        let said = |iam: &Iam| iam.policy(form.opt("PolicyArn").unwrap_or_default()).map(|p| facts(p.document()));
+        let result = self.iam.call(action, form);
+        let same = if action == "CreatePolicyVersion" { said(&before) == said(&self.iam) } else { before == self.iam };
+        let what = format!("{action} {}", form.target());
+        if result.is_ok() && same && action != "DeletePolicyVersion" {
+            self.needless.push(what.clone());
+        }
+        if before != self.iam {
+            self.history.push((Instant::now(), self.iam.clone()));
+            let broken = self.laws.broken(&before, &self.iam);
+            self.broken.extend(broken.into_iter().map(|law| format!("after {what}: {law}")));
+        }
+        result
+    }
+
+    /// Whether status says that the object's generation is in AWS.
+    pub fn is_ready(&self) -> bool {
+        let Some(role) = &self.cluster.role else { return false };
+        let conditions = role["status"]["conditions"].as_array();
+        conditions.into_iter().flatten().any(|condition| {
+            condition["type"] == "Ready"
+                && condition["status"] == "True"
+                && condition["observedGeneration"] == role["metadata"]["generation"]
+        })
+    }
+
+    fn check_ready(&mut self) {
+        if self.begun && self.is_ready() && self.end.as_ref().is_some_and(|end| meaning(&self.iam) != *end) {
+            self.broken.push("Ready while AWS is not as wanted".to_owned());
+        }
+    }
+}
