@@ -7,7 +7,7 @@ use super::meaning::Laws;
 use super::world::{Call, World};
 use super::{lives, operator};
 use iamrole_operator::controller::failure::Failure;
-use iamrole_operator::role::{Action, plan};
+use iamrole_operator::role::{Action, Asked, plan};
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -62,7 +62,8 @@ async fn write(action: &(&str, Action), script: Option<Script>) -> Outcome {
 
 async fn read(script: Option<Script>) -> Outcome {
     let world = world(script);
-    let asked = [crate::model::arn("loose"), crate::model::arn("gone")].into();
+    let policies = [crate::model::arn("loose"), crate::model::arn("gone")].into();
+    let asked = Asked { policies, ..Asked::default() };
     let result = operator::account(&world).await.observe(NAME, &asked).await.map_err(|error| error.kind);
     let inner = world.lock();
     (format!("{:?}", result.map(|state| (state.role, state.own))), inner.iam.clone(), inner.calls.clone())

@@ -2,6 +2,7 @@
 
 use super::cluster::Cluster;
 use super::iam::{Iam, Policy, Role};
+use iamrole_operator::api::iamroleclass::Allowed;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -183,7 +184,7 @@ fn account() -> Iam {
 }
 
 fn class(more: &Value) -> Cluster {
-    Cluster::new(&with(json!({ "namespaceSelector": {}, "unbounded": true }), more))
+    Cluster::new(&with(json!({ "namespaceSelector": {}, "unbounded": true, "allowed": Allowed::everything() }), more))
 }
 
 fn acts(specs: impl IntoIterator<Item = (&'static str, Value)>, more: &Value) -> Vec<Act> {

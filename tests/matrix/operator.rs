@@ -126,7 +126,7 @@ pub fn kubernetes(world: &Arc<World>) -> kube::Client {
 
 /// The stand-in's account.
 pub async fn account(world: &Arc<World>) -> Arc<Account> {
-    Aws::new(aws(world, 0), Metrics::default()).identify().await.expect("an identity")
+    Aws::new(aws(world, 0), Metrics::default()).identify(None).await.expect("an identity")
 }
 
 /// The object as it is.
@@ -166,6 +166,7 @@ impl Operator {
             aws: Aws::new(aws(world, run), metrics.clone()),
             cluster: Cluster::new(Some("prod"), "uid-1"),
             controller: DEFAULT_CONTROLLER.to_owned(),
+            issuer: None,
             classes: classes.as_reader(),
             namespaces: namespaces.as_reader(),
             scopes: vec![RoleScope { namespace: None, store: roles.as_reader(), wake }],
@@ -186,7 +187,7 @@ impl Operator {
 
     /// What the controller of classes does.
     async fn check_class(&mut self) {
-        let account = self.ctx.aws.identify().await.map_err(Into::into);
+        let account = self.ctx.aws.identify(None).await.map_err(Into::into);
         let state = ClassState { uid: "class-1".to_owned(), generation: 1, account };
         self.ctx.set_class_state("default", state);
     }
