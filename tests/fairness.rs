@@ -145,3 +145,28 @@ async fn good_objects_beside_many_broken_ones_get_ready_as_fast_and_nothing_runs
     assert!(sum(|window| window.1) <= 12 * each, "{rates:?}");
     assert_eq!(sum(|window| window.2), 0, "nothing new is to be told: {:?}", api.writes());
 }
+
+/// Each try of a throttled object takes ten seconds here, more than its pause: they could hold all slots for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_that_fail_slowly_leave_half_of_the_slots_to_the_others() {
+    const SLOW: usize = 6;
+    let mut world = World::without_operator("half", |_| {}).await;
+    world.operator.arguments = vec!["--concurrency=2".into()];
+    world.proxy.fault("CreateRole", ".slow-", usize::MAX, Fault::Throttle(Duration::from_secs(5)));
+    world.operator.start().await;
+    for i in 0..SLOW {
+        create(&world, &format!("slow-{i}")).await;
+    }
+    let all_failed = eventually(STORM, || async {
+        let roles = world.roles().list(&kube::api::ListParams::default()).await.expect("roles").items;
+        roles.iter().filter(|role| condition(role, "Ready").is_some_and(|ready| ready.reason == "Busy")).count() == SLOW
+    });
+    assert!(all_failed.await, "{}", world.operator.log());
+    for i in 0..5 {
+        let (name, since) = (format!("good-{i}"), Instant::now());
+        create(&world, &name).await;
+        world.ready(&name).await;
+        println!("{name} was ready after {:?}", since.elapsed());
+        assert!(since.elapsed() < Duration::from_secs(4), "{name} waited for {:?}", since.elapsed());
+    }
+}

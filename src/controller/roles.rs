@@ -28,6 +28,8 @@ use tracing::Instrument as _;
 const DEFAULT_INTERVAL: i32 = 900;
 /// How long a class may take to be looked at.
 const CLASS_CHECK: Duration = Duration::from_secs(2);
+/// How long an object that failed waits while others that failed take their half of the slots.
+const NO_PLACE: Duration = Duration::from_secs(2);
 /// A reconciliation that hangs must not hold its slot for ever.
 const TIME_LIMIT: Duration = Duration::from_mins(5);
 
@@ -79,6 +81,10 @@ impl Setback {
 /// Entry point for the controller; never fails, failures are in status.
 pub async fn reconcile(object: Arc<RawRole>, ctx: Arc<Context>) -> Result<Action, Infallible> {
     let started = Instant::now();
+    let generation = object.metadata.generation.unwrap_or_default();
+    let Ok(_place) = ctx.memory.admit(&object.uid().unwrap_or_default(), generation) else {
+        return Ok(Action::requeue(jitter(NO_PLACE)));
+    };
     let _active = ctx.metrics.active();
     let span = tracing::info_span!(
         "reconcile",

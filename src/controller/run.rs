@@ -169,7 +169,8 @@ async fn work(
         namespaces: namespace_store.clone(),
         scopes,
         wake_class,
-        memory: Memory::default(),
+        // kube's queue takes whichever object it likes: half of the slots are kept for those that have not failed.
+        memory: Memory::with_places(usize::from(options.concurrency / 2).max(1)),
         class_memory: Memory::default(),
         claims: super::claims::Claims::default(),
         metrics,
