@@ -108,6 +108,8 @@ async fn a_named_class_must_select_the_namespace() {
     let closed = format!("{}-closed", world.namespace);
     let spec = IamRoleClassSpec { namespace_selector: select("open", "yes"), ..another(&world) };
     world.create_class(&closed, spec, false).await;
+    // Until the operator has seen it, there is none.
+    class_reason(&world, &closed, "Applied").await;
     world.create("outside", json!({ "trustPolicy": ec2(), "roleClassName": closed })).await;
     let message = world.reason("outside", "NoClass").await;
     assert!(message.contains(&format!("{closed} does not select namespace {}", world.namespace)), "{message}");
