@@ -23,6 +23,8 @@ pub struct Call {
     pub action: String,
     pub parameters: BTreeMap<String, String>,
     pub at: Instant,
+    /// The SDK repeats a call whose answer was lost, which also the emulator does now and then.
+    pub repeated: bool,
 }
 
 impl Call {
@@ -179,7 +181,9 @@ async fn forward(shared: &Shared, request: Request) -> Response {
     let Ok(body) = to_bytes(body, LIMIT).await else {
         return broken();
     };
-    let call = parse(&body);
+    let mut call = parse(&body);
+    let attempt = parts.headers.get("amz-sdk-request").and_then(|value| value.to_str().ok());
+    call.repeated = attempt.is_some_and(|attempt| !attempt.contains("attempt=1;"));
     let fault = shared.inner.take(&call);
     let stranger = missing_principal(&call).await;
     shared.inner.calls.lock().unwrap().push(call);
@@ -294,5 +298,5 @@ fn parse(body: &[u8]) -> Call {
     };
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
     let mut parameters: BTreeMap<String, String> = pairs.map(|(key, value)| (decode(key), decode(value))).collect();
-    Call { action: parameters.remove("Action").unwrap_or_default(), parameters, at: Instant::now() }
+    Call { action: parameters.remove("Action").unwrap_or_default(), parameters, at: Instant::now(), repeated: false }
 }
