@@ -10,6 +10,7 @@
 //! - [`api`]: the two kinds and every name that users see; data only.
 //! - [`policy`]: IAM documents: parse, check, compare by meaning, print. Pure.
 //! - [`role`]: what should be, what is, what is to be done. Pure.
+//! - [`power`]: the least policy for the operator's own AWS identity. Pure.
 //! - [`aws`]: the only place that knows the AWS SDK.
 //! - [`controller`]: watches, the steps of a reconciliation, status, events, backoff.
 //! - [`lease`]: which of several replicas works.
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod controller;
 pub mod lease;
 pub mod policy;
+pub mod power;
 pub mod role;
 pub mod server;
 pub mod telemetry;

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+pub mod aws_policy;
 pub mod crds;
 pub mod run;
 
@@ -21,4 +22,6 @@ pub enum Command {
     Run(Box<run::Args>),
     /// Print the CustomResourceDefinitions, or write them into folders.
     Crds(crds::Args),
+    /// Print the least IAM policy for the operator's own AWS identity.
+    AwsPolicy(aws_policy::Args),
 }

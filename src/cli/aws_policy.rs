@@ -1,0 +1,325 @@
+//! `iamrole aws-policy`: prints the least IAM policy for the operator's own AWS identity.
+
+use crate::policy::Arn;
+use crate::power::{self, Feature, Format, Options, RenderError};
+use crate::role::names;
+use std::collections::BTreeSet;
+use std::io::Write;
+
+/// Arguments of `iamrole aws-policy`. Each narrows the policy, but for --adoption, --force-delete and --take-over,
+/// which make it as wide as these need. What is not narrowed is said on standard error.
+#[derive(Clone, Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "one for each switch of the command line")]
+pub struct Args {
+    /// The cluster, as the owner tag iamrole.dev/cluster has it (NAME/UID), or the UID of the namespace kube-system
+    /// alone. The operator may then change only what carries this tag.
+    #[arg(long, value_name = "NAME/UID", value_parser = cluster)]
+    pub cluster: Option<String>,
+
+    /// A cluster whose roles are taken over, as in `takeOverClusters` of the class. May be repeated.
+    #[arg(long, value_name = "NAME/UID", value_parser = cluster, requires = "cluster")]
+    pub take_over: Vec<String>,
+
+    /// The AWS account. Without it that of --operator-role or --boundary, else any: IAM's calls never reach another
+    /// account.
+    #[arg(long, value_name = "ID", value_parser = account)]
+    pub account: Option<String>,
+
+    /// The partition: aws, aws-cn, aws-us-gov. Without it that of --operator-role or --boundary, else aws.
+    #[arg(long, value_name = "NAME", value_parser = partition)]
+    pub partition: Option<String>,
+
+    /// Path of roles, policies and instance profiles, or its beginning; as in the class, or shorter.
+    #[arg(long, value_name = "/PATH/", default_value = "/", value_parser = path)]
+    pub path: String,
+
+    /// ARN of the permissions boundary of every role. Repeated: one of them. The operator may then neither give
+    /// permissions to a role without it, nor take it away, nor change it.
+    #[arg(long, value_name = "ARN", value_parser = boundary)]
+    pub boundary: Vec<String>,
+
+    /// Nobody uses `instanceProfile`.
+    #[arg(long)]
+    pub no_instance_profiles: bool,
+
+    /// Nobody uses `customerManagedPolicies`.
+    #[arg(long)]
+    pub no_customer_managed_policies: bool,
+
+    /// `adoption` is used: roles that carry no owner tags may be given some.
+    #[arg(long)]
+    pub adoption: bool,
+
+    /// `deletionPolicy: ForceDelete` is used: roles may be taken out of any instance profile.
+    #[arg(long)]
+    pub force_delete: bool,
+
+    /// Which policies may be attached: an ARN, or the name of an AWS-managed policy with its path; * and ? are
+    /// wildcards. May be repeated. Policies under --path may be attached as well, unless
+    /// --no-customer-managed-policies.
+    #[arg(long, value_name = "PATTERN", value_parser = attachable)]
+    pub attach: Vec<String>,
+
+    /// ARN of the role (or user) that the operator is. It may then do nothing to itself.
+    #[arg(long, value_name = "ARN", value_parser = identity)]
+    pub operator_role: Option<String>,
+
+    /// Name of the policy when it is made. The operator may not change the policy of this name.
+    #[arg(long, value_name = "NAME", default_value = "iamrole-operator", value_parser = policy_name)]
+    pub policy_name: String,
+
+    /// How it is written.
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    pub format: Format,
+}
+
+/// The policy could not be printed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Two options speak of different accounts or partitions.
+    #[error("{option} is of {what} {found}, but another option says {expected}: one policy is for one account")]
+    Mismatch {
+        /// The option.
+        option: &'static str,
+        /// `account` or `partition`.
+        what: &'static str,
+        /// What it says.
+        found: String,
+        /// What was said before.
+        expected: String,
+    },
+    /// It could not be written as text.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// Writing failed.
+    #[error("writing standard output: {0}")]
+    Write(#[from] std::io::Error),
+}
+
+/// Prints the policy; notes on what it leaves open go to standard error.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let options = options(args)?;
+    let text = power::policy(&options).render(&options, args.format)?;
+    for note in notes(&options) {
+        eprintln!("note: {note}");
+    }
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+/// What the arguments ask for.
+pub fn options(args: &Args) -> Result<Options, Error> {
+    let mut place = Place { account: args.account.clone(), partition: args.partition.clone() };
+    if let Some(arn) = &args.operator_role {
+        place.agree("--operator-role", arn)?;
+    }
+    for arn in &args.boundary {
+        place.agree("--boundary", arn)?;
+    }
+    let partition = place.partition.unwrap_or_else(|| "aws".to_owned());
+    let in_full = |pattern: &String| {
+        if pattern.contains(':') || pattern == "*" {
+            pattern.clone()
+        } else {
+            format!("arn:{partition}:iam::aws:policy/{pattern}")
+        }
+    };
+    let features = [
+        (Feature::InstanceProfiles, !args.no_instance_profiles),
+        (Feature::CustomerManagedPolicies, !args.no_customer_managed_policies),
+        (Feature::Adoption, args.adoption),
+        (Feature::ForceDelete, args.force_delete),
+    ];
+    let uid = |tag: &String| tag.rsplit('/').next().unwrap_or_default().to_owned();
+    Ok(Options {
+        account: place.account,
+        cluster: args.cluster.as_ref().map(uid),
+        take_over: args.take_over.iter().map(uid).collect(),
+        path: args.path.clone(),
+        boundaries: args.boundary.clone(),
+        features: features.into_iter().filter(|(_, used)| *used).map(|(feature, _)| feature).collect::<BTreeSet<_>>(),
+        attach: args.attach.iter().map(in_full).collect(),
+        identity: args.operator_role.clone(),
+        policy_name: args.policy_name.clone(),
+        partition,
+    })
+}
+
+struct Place {
+    account: Option<String>,
+    partition: Option<String>,
+}
+
+impl Place {
+    fn agree(&mut self, option: &'static str, arn: &str) -> Result<(), Error> {
+        let Ok(arn) = arn.parse::<Arn>() else { return Ok(()) };
+        same(option, "partition", &mut self.partition, arn.partition)?;
+        // AWS's own policies are in every account.
+        if Arn::is_account_id(&arn.account) { same(option, "account", &mut self.account, arn.account) } else { Ok(()) }
+    }
+}
+
+fn same(option: &'static str, what: &'static str, known: &mut Option<String>, found: String) -> Result<(), Error> {
+    match known {
+        Some(expected) if *expected != found => {
+            Err(Error::Mismatch { option, what, found, expected: expected.clone() })
+        }
+        _ => {
+            *known = Some(found);
+            Ok(())
+        }
+    }
+}
+
+fn notes(options: &Options) -> Vec<&'static str> {
+    let notes = [
+        (
+            options.cluster.is_none(),
+            "without --cluster it lets the operator change what others made, too; get the UID by: kubectl get \
+             namespace kube-system -o jsonpath='{.metadata.uid}'",
+        ),
+        (options.boundaries.is_empty(), "without --boundary it lets the operator make roles with any permission"),
+        (options.identity.is_none(), "without --operator-role it does not keep the operator off its own role"),
+    ];
+    notes.into_iter().filter(|(applies, _)| *applies).map(|(_, note)| note).collect()
+}
+
+fn cluster(text: &str) -> Result<String, String> {
+    let uid = text.rsplit('/').next().unwrap_or_default();
+    let valid = !uid.is_empty() && uid.len() <= 64 && uid.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    if valid { Ok(text.to_owned()) } else { Err("no NAME/UID: a UID has letters, digits and -".to_owned()) }
+}
+
+fn account(text: &str) -> Result<String, String> {
+    if Arn::is_account_id(text) { Ok(text.to_owned()) } else { Err("an account id has 12 digits".to_owned()) }
+}
+
+fn partition(text: &str) -> Result<String, String> {
+    let valid = text.starts_with("aws") && text.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    if valid { Ok(text.to_owned()) } else { Err("a partition is such as aws, aws-cn or aws-us-gov".to_owned()) }
+}
+
+fn path(text: &str) -> Result<String, String> {
+    let plain = text.chars().all(|c| c.is_ascii_graphic() && !"*?$\"\\".contains(c));
+    if plain && text.starts_with('/') && text.ends_with('/') && text.len() <= 512 {
+        Ok(text.to_owned())
+    } else {
+        Err("a path begins and ends with / and has no wildcards; all that begins with it is meant".to_owned())
+    }
+}
+
+fn boundary(text: &str) -> Result<String, String> {
+    exact(text, &["policy"], "the ARN of a policy, such as arn:aws:iam::111122223333:policy/NAME")
+}
+
+fn identity(text: &str) -> Result<String, String> {
+    exact(text, &["role", "user"], "the ARN of a role or user, such as arn:aws:iam::111122223333:role/NAME")
+}
+
+/// An ARN of IAM without wildcards.
+fn exact(text: &str, kinds: &[&str], expected: &str) -> Result<String, String> {
+    let plain = text.chars().all(|c| c.is_ascii_graphic() && !"*?$\"\\".contains(c));
+    let arn = text.parse::<Arn>().ok().filter(|arn| plain && arn.service == "iam" && kinds.contains(&arn.kind()));
+    match arn {
+        Some(arn) if names::valid(arn.name()) && arn.resource != arn.name() => Ok(text.to_owned()),
+        _ => Err(format!("not {expected}")),
+    }
+}
+
+fn attachable(text: &str) -> Result<String, String> {
+    let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !"$\"\\".contains(c));
+    let arn = !text.contains(':') || text.starts_with("arn:") && text.contains(":policy/");
+    if plain && arn {
+        Ok(text.to_owned())
+    } else {
+        Err("neither a policy's ARN nor the name of an AWS-managed policy such as service-role/*".to_owned())
+    }
+}
+
+fn policy_name(text: &str) -> Result<String, String> {
+    let valid = names::valid(text) && text.len() <= 128;
+    if valid { Ok(text.to_owned()) } else { Err("1 to 128 of the characters A-Z a-z 0-9 _+=,.@-".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Args, notes, options};
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(line: &str) -> Result<Args, String> {
+        let words = std::iter::once("aws-policy").chain(line.split_whitespace());
+        Line::try_parse_from(words).map(|line| line.args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn account_and_partition_follow_from_the_arns() {
+        for (line, partition, account) in [
+            ("", "aws", None),
+            ("--account 111122223333", "aws", Some("111122223333")),
+            ("--operator-role arn:aws-cn:iam::111122223333:role/x/op", "aws-cn", Some("111122223333")),
+            ("--boundary arn:aws-us-gov:iam::111122223333:policy/b", "aws-us-gov", Some("111122223333")),
+            ("--boundary arn:aws:iam::aws:policy/PowerUserAccess", "aws", None),
+            ("--partition aws-cn --attach ReadOnlyAccess", "aws-cn", None),
+        ] {
+            let options = options(&parse(line).unwrap()).unwrap();
+            assert_eq!((options.partition.as_str(), options.account.as_deref()), (partition, account), "{line}");
+        }
+        for line in [
+            "--account 111122223333 --boundary arn:aws:iam::444455556666:policy/b",
+            "--partition aws --boundary arn:aws-cn:iam::111122223333:policy/b",
+            "--boundary arn:aws:iam::111122223333:policy/b --operator-role arn:aws:iam::444455556666:role/op",
+        ] {
+            let error = options(&parse(line).unwrap()).unwrap_err().to_string();
+            assert!(error.contains("another option says"), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn of_a_cluster_the_uid_counts_and_names_of_policies_are_made_arns() {
+        let line = "--partition aws-cn --cluster prod/uid-1 --take-over uid-2 --attach service-role/* --attach *";
+        let options = options(&parse(line).unwrap()).unwrap();
+        assert_eq!(options.cluster.as_deref(), Some("uid-1"));
+        assert_eq!(options.take_over, ["uid-2"]);
+        assert_eq!(options.attach, ["arn:aws-cn:iam::aws:policy/service-role/*", "*"]);
+    }
+
+    #[test]
+    fn what_is_left_open_is_said() {
+        let all = "--cluster uid-1 --boundary arn:aws:iam::111122223333:policy/b --operator-role \
+                   arn:aws:iam::111122223333:role/op";
+        assert_eq!(notes(&options(&parse(all).unwrap()).unwrap()), [""; 0]);
+        let notes = notes(&options(&parse("").unwrap()).unwrap());
+        for option in ["--cluster", "--boundary", "--operator-role"] {
+            assert!(notes.iter().any(|note| note.contains(option)), "{option}: {notes:?}");
+        }
+    }
+
+    #[test]
+    fn what_would_widen_or_break_the_policy_is_refused() {
+        for line in [
+            "--cluster prod/",
+            "--cluster prod/*",
+            "--take-over uid-2",
+            "--account 1",
+            "--partition mars",
+            "--path k8s",
+            "--path /k8s",
+            "--path /*/",
+            "--boundary arn:aws:iam::111122223333:policy/*",
+            "--boundary arn:aws:iam::111122223333:role/b",
+            "--boundary arn:aws:iam::111122223333:policy",
+            "--operator-role iamrole-operator",
+            "--operator-role arn:aws:sts::111122223333:assumed-role/op/session",
+            "--attach arn:aws:iam::111122223333:role/x",
+            "--attach ${x}",
+            "--policy-name a/b",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}
