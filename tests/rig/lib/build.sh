@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The binaries and moto's venv, made again only when their pins change.
+# The binaries and the emulators' venvs, made again only when their pins change.
 # shellcheck disable=SC2154 # the paths are rig's
 
 GO_BINARIES=(etcd kube-apiserver kube-controller-manager kubectl helm)
@@ -116,17 +116,18 @@ build_module() {
   rm -rf "$new"
 }
 
-moto_pins() { { echo "$VENV" && cat "$RIG_SRC/moto/requirements.txt"; } | digest; }
+# The emulators are Python: moto and ministack, each in a venv of its own.
+venv_pins() { { echo "$RIG_HOME/$1" && cat "$RIG_SRC/$1/requirements.txt"; } | digest; } # NAME
 
-is_moto_stale() { [[ $(cat "$VENV/.pins" 2>/dev/null) != "$(moto_pins)" ]]; }
+is_venv_stale() { [[ $(cat "$RIG_HOME/$1/.pins" 2>/dev/null) != "$(venv_pins "$1")" ]]; } # NAME
 
-build_moto() {
-  is_moto_stale || return 0
-  say "installing $(grep '^moto==' "$RIG_SRC/moto/requirements.txt")"
-  run build-moto python3 -m venv --clear "$VENV"
-  run build-moto "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --requirement "$RIG_SRC/moto/requirements.txt"
-  moto_pins >"$VENV/.pins"
+build_venv() { # NAME
+  is_venv_stale "$1" || return 0
+  say "installing $(grep "^$1==" "$RIG_SRC/$1/requirements.txt")"
+  run "build-$1" python3 -m venv --clear "$RIG_HOME/$1"
+  run "build-$1" "$RIG_HOME/$1/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --requirement "$RIG_SRC/$1/requirements.txt"
+  venv_pins "$1" >"$RIG_HOME/$1/.pins"
 }
 
 # build WHAT…: two rigs of one checkout share what is built: one builds, the other waits.

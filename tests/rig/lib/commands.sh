@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the user calls: up, operator, status, env, down, build, python.
+# What the user calls: up, operator, status, env, down, build, python, ministack.
 # shellcheck disable=SC2154 # the paths are rig's
 
 cmd_up() {
@@ -35,7 +35,7 @@ check_up() { # WITH-OPERATOR
   local tools=(/proc curl openssl awk python3 flock setsid sha256sum base64)
   check_assets
   if [[ -n $(stale_binaries) ]]; then tools+=(go); fi
-  if [[ -z $(given_endpoint) ]] && is_moto_stale; then tools+=(python3-venv); fi
+  if [[ -z $(given_endpoint) ]] && is_venv_stale moto; then tools+=(python3-venv); fi
   if [[ -n $1 && -z ${IAMROLE_BIN:-} ]]; then tools+=(cargo); fi
   need "${tools[@]}"
   check_chart
@@ -60,7 +60,7 @@ bring_up() {
   stop_all
   clear_state
   build build_binaries
-  if [[ -z $given ]]; then build build_moto; else check_endpoint "$given"; fi
+  if [[ -z $given ]]; then build build_venv moto; else check_endpoint "$given"; fi
   say "starting"
   mkdir -p "$RUN"
   if [[ -z $given ]]; then start_moto; fi
@@ -168,9 +168,11 @@ cmd_build() {
   local tools=(flock setsid sha256sum)
   check_assets
   if [[ -n $(stale_binaries) ]]; then tools+=(go); fi
+  if is_venv_stale ministack; then tools+=(python3 python3-venv); fi
   need "${tools[@]}"
   watch_exit
   build build_binaries
+  build build_venv ministack
   trap - EXIT HUP INT TERM
   say "built: $(short "$BIN")"
 }
@@ -178,9 +180,20 @@ cmd_build() {
 # The Python of moto's venv, which has boto3; made if missing.
 cmd_python() {
   need flock setsid sha256sum python3
-  if is_moto_stale; then need python3-venv; fi
+  if is_venv_stale moto; then need python3-venv; fi
   watch_exit
-  build build_moto
+  build build_venv moto
   trap - EXIT HUP INT TERM
   exec "$VENV/bin/python" "$@"
+}
+
+# ministack in the foreground, with a caller that holds its standard input: it ends with that.
+cmd_ministack() { # PORT
+  (($# == 1)) || { usage >&2; exit 2; }
+  need flock setsid sha256sum python3
+  if is_venv_stale ministack; then need python3-venv; fi
+  watch_exit
+  build build_venv ministack
+  trap - EXIT HUP INT TERM
+  exec "$RIG_HOME/ministack/bin/python" "$RIG_SRC/ministack/serve" "$1"
 }
