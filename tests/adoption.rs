@@ -227,3 +227,26 @@ async fn an_adopted_role_is_deleted_where_the_spec_says_so() {
     world.gone("app").await;
     assert_eq!(aws::role(&world.iam, &name).await, None);
 }
+
+#[tokio::test]
+async fn an_adoption_that_aws_refuses_is_never_called_done_and_goes_on_once_it_may() {
+    for (status, code, reason) in
+        [(403, "AccessDenied", "AccessDenied"), (409, "LimitExceeded", "QuotaExceeded"), (400, "Strange", "Rejected")]
+    {
+        let mut world = World::new("adoption").await;
+        let name = theirs(&world).await;
+        world.proxy.refuse("TagRole", "", status, code, "not now");
+        world.create("app", json!({ "roleName": name, "adoption": "IfExists", "trustPolicy": ec2() })).await;
+        world.reason("app", reason).await;
+        // Each look from now on says the same, the first one after a restart too.
+        world.check_now("app").await;
+        world.reason("app", reason).await;
+        world.operator.restart().await;
+        world.check_now("app").await;
+        world.reason("app", reason).await;
+        world.proxy.heal();
+        world.request_check("app").await;
+        let adopted = || async { !aws::role(&world.iam, &name).await.expect("the role").owner_tags.is_empty() };
+        assert!(eventually(SOON, adopted).await, "{}", world.operator.log());
+    }
+}

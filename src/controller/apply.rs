@@ -10,7 +10,7 @@ use super::preview::preview;
 use super::recover::kept;
 use super::refused::{ignored, refused};
 use super::roles::{Outcome, Setback, Stepped, class_ref, interval};
-use super::status::{Verdict, find, is_ready, show_plan};
+use super::status::{Verdict, find, is_ready, show_plan, was_refused};
 use super::subject::Subject;
 use crate::api::iamrole::{Adoption, Cause, Mode, Origin, PolicyRef, ProfileRef, RoleRef};
 use crate::api::{ConditionType, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
@@ -394,7 +394,8 @@ impl Work<'_> {
         let is_first_pass = record.role.as_ref().is_some_and(|role| role.origin == Some(Origin::Adopted))
             && Record { role: record.role.clone(), ..Record::default() } == record
             && self.status.unlisted.is_empty()
-            && !is_ready(&subject.status.conditions, subject.generation);
+            && !is_ready(&subject.status.conditions, subject.generation)
+            && !was_refused(&subject.status.conditions);
         let adopted = adopted.or_else(|| is_first_pass.then_some(self.ctx.started));
         let left = adopted.map(|at| SETTLE.saturating_sub(at.elapsed())).unwrap_or_default();
         if left.is_zero() { Ok(()) } else { Err(self.early(self.settling(left))) }

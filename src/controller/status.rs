@@ -147,6 +147,14 @@ pub fn is_ready(conditions: &[Condition], generation: i64) -> bool {
         .is_some_and(|ready| ready.status == "True" && ready.observed_generation == Some(generation))
 }
 
+/// Whether the last word is that AWS would not do what it was asked to, so that nothing came of it.
+#[must_use]
+pub fn was_refused(conditions: &[Condition]) -> bool {
+    let refusals = [Reason::AccessDenied, Reason::QuotaExceeded, Reason::Rejected, Reason::InvalidSpec];
+    find(conditions, ConditionType::Ready)
+        .is_some_and(|ready| refusals.iter().any(|reason| ready.reason == reason.as_str()))
+}
+
 /// Whether the conditions call `generation` stalled for `reason`.
 #[must_use]
 pub fn is_stalled(conditions: &[Condition], generation: i64, reason: Reason) -> bool {
