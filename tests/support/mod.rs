@@ -9,6 +9,7 @@
 pub mod api;
 pub mod aws;
 pub mod kubectl;
+pub mod ministack;
 pub mod operator;
 pub mod proxy;
 
@@ -67,6 +68,16 @@ impl World {
 
     /// The same without a running operator; see [`Operator::start`].
     pub async fn without_operator(test: &str, change: impl FnOnce(&mut IamRoleClassSpec)) -> Self {
+        Self::on(test, &env("AWS_ENDPOINT_URL"), aws::client().await, change).await
+    }
+
+    /// The same on another emulated AWS, which `iam` asks directly.
+    pub async fn on(
+        test: &str,
+        endpoint: &str,
+        iam: aws_sdk_iam::Client,
+        change: impl FnOnce(&mut IamRoleClassSpec),
+    ) -> Self {
         let client = Client::try_default().await.expect("a client for KUBECONFIG; is the rig up?");
         let namespace = format!("{test}-{:x}", unique());
         let labels = BTreeMap::from([("test".to_owned(), namespace.clone())]);
@@ -74,9 +85,9 @@ impl World {
         object.metadata.name = Some(namespace.clone());
         object.metadata.labels = Some(labels.clone());
         Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await.expect("a namespace");
-        let proxy = Proxy::start(&env("AWS_ENDPOINT_URL")).await;
+        let proxy = Proxy::start(endpoint).await;
         let operator = Operator::new(&namespace, &proxy.url());
-        let world = Self { namespace, client, iam: aws::client().await, proxy, operator };
+        let world = Self { namespace, client, iam, proxy, operator };
         let mut spec = IamRoleClassSpec {
             namespace_selector: Selector { match_labels: labels, ..Selector::default() },
             unbounded: Some(true),

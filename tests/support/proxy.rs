@@ -206,7 +206,8 @@ async fn forward(shared: &Shared, request: Request) -> Response {
     }
     let uri = format!("{}{}", shared.upstream, parts.uri.path_and_query().map_or("/", |path| path.as_str()));
     let mut forwarded = axum::http::Request::builder().method(parts.method).uri(uri);
-    for (name, value) in parts.headers.iter().filter(|(name, _)| *name != "host") {
+    // With the host that the caller wrote: it is part of the signature.
+    for (name, value) in &parts.headers {
         forwarded = forwarded.header(name, value);
     }
     let forwarded = forwarded.body(Full::new(body)).expect("a request");
