@@ -1,15 +1,18 @@
 //! The documentation says what the code does: reasons, permissions, manifests, links.
 //!
-//! `UPDATE_DOCS=1 cargo test --test docs` writes docs/reasons.md anew.
+//! `UPDATE_DOCS=1 cargo test --test docs` writes docs/reasons.md and the policy in docs/permissions.md anew.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 
+use clap::Parser as _;
 use iamrole_operator::api::Reason;
-use serde_json::Value;
+use iamrole_operator::cli::{Cli, Command, aws_policy};
+use iamrole_operator::power;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::process;
 use support::kubectl::kubectl;
 
 const DOCUMENTS: [&str; 9] = [
@@ -114,6 +117,14 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     found
 }
 
+/// The policy for the options of a command line.
+fn power(line: &[&str]) -> power::Policy {
+    let cli =
+        Cli::try_parse_from([&["iamrole", "aws-policy"], line].concat()).unwrap_or_else(|error| panic!("{error}"));
+    let Command::AwsPolicy(args) = cli.command else { panic!("no aws-policy") };
+    power::policy(&aws_policy::options(&args).unwrap())
+}
+
 #[test]
 fn the_permissions_are_those_of_the_calls_that_the_code_makes() {
     let mut called = BTreeSet::new();
@@ -124,20 +135,47 @@ fn the_permissions_are_those_of_the_calls_that_the_code_makes() {
     }
     // Adding a role to an instance profile takes the right to pass it.
     called.insert("iam:PassRole".to_owned());
+    let widest = power(&[]).allowed();
+    assert_eq!(widest, called.iter().map(String::as_str).collect(), "src/power (left) and src/aws (right)");
 
+    let boundary = "--boundary=arn:aws:iam::111122223333:policy/b";
+    let options = ["--no-instance-profiles", "--no-customer-managed-policies", boundary];
     let text = read("docs/permissions.md");
-    let policies: Vec<Value> = blocks(&text, "json").iter().map(|json| serde_json::from_str(json).unwrap()).collect();
-    let allowed: BTreeSet<String> = policies[0]["Statement"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|statement| statement["Effect"] == "Allow")
-        .flat_map(|statement| statement["Action"].as_array().unwrap())
-        .map(|action| action.as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(allowed, called, "docs/permissions.md (left) and src/aws (right)");
-    for action in &called {
-        assert!(text.contains(&format!("| `{action}` |")), "the table lacks {action}");
+    for action in widest {
+        let dropping = options.iter().filter(|option| !power(&[option]).allowed().contains(action));
+        let dropping: Vec<String> =
+            dropping.map(|option| format!(" `{}`", option.split('=').next().unwrap_or_default())).collect();
+        let row = text.lines().find(|line| line.starts_with(&format!("| `{action}` | ")));
+        let row = row.unwrap_or_else(|| panic!("the table lacks {action}"));
+        assert!(row.ends_with(&format!(" |{} |", dropping.concat())), "{row} {dropping:?}");
+    }
+}
+
+/// What a line of a shell calls, without what is written to a file.
+fn words(command: &str) -> Vec<&str> {
+    command.split_whitespace().take_while(|word| *word != ">").collect()
+}
+
+#[test]
+fn the_printed_policies_are_what_the_commands_print() {
+    let mut text = read("docs/permissions.md");
+    let mut outputs = Vec::new();
+    for block in blocks(&text, "sh") {
+        let block = block.replace("\\\n", " ");
+        for command in block.lines().filter(|line| line.starts_with("iamrole ")) {
+            let run = process::Command::new(env!("CARGO_BIN_EXE_iamrole")).args(&words(command)[1..]).output().unwrap();
+            assert!(run.status.success(), "{command}: {}", String::from_utf8_lossy(&run.stderr));
+            outputs.push(String::from_utf8(run.stdout).unwrap());
+        }
+    }
+    assert!(outputs.len() >= 4, "only {} commands found", outputs.len());
+    let shown = blocks(&text, "json").remove(0);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let (old, new) = (format!("```json\n{shown}"), format!("```json\n{}", outputs[0].trim_end()));
+        text = text.replacen(old.trim_end(), &new, 1);
+        std::fs::write(format!("{}/docs/permissions.md", env!("CARGO_MANIFEST_DIR")), &text).unwrap();
+    } else {
+        assert_eq!(shown, outputs[0].trim_end(), "docs/permissions.md: run UPDATE_DOCS=1 cargo test --test docs");
     }
 }
 
