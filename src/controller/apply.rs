@@ -20,6 +20,7 @@ use crate::role::contest::{Contest, Look, Repairs};
 use crate::role::desired::{Facts, desired};
 use crate::role::settings::settings;
 use crate::role::{Asked, Desired, Observed, Ownership, Plan, Record, Settings, plan};
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub const SETTLE: Duration = Duration::from_secs(30);
 pub const YOUNG: Duration = Duration::from_mins(1);
 /// A role must be missing twice, so far apart, before it is made anew.
 const MISSES_APART: Duration = Duration::from_secs(10);
+/// How long to wait for AWS to show what was written.
+const LAG: Duration = Duration::from_secs(2);
 /// Create, then read what was there already, then work on that.
 const ROUNDS: usize = 3;
 
@@ -53,6 +56,8 @@ enum Decision {
     Do(Plan, Option<Box<Observed>>),
     /// Take a foreign role over.
     Adopt(Plan, Box<Observed>),
+    /// Look again: what was read is from before a write of ours.
+    Later,
 }
 
 /// Brings AWS to what spec and class say, or reports what would be done.
@@ -91,7 +96,17 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
     let mut desired = desired;
     desired.exceptions.keep_found(kept(subject, case.class));
     let unknown = status.role.is_none();
-    let mut work = Work { ctx, case, desired, status, changed: false, closed: false, lost: None, unknown };
+    let mut work = Work {
+        ctx,
+        case,
+        desired,
+        status,
+        changed: false,
+        closed: false,
+        lost: None,
+        unknown,
+        begun: Timestamp::now(),
+    };
     work.status.plan.clear();
     work.status.plan_count = None;
     Box::pin(work.run(subject)).await
@@ -162,6 +177,8 @@ pub(super) struct Work<'a> {
     pub(super) lost: Option<Vec<String>>,
     /// Status had no role when this began.
     pub(super) unknown: bool,
+    /// When this began, by the wall clock.
+    pub(super) begun: Timestamp,
 }
 
 impl Work<'_> {
@@ -180,6 +197,11 @@ impl Work<'_> {
             let (mut plan, observed, adopting) = match decision {
                 Decision::Do(plan, observed) => (plan, observed, false),
                 Decision::Adopt(plan, observed) => (plan, Some(observed), true),
+                Decision::Later if settled => return Ok(look_again_later(subject)),
+                Decision::Later => {
+                    let message = format!("AWS does not show yet what was written to role {}", self.desired.name);
+                    return Err(self.early(Failure::wait(LAG, message)));
+                }
             };
             if settled && !plan.steps.is_empty() && subject.requested().is_none() && self.too_early(subject) {
                 return Ok(look_again_later(subject));
@@ -190,7 +212,8 @@ impl Work<'_> {
             let looked = round > 0 || observed.is_some();
             let early = self.too_early(subject);
             let Self { ctx, case, ref desired, closed, .. } = *self;
-            let run = Run { ctx, subject, case, desired, why: cause, looked, closed, early };
+            let before = observed.as_deref();
+            let run = Run { ctx, subject, case, desired, why: cause, looked, closed, early, before };
             let carried = run.carry_out(&plan, &mut record).await;
             self.changed |= !carried.changes.is_empty();
             self.remember(record, &carried);
@@ -242,6 +265,9 @@ impl Work<'_> {
                 } else {
                     observed
                 };
+                if self.is_past(subject, &observed) {
+                    return Ok(Decision::Later);
+                }
                 let recent = self.ctx.memory.with(&subject.uid, |entry| entry.wrote_within(SETTLE, Instant::now()));
                 if !self.too_early(subject) {
                     record.prune(&self.desired, &observed);
@@ -252,6 +278,13 @@ impl Work<'_> {
             }
             _ => Ok(Decision::Adopt(plan::adopt(&self.desired), Box::new(observed))),
         }
+    }
+
+    /// Whoever asks for a look at a settled role wants to see what is there, even if it is soon.
+    fn is_past(&self, subject: &Subject, observed: &Observed) -> bool {
+        let asked = subject.requested().is_some() && subject.is_settled(self.generations(subject).1);
+        let now = self.ctx.started.elapsed();
+        self.ctx.memory.with(&subject.uid, |entry| entry.recent.is_past(observed, now, SETTLE)) && !asked
     }
 
     fn create(&self) -> Plan {

@@ -8,7 +8,8 @@ use super::subject::Subject;
 use crate::api::Reason;
 use crate::api::iamrole::{Cause, Change, Origin, PolicyRef, ProfileRef, RoleRef};
 use crate::aws::{AwsError, Done, Kind};
-use crate::role::{Action, Desired, Phase, Plan, Progress, Record, Step};
+use crate::role::plan::nothing;
+use crate::role::{Action, Desired, Observed, Phase, Plan, Progress, Record, Step};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -49,6 +50,8 @@ pub struct Run<'a> {
     pub closed: bool,
     /// What was read may be the past.
     pub early: bool,
+    /// What the plan was made from; `None` where the role was not there.
+    pub before: Option<&'a Observed>,
 }
 
 impl Run<'_> {
@@ -71,15 +74,18 @@ impl Run<'_> {
             note_attempt(ctx, subject, step);
             match case.account.execute(&desired.name, &step.action).await {
                 Ok(done) => {
+                    self.note_write(&step.action);
                     enter(record, desired, &step.action, done);
                     carried.changes.push(report(ctx, subject, &desired.name, &step.action, self.why).await);
                 }
                 Err(error) if error.kind == Kind::AlreadyExists && self.is_unread(&step.action) => {
                     carried.already_exists = true;
+                    carried.left.extend(i..plan.steps.len());
                     return carried;
                 }
                 Err(error) if error.kind == Kind::PrincipalNotFound && self.is_open(&step.action) => {
                     carried.unknown_principal = true;
+                    carried.left.extend(i..plan.steps.len());
                     return carried;
                 }
                 Err(error) => {
@@ -96,6 +102,14 @@ impl Run<'_> {
             }
         }
         carried
+    }
+
+    fn note_write(&self, action: &Action) {
+        let (account, now) = (&self.case.account.account, self.ctx.started.elapsed());
+        self.ctx.memory.with(&self.subject.uid, |entry| match self.before {
+            Some(before) => entry.recent.note(action, before, account, now),
+            None => entry.recent.note(action, &nothing(self.desired), account, now),
+        });
     }
 
     /// Whether a read may tell more about what exists already. A policy that was asked for by its ARN and not

@@ -4,6 +4,7 @@
 use super::failure::{Failure, Retry};
 use crate::api::iamrole::Cause;
 use crate::role::contest::Repairs;
+use crate::role::recent::Recent;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,6 +34,8 @@ pub struct Entry {
     pub adopted: Option<Instant>,
     /// Our last write to AWS for it.
     pub last_write: Option<Instant>,
+    /// What was written a moment ago, against reads of the past.
+    pub recent: Recent,
     /// We have deleted the role ourselves; that it is not seen is no surprise then.
     pub deleted: bool,
     /// Our last attempt to create the role.

@@ -25,11 +25,14 @@ impl Work<'_> {
     /// Whether the role is ours and status never told of it. It was restored without its status, made anew, or
     /// wiped; an attempt to create the role a moment ago leaves an intent in status.
     pub(super) fn is_lost(&self, subject: &Subject, record: &Record, observed: &Observed) -> bool {
-        let older = || {
-            let role: Option<Timestamp> = observed.create_date.parse().ok();
-            role.zip(subject.created()).is_some_and(|(role, object)| role < object)
+        let role: Option<Timestamp> = observed.create_date.parse().ok();
+        let older = |than: Option<Timestamp>| {
+            // AWS tells whole seconds.
+            role.zip(than).is_some_and(|(role, than)| role.as_second() < than.as_second())
         };
-        self.lost.is_none() && !record.role_exists() && (self.unknown || older())
+        // One that is as young as this look was made by it, and the answer was lost.
+        let unknown = self.unknown && older(Some(self.begun));
+        self.lost.is_none() && !record.role_exists() && (unknown || older(subject.created()))
     }
 
     /// Finds out by their tags which of the attached policies are ours; all else that nobody listed is kept.

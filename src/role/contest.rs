@@ -89,17 +89,18 @@ impl Repairs {
         self.follow(plan, look);
         let mut contests = Vec::new();
         let mut undone: BTreeSet<String> = BTreeSet::new();
-        plan.steps.retain(|step| {
+        for step in std::mem::take(&mut plan.steps) {
             // What relies on a repair that is given up must wait, or what moves would be lost.
             let waits = !step.needs.is_disjoint(&undone);
-            let why = self.given_up(step, look);
+            let why = self.given_up(&step, look);
             if !waits && why.is_none() {
-                return true;
+                plan.steps.push(step);
+                continue;
             }
             undone.extend(step.action.key());
             contests.extend(why.map(|why| Contest { why, step: step.clone() }));
-            false
-        });
+            plan.withheld.push(step);
+        }
         contests
     }
 

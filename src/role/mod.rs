@@ -17,6 +17,7 @@ pub mod names;
 pub mod observed;
 pub mod owner;
 pub mod plan;
+pub mod recent;
 pub mod record;
 pub mod settings;
 

@@ -7,7 +7,8 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub const ACCOUNT: &str = crate::model::ACCOUNT;
-const CREATED: &str = "2026-01-02T03:04:05Z";
+/// Later than any look at it: what is there was made by the operator under test.
+const CREATED: &str = "2099-01-01T00:00:00Z";
 const ATTACHMENTS: usize = 10;
 const VERSIONS: usize = 5;
 

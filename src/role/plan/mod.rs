@@ -105,7 +105,8 @@ pub fn update(desired: &Desired, observed: &Observed, record: &Record, attachmen
 }
 
 /// A role before it has anything.
-fn nothing(desired: &Desired) -> Observed {
+#[must_use]
+pub fn nothing(desired: &Desired) -> Observed {
     Observed {
         name: desired.name.clone(),
         path: desired.path.clone(),

@@ -85,6 +85,8 @@ pub struct Plan {
     pub unlisted: Vec<String>,
     /// ARNs of recorded policies that are to be deleted and were not seen, in a read that may be late.
     pub unseen: BTreeSet<String>,
+    /// Repairs that were given up, and what relies on them; they hold up what follows like steps that failed.
+    pub withheld: Vec<Step>,
     /// An instance profile has to go, or a late read has to show it, before the rest can be planned.
     pub unfinished: bool,
 }
@@ -120,7 +122,9 @@ impl Progress {
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
         let policies = plan.refused.iter().filter(|problem| problem.reason != Reason::InstanceProfileNotOwned);
-        Self { failed: policies.map(|_| (Phase::Add, None)).collect() }
+        let mut progress = Self { failed: policies.map(|_| (Phase::Add, None)).collect() };
+        plan.withheld.iter().for_each(|step| progress.failed(step));
+        progress
     }
 
     /// Whether the step has to wait for one that failed, or that had to wait itself.
