@@ -212,12 +212,54 @@ fn a_mistyped_value_is_refused_and_named() {
         ("rbac={\"aggregateToEdt\":true}", "aggregateToEdt"),
         ("defaultClass={\"spec\":{\"unbonded\":true}}", "unbonded"),
         ("concurrency=\"many\"", "concurrency"),
+        ("admissionPolicy={\"enable\":true}", "enable"),
+        ("admissionPolicy={\"failurePolicy\":\"Faill\"}", "failurePolicy"),
+        ("admissionPolicy={\"validationActions\":[\"Deny\",\"Warn\"]}", "validationActions"),
     ] {
         let output = helm(&["template", "x", CHART, "--set-json", setting]);
         assert!(!output.ok && output.stderr.contains(name), "{setting}: {}", output.stderr);
     }
     let output = helm(&["template", "x", CRDS, "--set-json", "keep=false"]);
     assert!(!output.ok && output.stderr.contains("keep"), "{}", output.stderr);
+}
+
+#[test]
+fn the_admission_policy_is_off_by_default_and_follows_its_values() {
+    let kinds = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
+    let default = objects(&render(CHART, &[]));
+    assert!(kinds.iter().all(|kind| of_kind(&default, kind).is_empty()));
+    let on = "admissionPolicy.enabled=true";
+    for (settings, failure, actions) in [
+        (vec![on], "Fail", json!(["Deny"])),
+        (
+            vec![
+                on,
+                r#"admissionPolicy.failurePolicy="Ignore""#,
+                r#"admissionPolicy.validationActions=["Warn","Audit"]"#,
+            ],
+            "Ignore",
+            json!(["Warn", "Audit"]),
+        ),
+    ] {
+        let all = objects(&render(CHART, &settings));
+        let [policy, binding] = kinds.map(|kind| of_kind(&all, kind)[0]);
+        assert_eq!(policy["spec"]["failurePolicy"], failure);
+        assert_eq!(binding["spec"]["validationActions"], actions);
+        assert_eq!(binding["spec"]["policyName"], policy["metadata"]["name"]);
+        assert_eq!(binding["spec"]["paramRef"]["selector"], json!({}), "every class");
+        let rules = policy["spec"]["matchConstraints"]["resourceRules"].as_array().unwrap();
+        let [rule] = rules.as_slice() else { panic!("one rule") };
+        assert_eq!(rule["resources"], json!(["iamroles"]), "not their status");
+        assert_eq!(rule["operations"], json!(["CREATE", "UPDATE"]), "no deletion");
+        let taken = kubectl(
+            &["apply", "--dry-run=server", "-f", "-"],
+            &json!({
+                "apiVersion": "v1", "kind": "List", "items": [policy, binding],
+            })
+            .to_string(),
+        );
+        assert!(taken.ok, "{}", taken.stderr);
+    }
 }
 
 #[test]
