@@ -13,6 +13,8 @@ const POD_IDENTITY: &str = "pods.eks.amazonaws.com";
 const POD_NAMESPACE: &str = "aws:RequestTag/kubernetes-namespace";
 /// IAM's shortest and default session.
 const SESSION: i32 = 3600;
+/// Ids of accounts have twelve digits.
+const ANY_ACCOUNT: &str = "????????????";
 /// How many patterns a message shows.
 const SHOWN: usize = 5;
 
@@ -163,11 +165,14 @@ impl<'a> Guard<'a> {
         strangers.chain(self.service_accounts(document)).collect()
     }
 
-    /// An account may be written as its root user.
+    /// An account may be written as its root user; any account by `*`, which would else stand for everybody.
     fn principal_pattern(&self, entry: &str) -> String {
         let root = format!("AWS:arn:{}:iam::", self.account.partition);
-        let account = entry.strip_prefix(&root).and_then(|rest| rest.strip_suffix(":root"));
-        account.map_or_else(|| entry.to_owned(), |account| format!("AWS:{account}"))
+        match entry.strip_prefix(&root).and_then(|rest| rest.strip_suffix(":root")) {
+            Some("*") => format!("AWS:{ANY_ACCOUNT}"),
+            Some(account) if account.starts_with(|c: char| c.is_ascii_digit()) => format!("AWS:{account}"),
+            _ => entry.to_owned(),
+        }
     }
 
     fn service_accounts(&self, document: &Document) -> Vec<(String, Refusal)> {
