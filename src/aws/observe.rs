@@ -3,6 +3,7 @@
 use super::account::Account;
 use super::error::{AwsError, Kind};
 use crate::policy::{Canonical, Grammar};
+use crate::role::names;
 use crate::role::{Asked, Observed, ObservedPolicy, ObservedProfile};
 use aws_sdk_iam::types::{Role, Tag};
 use futures::future::{try_join, try_join_all, try_join3};
@@ -55,6 +56,9 @@ impl Account {
     }
 
     async fn read_profile(&self, name: &str) -> Result<Option<(String, ObservedProfile)>, AwsError> {
+        if !is_name(name, names::POLICY_NAME) {
+            return Ok(None);
+        }
         let target = format!("instance profile {name}");
         let call = self.iam.get_instance_profile().instance_profile_name(name).send();
         let answer = absent_is_none(self.call("iam:GetInstanceProfile", &target, call).await)?;
@@ -71,6 +75,9 @@ impl Account {
     }
 
     async fn get_role(&self, name: &str) -> Result<Option<Role>, AwsError> {
+        if !is_name(name, names::ROLE_NAME) {
+            return Ok(None);
+        }
         let call = self.iam.get_role().role_name(name).send();
         let role = absent_is_none(self.call("iam:GetRole", &format!("role {name}"), call).await)?;
         Ok(role.and_then(|answer| answer.role))
@@ -138,6 +145,9 @@ impl Account {
     }
 
     async fn read_policy(&self, arn: &str) -> Result<Option<(String, ObservedPolicy)>, AwsError> {
+        if !self.may_have(arn) {
+            return Ok(None);
+        }
         let target = format!("policy {arn}");
         let call = self.iam.get_policy().policy_arn(arn).send();
         let answer = absent_is_none(self.call("iam:GetPolicy", &target, call).await)?;
@@ -158,6 +168,13 @@ impl Account {
             document: Canonical::read(Grammar::Permission, text, &self.account),
         };
         Ok(Some((arn.to_owned(), observed)))
+    }
+
+    /// Whether the text can be the ARN of a policy of this account.
+    fn may_have(&self, arn: &str) -> bool {
+        let local = format!("arn:{}:iam::{}:policy/", self.account.partition, self.account.id);
+        let name = arn.strip_prefix(&local).and_then(|rest| rest.rsplit('/').next());
+        name.is_some_and(|name| is_name(name, names::POLICY_NAME)) && arn.chars().all(|c| ('!'..='~').contains(&c))
     }
 
     /// Names of the instance profiles that hold the role.
@@ -192,6 +209,11 @@ impl Account {
         }
         Ok(users)
     }
+}
+
+/// Names come from status too, which may hold anything; AWS refuses the question for what can't be a name.
+fn is_name(text: &str, limit: usize) -> bool {
+    names::valid(text) && text.len() <= limit
 }
 
 fn absent_is_none<T>(result: Result<T, AwsError>) -> Result<Option<T>, AwsError> {

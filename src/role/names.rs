@@ -45,6 +45,12 @@ pub fn valid(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c))
 }
 
+/// Whether `text` has only characters that IAM takes in keys and values of tags.
+#[must_use]
+pub fn valid_tag(text: &str) -> bool {
+    text.chars().all(|c| c.is_alphanumeric() || c.is_whitespace() || "_.:/=+-@".contains(c))
+}
+
 #[cfg(test)]
 mod tests {
     use super::{bounded, valid};

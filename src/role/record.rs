@@ -3,10 +3,15 @@
 //! Entries enter before the call that makes them (intent) and leave after their removal is confirmed.
 //! So a crash or a lost reply never turns our own thing into a stranger's.
 
-use super::{Desired, Observed, Plan};
-use crate::api::IamRoleStatus;
+use super::{Desired, Observed, Plan, names};
 use crate::api::iamrole::{PolicyRef, ProfileRef, RoleRef};
+use crate::api::{IamRoleStatus, TAG_PREFIX};
+use crate::policy::Arn;
 use std::collections::BTreeSet;
+
+fn may_be_ours(key: &str) -> bool {
+    names::valid_tag(key) && !key.to_lowercase().starts_with(TAG_PREFIX)
+}
 
 /// What we have applied or were about to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,17 +33,18 @@ pub struct Record {
 }
 
 impl Record {
-    /// Reads the record out of a status.
+    /// Reads the record out of a status. It can be forged: what can't be ours is left out, since the operator would
+    /// take it away, and with an owner tag lose the role.
     #[must_use]
     pub fn from_status(status: &IamRoleStatus) -> Self {
         Self {
             role: status.role.clone(),
-            managed: status.managed_policies.iter().cloned().collect(),
-            inline: status.inline_policies.iter().cloned().collect(),
+            managed: status.managed_policies.iter().filter(|arn| arn.parse::<Arn>().is_ok()).cloned().collect(),
+            inline: status.inline_policies.iter().filter(|name| names::valid(name)).cloned().collect(),
             own: status.customer_managed_policies.clone(),
-            tag_keys: status.tag_keys.iter().cloned().collect(),
+            tag_keys: status.tag_keys.iter().filter(|key| may_be_ours(key)).cloned().collect(),
             boundary: status.permissions_boundary.clone(),
-            profile: status.instance_profile.clone(),
+            profile: status.instance_profile.clone().filter(|profile| names::valid(&profile.name)),
         }
     }
 

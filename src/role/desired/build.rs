@@ -169,10 +169,7 @@ impl<'a> Builder<'a> {
     }
 
     fn tag(&mut self, field: &str, key: &str, value: &str) -> String {
-        let fits = |text: &str, limit: usize| {
-            let plain = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.:/=+-@".contains(c);
-            text.chars().count() <= limit && text.chars().all(plain)
-        };
+        let fits = |text: &str, limit: usize| text.chars().count() <= limit && names::valid_tag(text);
         let lower = key.to_lowercase();
         if lower.starts_with("aws:") || lower.starts_with(TAG_PREFIX) {
             self.invalid(field, "keys under aws: and iamrole.dev/ are reserved");
