@@ -5,10 +5,11 @@ use super::contested::{contested, given_up, name_the_dead};
 use super::context::Context;
 use super::events::Tone;
 use super::failure::Failure;
-use super::judge::{judge, missing, same_identity};
+use super::identity;
+use super::judge::{judge, missing};
 use super::preview::preview;
 use super::recover::kept;
-use super::refused::{ignored, refused};
+use super::refused::{accepted, ignored};
 use super::roles::{Outcome, Setback, Stepped, class_ref, interval};
 use super::status::{Verdict, find, is_ready, show_plan, was_refused};
 use super::subject::Subject;
@@ -17,7 +18,6 @@ use crate::api::{ConditionType, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason
 use crate::aws::{Account, AwsError, Kind};
 use crate::role::advice::advice;
 use crate::role::contest::{Contest, Look, Repairs};
-use crate::role::desired::{Facts, desired};
 use crate::role::settings::settings;
 use crate::role::{Asked, Desired, Observed, Ownership, Plan, Record, Settings, plan};
 use k8s_openapi::jiff::Timestamp;
@@ -62,32 +62,20 @@ enum Decision {
 
 /// Brings AWS to what spec and class say, or reports what would be done.
 pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status: IamRoleStatus) -> Stepped<Outcome> {
-    let early = |failure| Setback::early(failure, status.clone());
-    let class_name = case.class.metadata.name.clone().unwrap_or_default();
     let owner = subject.owner(ctx, case.class);
-    let facts = Facts {
-        owner: &owner,
-        account: &case.account.account,
-        class_name: &class_name,
-        class: &case.class.spec,
-        limits: &case.account.quotas.limits,
-        issuer: ctx.issuer.as_deref(),
-    };
-    let desired = match desired(case.spec, case.settings, facts) {
-        Ok(desired) => desired,
-        Err(problems) => {
-            let mut status = status.clone();
-            let failure = refused(subject, ctx, case, &owner, &mut status, &problems).await;
-            return Err(Setback::early(failure, status));
-        }
-    };
-    same_identity(subject, &desired).map_err(early)?;
+    let desired = accepted(subject, ctx, case, &owner, &status).await?;
+    let status = IamRoleStatus { role: subject.status.role.clone(), ..status };
+    let early = |failure| Setback::early(failure, status.clone());
     if case.settings.mode != Mode::Enforce {
         // Who only looks keeps nobody from the name.
         ctx.claims.release(&subject.uid);
         return preview(subject, ctx, case, &desired, status).await;
     }
-    claim(subject, ctx, &desired).map_err(early)?;
+    if let Err(failure) = claim(subject, ctx, &desired)
+        && !identity::has_role(subject, ctx, case, &desired).await.map_err(early)?
+    {
+        return Err(early(failure));
+    }
     subject.add_finalizer(ctx).await.map_err(early)?;
     hold_class(ctx, case.class).await.map_err(early)?;
     if let Some(later) = not_due(subject, ctx, case.class) {
@@ -522,7 +510,9 @@ fn look_again_later(subject: &Subject) -> Outcome {
     Outcome { status: subject.status.clone(), verdict: None, again: Some(SETTLE), handled: false }
 }
 
-fn role_ref(desired: &Desired, observed: Option<&Observed>, before: Option<&RoleRef>, origin: Origin) -> RoleRef {
+/// The status entry of the role.
+#[must_use]
+pub fn role_ref(desired: &Desired, observed: Option<&Observed>, before: Option<&RoleRef>, origin: Origin) -> RoleRef {
     match observed {
         Some(observed) => RoleRef {
             name: observed.name.clone(),

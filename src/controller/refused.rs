@@ -5,31 +5,74 @@ use super::apply::{Case, of_aws};
 use super::carry::report;
 use super::context::Context;
 use super::failure::Failure;
+use super::identity::{self, ours};
+use super::roles::{Setback, Stepped};
 use super::subject::Subject;
 use crate::api::iamrole::{Cause, Change, Mode};
 use crate::api::{IamRoleStatus, Reason};
-use crate::role::desired::tokens;
-use crate::role::{Action, Asked, Owner, Problem};
+use crate::role::desired::{Facts, desired, role_name, tokens};
+use crate::role::{Action, Desired, Owner};
+use std::collections::BTreeSet;
 
-/// The failure of a refused spec, after the boundary was looked at.
-pub async fn refused(
+/// Spec and class put together, for the role that is the object's; or the refusal.
+pub async fn accepted(
+    subject: &mut Subject,
+    ctx: &Context,
+    case: Case<'_>,
+    owner: &Owner,
+    status: &IamRoleStatus,
+) -> Stepped<Desired> {
+    let class_name = case.class.metadata.name.clone().unwrap_or_default();
+    let facts = Facts {
+        owner,
+        account: &case.account.account,
+        class_name: &class_name,
+        class: &case.class.spec,
+        limits: &case.account.quotas.limits,
+        issuer: ctx.issuer.as_deref(),
+    };
+    let failure = match desired(case.spec, case.settings, facts) {
+        Ok(desired) => match identity::check(subject, ctx, case, &desired).await {
+            Ok(()) => return Ok(desired),
+            Err(failure) => failure,
+        },
+        Err(problems) => Failure::problems(&problems),
+    };
+    let (mut status, given) = (status.clone(), role_name(case.spec, facts));
+    let failure = refused(subject, ctx, case, owner, given, &mut status, failure).await;
+    Err(Setback::early(failure, status))
+}
+
+/// The failure of a refused spec, after the boundary was looked at. `given` is the role's name as spec and class give
+/// it.
+async fn refused(
     subject: &Subject,
     ctx: &Context,
     case: Case<'_>,
     owner: &Owner,
+    given: Option<String>,
     status: &mut IamRoleStatus,
-    problems: &[Problem],
+    mut failure: Failure,
 ) -> Failure {
-    let mut failure = Failure::problems(problems);
-    match hold_boundary(subject, ctx, case, owner, status).await {
-        Ok(Some(change)) => {
-            status.last_changes.insert(0, change);
-            status.last_changes.truncate(super::status::CHANGES_KEPT);
+    for name in roles(subject, given) {
+        match hold_boundary(subject, ctx, case, owner, &name, status).await {
+            Ok(Some(change)) => {
+                status.last_changes.insert(0, change);
+                status.last_changes.truncate(super::status::CHANGES_KEPT);
+            }
+            Ok(None) => {}
+            Err(error) => failure.message = format!("{}; {}", failure.message, error.message),
         }
-        Ok(None) => {}
-        Err(error) => failure.message = format!("{}; {}", failure.message, error.message),
     }
     failure
+}
+
+/// The roles that may be the object's: status may be wiped or forged, so the name that is given counts too, unless
+/// there is no trace of a role.
+fn roles(subject: &Subject, given: Option<String>) -> BTreeSet<String> {
+    let recorded = subject.status.role.as_ref().map(|role| role.name.clone());
+    let given = given.filter(|_| recorded.is_some() || subject.has_finalizer());
+    recorded.into_iter().chain(given).collect()
 }
 
 async fn hold_boundary(
@@ -37,23 +80,21 @@ async fn hold_boundary(
     ctx: &Context,
     case: Case<'_>,
     owner: &Owner,
+    name: &str,
     status: &mut IamRoleStatus,
 ) -> Result<Option<Change>, Failure> {
-    let role = subject.status.role.as_ref().filter(|role| role.id.is_some());
     let tokens = tokens(owner, &case.account.account);
     let forced = case.class.spec.permissions_boundary.as_ref().and_then(|arn| tokens.expand(arn).ok());
-    let (Some(role), Some(forced), Mode::Enforce) = (role, forced, case.settings.mode) else { return Ok(None) };
-    let state = case.account.observe(&role.name, &Asked::default()).await;
-    let state = state.map_err(|error| of_aws(ctx, case.class, error))?;
-    let Some(observed) = state.role.filter(|observed| owner.judge(&observed.tags).is_ours()) else { return Ok(None) };
+    let (Some(forced), Mode::Enforce) = (forced, case.settings.mode) else { return Ok(None) };
+    let Some(observed) = ours(ctx, case, owner, name).await? else { return Ok(None) };
     if observed.boundary.as_ref() == Some(&forced) {
         return Ok(None);
     }
     let why = if subject.status.permissions_boundary.as_ref() == Some(&forced) { Cause::Drift } else { Cause::Class };
     let action = Action::PutBoundary(forced.clone());
-    case.account.execute(&role.name, &action).await.map_err(|error| of_aws(ctx, case.class, error))?;
+    case.account.execute(&observed.name, &action).await.map_err(|error| of_aws(ctx, case.class, error))?;
     status.permissions_boundary = Some(forced);
-    Ok(Some(report(ctx, subject, &role.name, &action, why).await))
+    Ok(Some(report(ctx, subject, &observed.name, &action, why).await))
 }
 
 /// What keeps the operator from its work and the class does not permit: it is done all the same, and said.

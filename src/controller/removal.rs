@@ -148,8 +148,7 @@ impl Removal<'_> {
             return release(subject, self.ctx, Reason::Released, "Nothing was ever made in AWS").await;
         };
         let failed = |failure: Failure| Setback::pending(failure, status.clone());
-        let state = self.account.observe(&name, &Asked::new(None, &record)).await;
-        let state = state.map_err(|error| failed(self.of_aws(error)))?;
+        let (name, state) = self.find(subject, name, &record).await.map_err(|error| failed(self.of_aws(error)))?;
         if state.role.is_none() && self.may_be_late(subject, &record) {
             let message = format!("role {name} is not there (yet); looking again before the object is let go");
             return Err(failed(Failure::wait(Duration::from_secs(5), message)));
@@ -193,6 +192,19 @@ impl Removal<'_> {
         }
     }
 
+    /// The role with what is recorded of it. Where the recorded one is not ours but the one that spec and class name
+    /// is, it is that one: status can be forged.
+    async fn find(&self, subject: &Subject, name: String, record: &Record) -> Result<(String, RoleState), AwsError> {
+        let is_ours =
+            |state: &RoleState| state.role.as_ref().is_some_and(|role| self.owner.judge(&role.tags).is_ours());
+        let asked = Asked::new(None, record);
+        let state = self.account.observe(&name, &asked).await?;
+        let given = self.given_name(subject).filter(|given| *given != name && !is_ours(&state));
+        let Some(given) = given else { return Ok((name, state)) };
+        let other = self.account.observe(&given, &asked).await?;
+        Ok(if is_ours(&other) { (given, other) } else { (name, state) })
+    }
+
     /// The instance profiles that hold the role, and the recorded one.
     async fn profiles(&self, name: &str, state: &RoleState, ours: bool) -> Result<Vec<ObservedProfile>, AwsError> {
         let mut profiles = state.profiles.clone();
@@ -231,9 +243,12 @@ impl Removal<'_> {
 
     /// The role's name: as recorded, else as spec and class give it.
     fn name(&self, subject: &Subject, record: &Record) -> Option<String> {
-        if let Some(role) = &record.role {
-            return Some(role.name.clone());
-        }
+        let recorded = record.role.as_ref().map(|role| role.name.clone());
+        recorded.or_else(|| self.given_name(subject))
+    }
+
+    /// The role's name as spec and class give it.
+    fn given_name(&self, subject: &Subject) -> Option<String> {
         let spec = subject.spec.as_ref().ok()?;
         let class_name = self.class.name_any();
         let facts = Facts {
