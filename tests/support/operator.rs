@@ -12,6 +12,8 @@ pub struct Operator {
     pub controller: String,
     /// Its cluster name.
     pub cluster: String,
+    /// More namespaces that the next start serves.
+    pub also: Vec<String>,
     /// More environment for the next start.
     pub environment: Vec<(String, String)>,
     /// More arguments for the next start.
@@ -37,6 +39,7 @@ impl Operator {
         Self {
             controller: format!("test/{namespace}"),
             cluster: "rig".into(),
+            also: Vec::new(),
             environment: Vec::new(),
             arguments: Vec::new(),
             log_level: "info,iamrole_operator=debug",
@@ -60,9 +63,10 @@ impl Operator {
     /// Starts it without waiting.
     pub fn spawn(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(&self.log).expect("a log file");
+        let namespaces = [std::slice::from_ref(&self.namespace), &self.also].concat().join(",");
         let child = Command::new(env!("CARGO_BIN_EXE_iamrole"))
             .args(["run", "--listen", &format!("127.0.0.1:{}", self.port)])
-            .args(["--cluster-name", &self.cluster, "--watch-namespaces", &self.namespace])
+            .args(["--cluster-name", &self.cluster, "--watch-namespaces", &namespaces])
             .args(["--controller", &self.controller, "--log-level", self.log_level])
             .args(&self.arguments)
             .env("KUBECONFIG", env("RIG_OPERATOR_KUBECONFIG"))
