@@ -147,6 +147,63 @@ async fn a_wiped_status_is_no_way_out_of_the_forced_boundary() {
 }
 
 #[tokio::test]
+async fn a_forced_boundary_that_is_taken_off_or_replaced_is_put_back_first_of_all() {
+    let boundary = "arn:aws:iam::aws:policy/ReadOnlyAccess";
+    let tenants = Tenants::new(|class| {
+        class.unbounded = None;
+        class.permissions_boundary = Some(boundary.to_owned());
+    })
+    .await;
+    let attacker = &tenants.attacker;
+    attacker.create("app", role()).await;
+    attacker.ready("app").await;
+    let name = attacker.templated("app");
+    for replaced in [None, Some("arn:aws:iam::aws:policy/AdministratorAccess")] {
+        let iam = &attacker.iam;
+        match replaced {
+            None => drop(iam.delete_role_permissions_boundary().role_name(&name).send().await.expect("no boundary")),
+            Some(arn) => {
+                let call = iam.put_role_permissions_boundary().role_name(&name).permissions_boundary(arn);
+                call.send().await.expect("another boundary");
+            }
+        }
+        aws::attach(iam, &name, "arn:aws:iam::aws:policy/AdministratorAccess").await;
+        attacker.proxy.forget();
+        attacker.check_now("app").await;
+        assert_eq!(attacker.proxy.writes(), ["PutRolePermissionsBoundary", "DetachRolePolicy"]);
+        let role = aws::role(iam, &name).await.expect("the role");
+        assert_eq!((role.boundary.as_deref(), role.attached.len()), (Some(boundary), 0));
+    }
+}
+
+#[tokio::test]
+async fn suspend_and_observe_are_no_way_out() {
+    let tenants = Tenants::new(|class| {
+        let allowed = class.allowed.as_mut().unwrap();
+        (allowed.suspend, allowed.observe) = (None, None);
+    })
+    .await;
+    let attacker = &tenants.attacker;
+    for (name, spec) in [("suspends", json!({ "suspend": true })), ("observes", json!({ "mode": "Observe" }))] {
+        let mut whole = role();
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        attacker.create(name, whole).await;
+        let message = attacker.reason(name, "NotAllowed").await;
+        assert!(message.contains("is ignored"), "{message}");
+        let role = attacker.templated(name);
+        aws::attach(&attacker.iam, &role, "arn:aws:iam::aws:policy/AdministratorAccess").await;
+        let annotations = json!({ "iamrole.dev/suspend": "yes" });
+        attacker.patch_object(name, json!({ "metadata": { "annotations": annotations } })).await.expect("he may");
+        let token = attacker.request_check(name).await;
+        let handled = |role: &iamrole_operator::api::IamRole| {
+            role.status.as_ref().unwrap().last_handled_reconcile_at.as_ref() == Some(&token)
+        };
+        attacker.until(name, "the check", handled).await;
+        assert!(aws::role(&attacker.iam, &role).await.expect("his role").attached.is_empty(), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn forged_conditions_convince_nobody_for_long() {
     let tenants = Tenants::new(|class| class.allowed.as_mut().unwrap().role_names.clear()).await;
     let attacker = &tenants.attacker;
