@@ -15,13 +15,14 @@ use std::fmt::Write as _;
 use std::process;
 use support::kubectl::kubectl;
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/design.md",
     "docs/permissions.md",
     "docs/reasons.md",
+    "docs/security.md",
     "docs/troubleshooting.md",
     "charts/iamrole-operator/README.md",
     "charts/iamrole-operator-crds/README.md",

@@ -1,0 +1,86 @@
+//! docs/security.md: every row of the threat table has a test that exists, and the class that it ends in does what the
+//! text says.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use serde_json::Value;
+use support::{World, aws};
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// The blocks of a language.
+fn blocks(language: &str) -> Vec<String> {
+    let (text, fence) = (read("docs/security.md"), format!("```{language}\n"));
+    let parts = text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
+    parts.collect()
+}
+
+fn manifest(part: &str) -> Value {
+    let block = blocks("yaml").into_iter().find(|block| block.contains(part)).expect("a manifest");
+    serde_saphyr::from_str(&block).expect("YAML")
+}
+
+#[test]
+fn every_row_of_the_threat_table_names_tests_that_exist() {
+    let text = read("docs/security.md");
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).skip(2).collect();
+    assert!(rows.len() >= 25, "{}", rows.len());
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        let [_, _, tests] = cells.as_slice() else { panic!("three cells: {row}") };
+        let named: Vec<(&str, &str)> = tests.split('`').filter_map(|text| text.split_once("::")).collect();
+        assert!(!named.is_empty(), "no test: {row}");
+        for (file, test) in named {
+            let code = read(&format!("tests/{file}.rs"));
+            let (head, _) =
+                code.split_once(&format!("fn {test}(")).unwrap_or_else(|| panic!("{file}::{test} is no test"));
+            let attribute = head.trim_end().trim_end_matches("async").trim_end().lines().last().unwrap_or_default();
+            assert!(attribute.ends_with("test]"), "{file}::{test} is not run: {attribute}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn under_the_example_class_one_role_fits_and_the_other_is_refused_in_five_places() {
+    let class = manifest("kind: IamRoleClass");
+    let mut spec: iamrole_operator::api::IamRoleClassSpec = serde_json::from_value(class["spec"].clone()).unwrap();
+    assert_eq!(class["metadata"]["annotations"]["iamrole.dev/is-default-class"], "true");
+    let world = World::with_class("secure", |own| {
+        spec.namespace_selector = own.namespace_selector.clone();
+        spec.controller.clone_from(&own.controller);
+        *own = spec;
+    })
+    .await;
+    let [boundary] = blocks("json").try_into().expect("one boundary");
+    // Another run may have made it.
+    let _ = world.iam.create_policy().policy_name("tenant-boundary").policy_document(&boundary).send().await;
+
+    world.create("uploads", manifest("name: uploads")["spec"].clone()).await;
+    world.ready("uploads").await;
+    let role = aws::role(&world.iam, &world.templated("uploads")).await.expect("the role");
+    assert_eq!(role.boundary.as_deref(), Some("arn:aws:iam::123456789012:policy/tenant-boundary"));
+    assert_eq!(role.path, format!("/tenants/{}/", world.namespace));
+    assert_eq!(
+        role.tags,
+        [("namespace", world.namespace.as_str()), ("team", "shop")].map(|(k, v)| (k.into(), v.into())).into()
+    );
+
+    world.proxy.forget();
+    world.create("climbs", manifest("name: climbs")["spec"].clone()).await;
+    let message = world.reason("climbs", "NotAllowed").await;
+    for field in [
+        "spec.roleName: \"admin\" is not allowed: allowed.roleNames lists nothing",
+        "spec.permissionsBoundary: the class forces",
+        "spec.trustPolicy.Statement[0].Principal.AWS: \"AWS:444455556666\" is not allowed",
+        "spec.managedPolicies[0]: \"arn:aws:iam::aws:policy/AdministratorAccess\" is not allowed",
+        "spec.inlinePolicies[0].document.Statement[0].Action: \"s3:*\" is not allowed: it includes actions of denied.actions",
+    ] {
+        assert!(message.contains(field), "{field}: {message}");
+    }
+    assert_eq!(message.matches("(IamRoleClass ").count(), 5, "five places: {message}");
+    assert_eq!(world.proxy.actions(), Vec::<String>::new());
+}
