@@ -213,6 +213,9 @@ async fn policy_and_operator_agree_and_where_they_do_not_it_is_the_operator_who_
         }
     }
     assert!(refused >= 30, "{refused}");
+    let classes: Vec<String> = (0..cases.len()).map(|i| format!("{}-{i}", world.namespace)).collect();
+    let classes: Vec<&str> = classes.iter().map(String::as_str).collect();
+    kubectl_ok(&[&["delete", "--wait=false", "iamroleclass"], &classes[..]].concat(), "");
     uninstall(&world).await;
 }
 
