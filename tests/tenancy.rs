@@ -203,6 +203,38 @@ async fn suspend_and_observe_are_no_way_out() {
     }
 }
 
+/// What docs/security.md says of it: the class judges what is asked for, and the boundary holds in any case.
+#[tokio::test]
+async fn what_a_stricter_class_leaves_on_a_role_is_told() {
+    let tenants = Tenants::new(|_| {}).await;
+    let (attacker, boundary) = (&tenants.attacker, "arn:aws:iam::aws:policy/ReadOnlyAccess");
+    let (admin, without) = ("arn:aws:iam::aws:policy/AdministratorAccess", json!({ "managedPolicies": null }));
+    for name in ["obeys", "wipes"] {
+        attacker.create(name, json!({ "trustPolicy": ec2(), "managedPolicies": ["AdministratorAccess"] })).await;
+        attacker.ready(name).await;
+    }
+    let allowed = json!({ "managedPolicies": [], "trustPrincipals": ["Service:ec2.amazonaws.com"] });
+    let stricter = json!({ "allowed": allowed, "unbounded": null, "permissionsBoundary": boundary });
+    tenants.admin.patch_class(stricter).await;
+    for name in ["obeys", "wipes"] {
+        attacker.reason(name, "NotAllowed").await;
+    }
+    tenants.forge("wipes", Value::Null).await;
+    for (name, left) in [("obeys", vec![]), ("wipes", vec![admin.to_owned()])] {
+        attacker.patch(name, without.clone()).await;
+        let status = attacker.ready(name).await.status.unwrap();
+        let role = aws::role(&attacker.iam, &attacker.templated(name)).await.expect("his role");
+        assert_eq!(role.boundary.as_deref(), Some(boundary));
+        assert_eq!(role.attached.into_iter().collect::<Vec<_>>(), left);
+        assert_eq!(status.unlisted, left, "nobody is in the dark about it");
+    }
+    attacker.event("wipes", "Recovered", "AdministratorAccess").await;
+    attacker.patch("wipes", json!({ "description": "a change" })).await;
+    attacker.ready("wipes").await;
+    let role = aws::role(&attacker.iam, &attacker.templated("wipes")).await.expect("his role");
+    assert!(role.attached.is_empty(), "until the spec changes");
+}
+
 #[tokio::test]
 async fn forged_conditions_convince_nobody_for_long() {
     let tenants = Tenants::new(|class| class.allowed.as_mut().unwrap().role_names.clear()).await;
