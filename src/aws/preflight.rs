@@ -12,9 +12,9 @@ pub const PROBE: &str = "iamrole-preflight";
 type Read<'a> = Pin<Box<dyn Future<Output = Result<(), AwsError>> + Send + 'a>>;
 
 impl Account {
-    /// Asks for a role, what hangs on it, a policy and (`profiles`) an instance profile that don't exist. The first
-    /// denial is the error; an answer that does not come says nothing and is none.
-    pub async fn preflight(&self, profiles: bool) -> Result<(), AwsError> {
+    /// Asks for a role, what hangs on it, and as far as they are used a policy and an instance profile that don't exist.
+    /// The first denial is the error; an answer that does not come says nothing and is none.
+    pub async fn preflight(&self, policies: bool, profiles: bool) -> Result<(), AwsError> {
         let policy = format!("arn:{}:iam::{}:policy/{PROBE}", self.account.partition, self.account.id);
         let role = format!("role {PROBE}");
         let iam = &self.iam;
@@ -36,8 +36,12 @@ impl Account {
                 let call = iam.list_instance_profiles_for_role().role_name(PROBE).send();
                 self.read("iam:ListInstanceProfilesForRole", &role, call).await
             }),
-            Box::pin(async { self.read("iam:GetPolicy", &policy, iam.get_policy().policy_arn(&policy).send()).await }),
         ];
+        if policies {
+            reads.push(Box::pin(async {
+                self.read("iam:GetPolicy", &format!("policy {policy}"), iam.get_policy().policy_arn(&policy).send()).await
+            }));
+        }
         if profiles {
             reads.push(Box::pin(async {
                 let call = iam.get_instance_profile().instance_profile_name(PROBE).send();

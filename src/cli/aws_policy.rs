@@ -60,6 +60,11 @@ pub struct Args {
     #[arg(long, value_name = "PATTERN", value_parser = attachable)]
     pub attach: Vec<String>,
 
+    /// ARN of a role that is assumed to work in another account, as in `account.assumeRole` of a class. May be repeated.
+    /// That role needs the policy that this command prints for its account.
+    #[arg(long, value_name = "ARN", value_parser = identity)]
+    pub assume_role: Vec<String>,
+
     /// ARN of the role (or user) that the operator is. It may then do nothing to itself.
     #[arg(long, value_name = "ARN", value_parser = identity)]
     pub operator_role: Option<String>,
@@ -138,6 +143,7 @@ pub fn options(args: &Args) -> Result<Options, Error> {
         boundaries: args.boundary.clone(),
         features: features.into_iter().filter(|(_, used)| *used).map(|(feature, _)| feature).collect::<BTreeSet<_>>(),
         attach: args.attach.iter().map(in_full).collect(),
+        assume: args.assume_role.clone(),
         identity: args.operator_role.clone(),
         policy_name: args.policy_name.clone(),
         partition,

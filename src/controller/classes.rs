@@ -90,8 +90,10 @@ async fn preflight(class: &IamRoleClass, ctx: &Context, account: &Account) -> Re
     let generation = class.metadata.generation;
     let uid = class.uid().unwrap_or_default();
     if ctx.class_memory.with(&uid, |entry| entry.preflight != generation) {
-        let profiles = class.spec.allowed.as_ref().is_some_and(|allowed| allowed.instance_profiles == Some(true));
-        account.preflight(profiles).await?;
+        let allowed = class.spec.allowed.clone().unwrap_or_default();
+        let is_used = |leave: Option<bool>| leave == Some(true);
+        let (policies, profiles) = (is_used(allowed.customer_managed_policies), is_used(allowed.instance_profiles));
+        account.preflight(policies, profiles).await?;
         ctx.class_memory.with(&uid, |entry| entry.preflight = generation);
     }
     let mut tokens = Tokens::default();

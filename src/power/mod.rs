@@ -52,6 +52,8 @@ pub struct Options {
     pub features: BTreeSet<Feature>,
     /// Patterns of the ARNs of policies that may be attached; none asks for no condition.
     pub attach: Vec<String>,
+    /// ARNs of roles that are assumed to work in other accounts (`account.assumeRole` of classes).
+    pub assume: Vec<String>,
     /// ARN of the operator's own role or user, which it may then not touch.
     pub identity: Option<String>,
     /// Name of the policy itself, which the operator may not change.

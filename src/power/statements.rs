@@ -40,10 +40,18 @@ fn reads(options: &Options) -> Vec<Statement> {
         ]);
         resources.push(options.arn("policy/*"));
     }
-    vec![
+    let mut statements = vec![
         allow("Read", actions, resources, Conditions::new()),
         allow("ReadQuotas", vec!["iam:GetAccountSummary"], vec!["*".to_owned()], Conditions::new()),
-    ]
+    ];
+    if !options.boundaries.is_empty() {
+        // Whether it is there is asked before a class counts as ready.
+        statements.push(allow("ReadBoundary", vec!["iam:GetPolicy"], options.boundaries.clone(), Conditions::new()));
+    }
+    if !options.assume.is_empty() {
+        statements.push(allow("OtherAccounts", vec!["sts:AssumeRole"], options.assume.clone(), Conditions::new()));
+    }
+    statements
 }
 
 fn roles(options: &Options) -> Vec<Statement> {

@@ -19,6 +19,7 @@ fn widest() -> Options {
         boundaries: Vec::new(),
         features: Feature::ALL.into_iter().collect(),
         attach: Vec::new(),
+        assume: Vec::new(),
         identity: None,
         policy_name: "iamrole-operator".to_owned(),
     }
@@ -32,6 +33,7 @@ fn narrowest() -> Options {
         boundaries: vec![BOUNDARY.to_owned()],
         features: BTreeSet::new(),
         attach: vec!["arn:aws:iam::aws:policy/job-function/*".to_owned()],
+        assume: vec!["arn:aws:iam::444455556666:role/iamrole-operator".to_owned()],
         identity: Some("arn:aws:iam::111122223333:role/platform/iamrole-operator".to_owned()),
         ..widest()
     }
@@ -56,6 +58,7 @@ fn every_choice() -> Vec<Options> {
             path: pick(5).path,
             boundaries: pick(6).boundaries,
             attach: pick(7).attach,
+            assume: pick(8).assume,
             identity: pick(8).identity,
             ..widest()
         });
