@@ -39,7 +39,8 @@ impl Account {
         ];
         if policies {
             reads.push(Box::pin(async {
-                self.read("iam:GetPolicy", &format!("policy {policy}"), iam.get_policy().policy_arn(&policy).send()).await
+                self.read("iam:GetPolicy", &format!("policy {policy}"), iam.get_policy().policy_arn(&policy).send())
+                    .await
             }));
         }
         if profiles {

@@ -23,5 +23,5 @@ pub enum Command {
     /// Print the CustomResourceDefinitions, or write them into folders.
     Crds(crds::Args),
     /// Print the least IAM policy for the operator's own AWS identity.
-    AwsPolicy(aws_policy::Args),
+    AwsPolicy(Box<aws_policy::Args>),
 }

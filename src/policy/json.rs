@@ -368,7 +368,7 @@ pub(super) fn write(node: &Node, out: &mut String) {
     write_value(node, false, out);
 }
 
-/// Like [`write`], the members of objects sorted by key; those of one key stay in their order.
+/// Like [`write()`], the members of objects sorted by key; those of one key stay in their order.
 pub(super) fn write_sorted(node: &Node, out: &mut String) {
     write_value(node, true, out);
 }
