@@ -54,10 +54,21 @@ fn an_adopted_role() {
 #[test]
 fn reads_that_lag() {
     for seconds in [4, 20] {
-        let pace = Pace { lag: Duration::from_secs(seconds), hurried: false };
+        let pace = Pace { lag: Duration::from_secs(seconds), ..Pace::default() };
         for life in [created(), kept(), adopted()] {
             matrix(life, pace);
         }
+    }
+}
+
+/// An edit that comes when the one before has met a fault, and before anything could be put right: whatever was made or
+/// begun for a spec that is no more is known, and goes.
+#[test]
+fn edits_that_interrupt() {
+    // A move attaches what the edit before it makes, so it can't come before that.
+    let created = || created().without(&["move"]);
+    for life in [created(), created().without(&["change", "shrink"])] {
+        matrix(life, Pace { hurried: true, interrupted: true, ..Pace::default() });
     }
 }
 
@@ -65,6 +76,6 @@ fn reads_that_lag() {
 #[test]
 fn edits_in_a_hurry() {
     for seconds in [0, 3] {
-        matrix(created(), Pace { lag: Duration::from_secs(seconds), hurried: true });
+        matrix(created(), Pace { lag: Duration::from_secs(seconds), hurried: true, interrupted: false });
     }
 }

@@ -299,6 +299,10 @@ pub struct IamRoleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub permissions_boundary: Option<String>,
+    /// The boundary that permissionsBoundary is to replace; absent once it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub replaced_permissions_boundary: Option<String>,
     /// The instance profile that holds the role. Written before it is created; arn follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_profile: Option<ProfileRef>,

@@ -333,7 +333,7 @@ impl Work<'_> {
                     record.own.push(PolicyRef { name, arn, ..PolicyRef::default() });
                 }
             }
-            record.boundary = self.desired.boundary.clone().or(record.boundary);
+            record.intend_boundary(self.desired.boundary.as_ref());
             if let Some(wanted) = self.desired.profile.as_ref().filter(|_| !plan.unfinished) {
                 let known = record.profile.take().filter(|known| known.name == *wanted);
                 record.profile = known.or_else(|| Some(ProfileRef { name: wanted.clone(), arn: None }));

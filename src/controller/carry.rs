@@ -195,8 +195,8 @@ fn enter(record: &mut Record, desired: &Desired, action: &Action, done: Done) {
             });
         }
         (Action::UntagRole(keys), _) => record.tag_keys.retain(|key| !keys.contains(key)),
-        (Action::PutBoundary(arn), _) => record.boundary = Some(arn.clone()),
-        (Action::DeleteBoundary, _) => record.boundary = None,
+        (Action::PutBoundary(arn), _) => record.set_boundary(Some(arn.clone())),
+        (Action::DeleteBoundary, _) => record.set_boundary(None),
         (Action::Attach(arn), _) if desired.managed.contains(arn) => {
             record.managed.insert(arn.clone());
         }

@@ -94,6 +94,7 @@ async fn hold_boundary(
     let action = Action::PutBoundary(forced.clone());
     case.account.execute(&observed.name, &action).await.map_err(|error| of_aws(ctx, case.class, error))?;
     status.permissions_boundary = Some(forced);
+    status.replaced_permissions_boundary = None;
     Ok(Some(report(ctx, subject, &observed.name, &action, why).await))
 }
 

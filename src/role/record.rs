@@ -28,6 +28,8 @@ pub struct Record {
     pub tag_keys: BTreeSet<String>,
     /// The boundary that we set.
     pub boundary: Option<String>,
+    /// The one that `boundary` is to replace: until it has, either of them may be there.
+    pub replaced_boundary: Option<String>,
     /// The instance profile; without ARN it was only intended.
     pub profile: Option<ProfileRef>,
 }
@@ -44,6 +46,7 @@ impl Record {
             own: status.customer_managed_policies.clone(),
             tag_keys: status.tag_keys.iter().filter(|key| may_be_ours(key)).cloned().collect(),
             boundary: status.permissions_boundary.clone(),
+            replaced_boundary: status.replaced_permissions_boundary.clone(),
             profile: status.instance_profile.clone().filter(|profile| names::valid(&profile.name)),
         }
     }
@@ -56,7 +59,28 @@ impl Record {
         status.customer_managed_policies = self.own;
         status.tag_keys = self.tag_keys.into_iter().collect();
         status.permissions_boundary = self.boundary;
+        status.replaced_permissions_boundary = self.replaced_boundary;
         status.instance_profile = self.profile;
+    }
+
+    /// Notes that `wanted` is about to be set; without one the last boundary stays on record until it is gone.
+    pub fn intend_boundary(&mut self, wanted: Option<&String>) {
+        let Some(wanted) = wanted else { return };
+        let before = self.boundary.replace(wanted.clone());
+        // The first of several that never came to be is the one that is there.
+        self.replaced_boundary = self.replaced_boundary.take().or(before).filter(|before| before != wanted);
+    }
+
+    /// Notes which boundary the role has.
+    pub fn set_boundary(&mut self, boundary: Option<String>) {
+        self.boundary = boundary;
+        self.replaced_boundary = None;
+    }
+
+    /// Whether we have set this boundary.
+    #[must_use]
+    pub fn has_set(&self, boundary: &String) -> bool {
+        self.boundary.as_ref() == Some(boundary) || self.replaced_boundary.as_ref() == Some(boundary)
     }
 
     /// Whether the role is known to exist, or to have existed.
@@ -104,7 +128,7 @@ impl Record {
         self.managed.clone_from(&desired.managed);
         self.inline = desired.inline.keys().cloned().collect();
         self.tag_keys = desired.tags.keys().cloned().collect();
-        self.boundary.clone_from(&desired.boundary);
+        self.set_boundary(desired.boundary.clone());
         self.profile = desired.profile.as_ref().map(|name| {
             let before = self.profile.take().filter(|known| known.name == *name).and_then(|known| known.arn);
             let seen = observed.and_then(|observed| observed.profiles.get(name)).map(|seen| seen.arn.clone());

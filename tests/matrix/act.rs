@@ -3,6 +3,7 @@
 use super::cluster::Cluster;
 use super::faults::Script;
 use super::iam::Iam;
+use super::lives::Edit;
 use super::meaning::meaning;
 use super::operator::Operator;
 use super::walk::Plan;
@@ -77,16 +78,12 @@ impl Run<'_> {
         // It has been running for a while.
         tokio::time::sleep(Duration::from_secs(100)).await;
         if let Some(earlier) = &plan.hurried {
-            earlier.apply(&mut world.lock().cluster);
-            let ends = world.lock().laws.ends.take();
-            while !world.lock().is_ready() {
-                let again = operator.reconcile().await;
-                tokio::time::sleep(again.ok().flatten().unwrap_or_default().min(QUIET / 30)).await;
-            }
-            world.lock().laws.ends = ends;
+            self.hurry(&world, &mut operator, earlier).await;
         }
         plan.act.edit.apply(&mut world.lock().cluster);
-        world.lock().begin();
+        if !plan.interrupted {
+            world.lock().begin();
+        }
         let mut left = None;
         let rest = self.settle(&world, &mut operator, &mut left).await;
         let counted = world.lock().calls.len();
@@ -114,6 +111,32 @@ impl Run<'_> {
             self.known.add(place);
         }
         ended
+    }
+
+    /// The edit before: until it is ready, or until it has met the fault. What holds on the way holds between the two
+    /// edits, and where one interrupts the other only the end counts.
+    async fn hurry(&self, world: &Arc<World>, operator: &mut Operator, edit: &Edit) {
+        let interrupted = self.plan.interrupted;
+        let (ends, meant) = {
+            let inner = &mut *world.lock();
+            if interrupted {
+                inner.begin();
+            }
+            edit.apply(&mut inner.cluster);
+            (inner.laws.ends.take(), inner.end.take())
+        };
+        while !(world.lock().is_ready() || interrupted && world.lock().struck()) {
+            let Ok(again) = operator.reconcile().await else {
+                *operator = Operator::start(world, self.number).await;
+                continue;
+            };
+            if !(interrupted && world.lock().struck()) {
+                tokio::time::sleep(again.unwrap_or_default().min(QUIET / 30)).await;
+            }
+        }
+        let inner = &mut *world.lock();
+        inner.end = meant;
+        inner.laws.ends = ends.filter(|_| !interrupted);
     }
 
     /// Until the object is ready and rests, or is gone. `left` becomes what a killed operator left behind.
@@ -217,7 +240,7 @@ fn told(inner: &Inner) -> Vec<String> {
     problems
 }
 
-/// Status without times, and without numbers of versions.
+/// Status without times, and without numbers of versions and policies.
 fn status(ended: &Ended) -> Value {
     let mut status = ended.cluster.role.as_ref().map(|role| role["status"].clone()).unwrap_or_default();
     if let Some(status) = status.as_object_mut() {
@@ -227,7 +250,9 @@ fn status(ended: &Ended) -> Value {
         condition["lastTransitionTime"] = Value::Null;
     }
     for policy in status["customerManagedPolicies"].as_array_mut().into_iter().flatten() {
-        policy["version"] = json!(policy["version"].is_string());
+        for number in ["version", "id"] {
+            policy[number] = json!(policy[number].is_string());
+        }
     }
     json!([status, ended.cluster.role.as_ref().map(|role| &role["metadata"]["finalizers"])])
 }

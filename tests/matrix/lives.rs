@@ -46,6 +46,14 @@ pub struct Life {
     pub adoptable: bool,
 }
 
+impl Life {
+    /// Without some acts.
+    pub fn without(mut self, names: &[&str]) -> Self {
+        self.acts.retain(|act| !names.contains(&act.name));
+        self
+    }
+}
+
 fn nothing(_: &mut Iam) {}
 
 fn arn(name: &str) -> String {

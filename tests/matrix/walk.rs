@@ -18,6 +18,8 @@ pub struct Plan {
     pub act: Act,
     /// The edit right before, a moment ago.
     pub hurried: Option<Edit>,
+    /// The fault is met by that edit, and this one comes before anything is put right.
+    pub interrupted: bool,
     pub iam: Iam,
     pub cluster: Cluster,
     pub laws: Laws,
@@ -33,6 +35,8 @@ pub struct Pace {
     pub lag: Duration,
     /// Each edit comes a moment after the one before, and the operator still remembers that.
     pub hurried: bool,
+    /// And it comes when the one before has met a fault, before the operator could put that right.
+    pub interrupted: bool,
 }
 
 /// Walks a life without a fault; what it finds is what every faulty run must come to.
@@ -52,6 +56,7 @@ pub fn plans(life: Life, pace: Pace) -> Vec<Plan> {
             laws,
             end,
             hurried: None,
+            interrupted: pace.interrupted,
             calls: vec![],
             scripts: vec![],
         };
@@ -67,7 +72,7 @@ pub fn plans(life: Life, pace: Pace) -> Vec<Plan> {
         hurry(&mut plans, pace);
     }
     for plan in &mut plans {
-        if pace.hurried || !pace.lag.is_zero() {
+        if !pace.interrupted && (pace.hurried || !pace.lag.is_zero()) {
             let never = Script { position: usize::MAX, fault: Fault::KilledAfter, killed: false, lag: pace.lag };
             plan.calls = fault_free(plan, Some(never), Some(&plan.end)).calls;
         }
@@ -85,6 +90,9 @@ fn hurry(plans: &mut Vec<Plan>, pace: Pace) {
         (plan.iam, plan.cluster) = (before.iam.clone(), before.cluster.clone());
         plan.laws.adoptable |= before.laws.adoptable;
         plan.laws.keeps = pace.lag.is_zero();
+        if pace.interrupted {
+            plan.calls.clone_from(&before.calls);
+        }
     }
     plans.remove(0);
 }
@@ -192,8 +200,12 @@ fn summary(plans: &[Plan], pace: Pace, distinct: usize) -> String {
         let each = calls.iter().map(|call| 2 * faults(call.side, &call.what).len() + 2);
         assert_eq!(combinations, each.sum::<usize>());
     }
-    let Pace { lag, hurried } = pace;
-    let how = if hurried { "in a hurry" } else { "calm" };
+    let Pace { lag, hurried, interrupted } = pace;
+    let how = match (hurried, interrupted) {
+        (_, true) => "interrupted",
+        (true, _) => "in a hurry",
+        _ => "calm",
+    };
     format!(
         "{}, {how}, reads {lag:?} late: {combinations} combinations at {} calls ({distinct} that the operator can tell apart)",
         plans[0].life,

@@ -213,6 +213,11 @@ impl Inner {
         self.writes = 0;
     }
 
+    /// Whether the call that meets the fault has been made.
+    pub fn struck(&self) -> bool {
+        self.begun && self.script.is_some_and(|script| self.calls.len() > script.position)
+    }
+
     /// Which call it is, and which attempt of it.
     fn attempt(&mut self, invocation: &str, side: Side, what: String) -> (usize, u32) {
         if let Some((position, attempts)) = self.invocations.get_mut(invocation) {

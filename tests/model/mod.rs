@@ -336,7 +336,7 @@ pub fn intend(record: &mut Record, desired: &Desired, plan: &Plan) {
             record.own.push(PolicyRef { name, arn, ..PolicyRef::default() });
         }
     }
-    record.boundary = desired.boundary.clone().or(record.boundary.take());
+    record.intend_boundary(desired.boundary.as_ref());
     if let Some(wanted) = desired.profile.as_ref().filter(|_| !plan.unfinished) {
         let known = record.profile.take().filter(|known| known.name == *wanted);
         record.profile = known.or_else(|| Some(ProfileRef { name: wanted.clone(), arn: None }));
@@ -351,8 +351,8 @@ fn enter(record: &mut Record, desired: &Desired, action: &Action) {
             }
         }
         Action::UntagRole(keys) => record.tag_keys.retain(|key| !keys.contains(key)),
-        Action::PutBoundary(arn) => record.boundary = Some(arn.clone()),
-        Action::DeleteBoundary => record.boundary = None,
+        Action::PutBoundary(arn) => record.set_boundary(Some(arn.clone())),
+        Action::DeleteBoundary => record.set_boundary(None),
         Action::Attach(arn) if desired.managed.contains(arn) => drop(record.managed.insert(arn.clone())),
         Action::Detach(arn) => drop(record.managed.remove(arn)),
         Action::PutInline { name, .. } => drop(record.inline.insert(name.clone())),

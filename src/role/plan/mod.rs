@@ -195,7 +195,7 @@ impl Planner<'_> {
                 self.plan.push(phase, Action::PutBoundary(wanted.clone()));
             }
             // One that neither spec nor class ever set is left alone.
-            (None, Some(found)) if self.record.boundary.as_ref() == Some(found) => {
+            (None, Some(found)) if self.record.has_set(found) => {
                 self.plan.push(Phase::Unbound, Action::DeleteBoundary);
             }
             // Set a moment ago, and this read is from before that.
