@@ -268,9 +268,12 @@ impl Work<'_> {
         }
     }
 
-    /// Whoever asks for a look at a settled role wants to see what is there, even if it is soon.
+    /// Whoever asks for a look, and for nothing else, wants to see what is there, even if it is soon.
     fn is_past(&self, subject: &Subject, observed: &Observed) -> bool {
-        let asked = subject.requested().is_some() && subject.is_settled(self.generations(subject).1);
+        let seen = subject.status.class.as_ref().map(|class| class.observed_generation);
+        let is_new = (subject.status.observed_generation, seen)
+            != (Some(subject.generation), self.case.class.metadata.generation);
+        let asked = subject.requested().is_some() && !is_new;
         let now = self.ctx.started.elapsed();
         self.ctx.memory.with(&subject.uid, |entry| entry.recent.is_past(observed, now, SETTLE)) && !asked
     }
