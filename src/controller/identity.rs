@@ -1,9 +1,10 @@
 //! Which role is the object's. Status names it, and status can be forged: where it differs from what spec and class
 //! say, or where another object claims the same role, the owner tags in AWS decide.
 
-use super::apply::{Case, of_aws, role_ref};
+use super::apply::{Case, of_aws};
 use super::context::Context;
 use super::failure::Failure;
+use super::intent::role_ref;
 use super::judge::same_identity;
 use super::subject::Subject;
 use crate::api::iamrole::Origin;

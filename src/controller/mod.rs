@@ -16,6 +16,7 @@ pub mod failure;
 mod fence;
 pub mod finalizer;
 pub mod identity;
+pub mod intent;
 mod issuer;
 pub mod judge;
 pub mod memory;
