@@ -20,6 +20,8 @@ mod meaning;
 mod model;
 #[path = "matrix/operator.rs"]
 mod operator;
+#[path = "matrix/profiles.rs"]
+mod profiles;
 #[path = "matrix/walk.rs"]
 mod walk;
 #[path = "matrix/wire.rs"]

@@ -232,14 +232,16 @@ impl Work<'_> {
         let mut record = Record::from_status(&self.status);
         let fresh = !record.role_exists() && self.desired.adoption != Adoption::Required;
         if fresh && !look {
-            return Ok(Decision::Do(self.create(), None));
+            return Ok(Decision::Do(self.create(&record), None));
         }
         let account = self.case.account;
-        let state = account.observe(&self.desired.name, &Asked::new(Some(&self.desired), &record)).await;
+        let asked = Asked::new(Some(&self.desired), &record);
+        let state = account.observe(&self.desired.name, &asked).await;
         let state = state.map_err(|error| self.early(of_aws(self.ctx, self.case.class, error)))?;
+        let state = self.look_for_profile(state, &record).await?;
         let Some(observed) = state.role else {
             self.absent(subject, &record)?;
-            return Ok(Decision::Do(self.create(), None));
+            return Ok(Decision::Do(self.create(&record), None));
         };
         self.ctx.memory.with(&subject.uid, |entry| entry.first_miss = None);
         let ownership = judge(&self.desired, &observed).map_err(|failure| {
@@ -254,7 +256,7 @@ impl Work<'_> {
                 } else {
                     observed
                 };
-                if self.is_past(subject, &observed) {
+                if self.is_past(subject, &observed, &asked) {
                     return Ok(Decision::Later);
                 }
                 let recent = self.ctx.memory.with(&subject.uid, |entry| entry.wrote_within(SETTLE, Instant::now()));
@@ -270,17 +272,24 @@ impl Work<'_> {
     }
 
     /// Whoever asks for a look, and for nothing else, wants to see what is there, even if it is soon.
-    fn is_past(&self, subject: &Subject, observed: &Observed) -> bool {
+    fn is_past(&self, subject: &Subject, observed: &Observed, shown: &Asked) -> bool {
         let seen = subject.status.class.as_ref().map(|class| class.observed_generation);
         let is_new = (subject.status.observed_generation, seen)
             != (Some(subject.generation), self.case.class.metadata.generation);
         let asked = subject.requested().is_some() && !is_new;
         let now = self.ctx.started.elapsed();
-        self.ctx.memory.with(&subject.uid, |entry| entry.recent.is_past(observed, now, SETTLE)) && !asked
+        self.ctx.memory.with(&subject.uid, |entry| entry.recent.is_past(observed, shown, now, SETTLE)) && !asked
     }
 
-    fn create(&self) -> Plan {
-        if self.closed { plan::create_closed(&self.desired) } else { plan::create(&self.desired) }
+    /// An instance profile of another name, which an interrupted attempt may have left, is not forgotten: it goes once
+    /// the role is there, and the wanted one follows.
+    fn create(&self, record: &Record) -> Plan {
+        let wanted = self.desired.profile.as_ref();
+        let other = record.profile.as_ref().is_some_and(|known| wanted.is_none_or(|wanted| *wanted != known.name));
+        let without = other.then(|| Desired { profile: None, ..self.desired.clone() });
+        let desired = without.as_ref().unwrap_or(&self.desired);
+        let plan = if self.closed { plan::create_closed(desired) } else { plan::create(desired) };
+        Plan { unfinished: other, ..plan }
     }
 
     /// The role is not there: wait, look twice, or go on to create it.

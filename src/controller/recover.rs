@@ -8,6 +8,7 @@ use super::roles::Stepped;
 use super::subject::Subject;
 use crate::api::iamrole::{PolicyRef, ProfileRef};
 use crate::api::{IamRoleClass, Reason};
+use crate::aws::RoleState;
 use crate::policy::AccountRef;
 use crate::role::{Asked, Observed, Record, plan};
 use k8s_openapi::jiff::Timestamp;
@@ -28,11 +29,29 @@ impl Work<'_> {
         let role: Option<Timestamp> = observed.create_date.parse().ok();
         let older = |than: Option<Timestamp>| {
             // AWS tells whole seconds.
-            role.zip(than).is_some_and(|(role, than)| role.as_second() < than.as_second())
+            let whole = |role: Timestamp| role.subsec_nanosecond() == 0;
+            role.zip(than).is_some_and(
+                |(role, than)| {
+                    if whole(role) { role.as_second() < than.as_second() } else { role < than }
+                },
+            )
         };
         // One that is as young as this look was made by it, and the answer was lost.
         let unknown = self.unknown && older(Some(self.begun));
         self.lost.is_none() && !record.role_exists() && (unknown || older(subject.created()))
+    }
+
+    /// One answer that a profile of ours is not there is not believed: it would be forgotten, and left behind.
+    pub(super) async fn look_for_profile(&self, mut state: RoleState, record: &Record) -> Stepped<RoleState> {
+        let known = record.profile.as_ref().filter(|profile| profile.arn.is_some());
+        let Some(known) = known.filter(|known| !state.profiles.contains_key(&known.name)) else { return Ok(state) };
+        let found = self.case.account.profiles(std::iter::once(known.name.as_str())).await;
+        let found = found.map_err(|error| self.early(of_aws(self.ctx, self.case.class, error)))?;
+        state.profiles.extend(found);
+        if let Some(role) = &mut state.role {
+            role.profiles.clone_from(&state.profiles);
+        }
+        Ok(state)
     }
 
     /// Finds out by their tags which of the attached policies are ours; all else that nobody listed is kept.

@@ -251,7 +251,12 @@ async fn conclude(subject: &mut Subject, ctx: &Context, outcome: Outcome) -> (Ac
     }
     // An object that has just been let go is gone; one that waits to be says so.
     let released = subject.is_deleted() && outcome.verdict.is_none();
-    if !released && let Err(failure) = subject.write_status(ctx, status).await {
+    // Who waits for its class, say, has nothing to tell.
+    let is_new = outcome.verdict.is_some() || status != subject.status;
+    if !released
+        && is_new
+        && let Err(failure) = subject.write_status(ctx, status).await
+    {
         return Box::pin(fail(subject, ctx, *Setback::early(failure, subject.status.clone()))).await;
     }
     if outcome.verdict.is_some() {

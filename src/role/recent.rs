@@ -3,7 +3,7 @@
 //! IAM is eventually consistent. A plan made from a read of the past would undo or repeat what was written a moment
 //! ago: take away what stays, write a document twice, or let an old principal meet a new permission.
 
-use super::observed::Observed;
+use super::observed::{Asked, Observed};
 use super::plan::Action;
 use crate::policy::AccountRef;
 use crate::policy::Canonical;
@@ -53,10 +53,15 @@ impl Recent {
         }
     }
 
-    /// Whether a read shows what was there before a write of the last `settle`.
-    pub fn is_past(&mut self, observed: &Observed, now: Duration, settle: Duration) -> bool {
+    /// Whether a read shows what was there before a write of the last `settle`. What was not `asked` for is not shown.
+    pub fn is_past(&mut self, observed: &Observed, asked: &Asked, now: Duration, settle: Duration) -> bool {
         self.0.retain(|_, written| now.saturating_sub(written.at) < settle);
-        self.0.iter().any(|(facet, written)| written.past.contains(&facet.read(observed)))
+        let is_shown = |facet: &Facet| match facet {
+            Facet::Own(arn) => asked.policies.contains(arn),
+            Facet::Profile(name) => asked.profiles.contains(name),
+            _ => true,
+        };
+        self.0.iter().any(|(facet, written)| is_shown(facet) && written.past.contains(&facet.read(observed)))
     }
 }
 
@@ -121,7 +126,7 @@ fn digest(value: &impl Hash) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Recent;
+    use super::{Asked, Recent};
     use crate::role::desired::tests::{allow, make, trust};
     use crate::role::plan::{Action, nothing};
     use serde_json::json;
@@ -140,10 +145,10 @@ mod tests {
         let (before, mut after) = (nothing(&desired), nothing(&desired));
         let mut recent = Recent::default();
         recent.note(&Action::Attach("arn:x".into()), &before, account, at(10));
-        assert!(recent.is_past(&before, at(11), SETTLE));
+        assert!(recent.is_past(&before, &Asked::default(), at(11), SETTLE));
         after.managed.insert("arn:x".into());
-        assert!(!recent.is_past(&after, at(11), SETTLE));
-        assert!(!recent.is_past(&before, at(40), SETTLE), "by now somebody else has taken it away");
+        assert!(!recent.is_past(&after, &Asked::default(), at(11), SETTLE));
+        assert!(!recent.is_past(&before, &Asked::default(), at(40), SETTLE), "by now somebody else has taken it away");
     }
 
     #[test]
@@ -156,8 +161,11 @@ mod tests {
         for trust in [&between.trust, &new.trust] {
             recent.note(&Action::UpdateTrust(trust.clone()), &before, &old.account, at(0));
         }
-        assert!(recent.is_past(&before, at(1), SETTLE) && recent.is_past(&nothing(&between), at(1), SETTLE));
-        assert!(!recent.is_past(&nothing(&new), at(1), SETTLE));
+        assert!(
+            recent.is_past(&before, &Asked::default(), at(1), SETTLE)
+                && recent.is_past(&nothing(&between), &Asked::default(), at(1), SETTLE)
+        );
+        assert!(!recent.is_past(&nothing(&new), &Asked::default(), at(1), SETTLE));
         assert!(!recent.is_past(&nothing(&with(&["eks.amazonaws.com"])), at(1), SETTLE), "nobody of us wrote that");
     }
 
@@ -169,11 +177,11 @@ mod tests {
         let put = Action::PutInline { name: "P".into(), document: desired.inline["P"].clone() };
         let mut recent = Recent::default();
         recent.note(&Action::DeleteInline("P".into()), &before, account, at(0));
-        assert!(recent.is_past(&before, at(1), SETTLE));
+        assert!(recent.is_past(&before, &Asked::default(), at(1), SETTLE));
         recent.note(&put, &before, account, at(2));
-        assert!(!recent.is_past(&before, at(3), SETTLE));
+        assert!(!recent.is_past(&before, &Asked::default(), at(3), SETTLE));
         let mut gone = before.clone();
         gone.inline.clear();
-        assert!(recent.is_past(&gone, at(3), SETTLE));
+        assert!(recent.is_past(&gone, &Asked::default(), at(3), SETTLE));
     }
 }

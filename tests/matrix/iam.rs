@@ -2,13 +2,14 @@
 //! ignore case, names unique across paths, quotas, conflicts, versions, encoded documents, principals in AWS's wording.
 
 use super::meaning::{Facts, facts};
+use super::profiles::{Profile, is_about_profiles};
 use super::wire::{self, Form, text};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub const ACCOUNT: &str = crate::model::ACCOUNT;
 /// Later than any look at it: what is there was made by the operator under test.
-const CREATED: &str = "2099-01-01T00:00:00Z";
+pub const CREATED: &str = "2099-01-01T00:00:00Z";
 const ATTACHMENTS: usize = 10;
 const VERSIONS: usize = 5;
 
@@ -60,7 +61,7 @@ impl Policy {
 pub struct Iam {
     pub roles: BTreeMap<String, Role>,
     pub policies: BTreeMap<String, Policy>,
-    pub profiles: BTreeMap<String, String>,
+    pub profiles: BTreeMap<String, Profile>,
     serial: u32,
 }
 
@@ -68,9 +69,9 @@ pub struct Iam {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refusal(pub &'static str, pub u16, pub String);
 
-type Answer = Result<String, Refusal>;
+pub type Answer = Result<String, Refusal>;
 
-fn refuse<T>(code: &'static str, message: impl Into<String>) -> Result<T, Refusal> {
+pub fn refuse<T>(code: &'static str, message: impl Into<String>) -> Result<T, Refusal> {
     let status = match code {
         "NoSuchEntity" => 404,
         "EntityAlreadyExists" | "LimitExceeded" | "DeleteConflict" => 409,
@@ -177,6 +178,7 @@ impl Iam {
     /// Answers a call.
     pub fn call(&mut self, action: &str, form: &Form) -> Answer {
         match action {
+            _ if is_about_profiles(action) => self.call_profile(action, form),
             _ if is_read(action) => self.read(action, form),
             "CreateRole" => self.create_role(form),
             "CreatePolicy" | "CreatePolicyVersion" | "DeletePolicyVersion" | "DeletePolicy" => {
@@ -305,7 +307,7 @@ impl Iam {
                 role.inline.insert(name, document);
             }
             _ => {
-                let in_profile = self.profiles.values().any(|role| role.eq_ignore_ascii_case(form.get("RoleName")));
+                let in_profile = self.profiles.values().any(|profile| profile.holds(form.get("RoleName")));
                 let role = self.role(form)?;
                 if in_profile {
                     return refuse(
@@ -415,11 +417,6 @@ impl Iam {
                 let policy = policy()?;
                 wire::page("Versions", policy.versions.keys().rev().map(|number| show_version(policy, *number, false)))
             }
-            "ListInstanceProfilesForRole" => {
-                let role = self.role(form)?;
-                let holds = self.profiles.iter().filter(|(_, held)| held.eq_ignore_ascii_case(&role.name));
-                wire::page("InstanceProfiles", holds.map(|(name, _)| show_profile(name)))
-            }
             "ListEntitiesForPolicy" => {
                 let users = self.users(form.get("PolicyArn")).map(|role| text("RoleName", &role.name));
                 wire::page("PolicyRoles", users) + &wire::list("PolicyUsers", []) + &wire::list("PolicyGroups", [])
@@ -429,7 +426,7 @@ impl Iam {
     }
 }
 
-fn show_role(role: &Role, whole: bool) -> String {
+pub fn show_role(role: &Role, whole: bool) -> String {
     let mut all = [
         text("Path", &role.path),
         text("RoleName", &role.name),
@@ -472,16 +469,4 @@ fn show_version(policy: &Policy, number: u32, whole: bool) -> String {
     let document = if whole { wire::document("Document", &policy.versions[&number]) } else { String::new() };
     let default = text("IsDefaultVersion", &(policy.default == number).to_string());
     text("VersionId", &format!("v{number}")) + &default + &text("CreateDate", CREATED) + &document
-}
-
-fn show_profile(name: &str) -> String {
-    [
-        text("InstanceProfileName", name),
-        text("InstanceProfileId", "AIPA1"),
-        text("Path", "/"),
-        text("Arn", &format!("arn:aws:iam::{ACCOUNT}:instance-profile/{name}")),
-        text("CreateDate", CREATED),
-        wire::list("Roles", []),
-    ]
-    .concat()
 }

@@ -94,7 +94,7 @@ fn specs() -> [(&'static str, Value); 4] {
             json!({
                 "roleName": "api", "trustPolicy": trust(&[ONE, TWO]), "permissionsBoundary": arn("Fence"),
                 "description": "The API", "maxSessionDurationSeconds": 7200, "tags": { "team": "shop", "Tier": "1" },
-                "managedPolicies": [arn("shared")],
+                "managedPolicies": [arn("shared")], "instanceProfile": {},
                 "inlinePolicies": [guard(), inline("a", &allow(&["a:One", "a:Two"]))],
                 "customerManagedPolicies": [own("x", &allow(&["x:One"]))],
             }),
@@ -104,7 +104,7 @@ fn specs() -> [(&'static str, Value); 4] {
             json!({
                 "roleName": "api", "trustPolicy": trust(&[TWO, THREE]), "permissionsBoundary": arn("Wall"),
                 "description": "Changed", "tags": { "team": "ship", "tier": "2", "new": "tag" },
-                "managedPolicies": ["job-function/Billing"],
+                "managedPolicies": ["job-function/Billing"], "instanceProfile": { "name": "other" },
                 "inlinePolicies": [guard(), inline("a", &allow(&["a:One", "a:Three"]))],
                 "customerManagedPolicies": [own("x", &allow(&["x:One", "x:Two"])), own("z", &allow(&["z:One"]))],
             }),
@@ -114,7 +114,7 @@ fn specs() -> [(&'static str, Value); 4] {
             json!({
                 "roleName": "api", "trustPolicy": trust(&[TWO, THREE]), "permissionsBoundary": arn("Wall"),
                 "description": "Changed", "tags": { "team": "ship", "tier": "2", "new": "tag" },
-                "managedPolicies": [arn("api-z")],
+                "managedPolicies": [arn("api-z")], "instanceProfile": { "name": "other" },
                 "inlinePolicies": [guard(), inline("x", &allow(&["x:One", "x:Two"])), inline("a", &allow(&["a:One"]))],
                 "customerManagedPolicies": [own("y", &allow(&["a:Three"]))],
             }),

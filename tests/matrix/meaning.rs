@@ -89,7 +89,8 @@ pub fn meaning(iam: &Iam) -> Value {
         .policies
         .values()
         .map(|policy| json!({ "arn": policy.arn(), "tags": policy.tags, "says": said(policy.document()) }));
-    json!({ "roles": roles.collect::<Vec<_>>(), "policies": policies.collect::<Vec<_>>(), "profiles": iam.profiles })
+    let profiles: Vec<Value> = iam.profiles.values().map(super::profiles::Profile::meaning).collect();
+    json!({ "roles": roles.collect::<Vec<_>>(), "policies": policies.collect::<Vec<_>>(), "profiles": profiles })
 }
 
 /// One end of an update.

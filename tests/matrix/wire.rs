@@ -36,7 +36,7 @@ impl Form {
 
     /// What the call is about, for people.
     pub fn target(&self) -> &str {
-        let keys = ["PolicyArn", "PermissionsBoundary", "PolicyName", "RoleName"];
+        let keys = ["InstanceProfileName", "PolicyArn", "PermissionsBoundary", "PolicyName", "RoleName"];
         keys.iter().find_map(|key| self.opt(key)).unwrap_or_default()
     }
 }

@@ -261,7 +261,9 @@ impl Inner {
     /// What is gone already counts as removed.
     fn hear(&mut self, action: &str, result: &Result<String, Refusal>) {
         let gone = matches!(result, Err(Refusal("NoSuchEntity", ..))) && removes(action);
-        if !is_read(action) && (result.is_ok() || gone) {
+        // That the quota is full of the role itself the operator finds out by a look.
+        let full = matches!(result, Err(Refusal("LimitExceeded", ..))) && action == "AddRoleToInstanceProfile";
+        if !is_read(action) && (result.is_ok() || gone || full) {
             *self.heard.entry(action.to_owned()).or_default() += 1;
         }
     }
