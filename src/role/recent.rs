@@ -166,7 +166,10 @@ mod tests {
                 && recent.is_past(&nothing(&between), &Asked::default(), at(1), SETTLE)
         );
         assert!(!recent.is_past(&nothing(&new), &Asked::default(), at(1), SETTLE));
-        assert!(!recent.is_past(&nothing(&with(&["eks.amazonaws.com"])), at(1), SETTLE), "nobody of us wrote that");
+        assert!(
+            !recent.is_past(&nothing(&with(&["eks.amazonaws.com"])), &Asked::default(), at(1), SETTLE),
+            "nobody of us wrote that"
+        );
     }
 
     #[test]
