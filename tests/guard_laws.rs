@@ -161,6 +161,15 @@ fn switches_numbers_and_names_of_policies() {
     refuses(json!({}), json!({ "instanceProfile": {} }), &["spec.instanceProfile: ", "allowed.instanceProfiles"]);
     allows(json!({ "instanceProfiles": true }), json!({ "instanceProfile": {} }));
 
+    let named = json!({ "instanceProfile": { "name": "prod-web" } });
+    refuses(
+        json!({ "instanceProfiles": true }),
+        named,
+        &["spec.instanceProfile.name: \"prod-web\"", "allowed.roleNames"],
+    );
+    let revoke = json!({ "inlinePolicies": [{ "name": "AWSRevokeOlderSessions", "document": document(json!({ "Effect": "Deny", "Action": "s3:*" })) }] });
+    refuses(json!({}), revoke, &["spec.inlinePolicies[0].name", "unlistedExceptions"]);
+
     let session = |seconds: i32| json!({ "maxSessionDurationSeconds": seconds });
     allows(json!({}), session(3600));
     refuses(json!({}), session(3601), &["spec.maxSessionDurationSeconds: 3601", "is 3600"]);
@@ -236,6 +245,8 @@ fn managed_policies_are_told_by_arn_or_name_and_denial_wins() {
         policy("AdministratorAccess"),
     );
     assert!(all.len() == 1 && all[0].contains("denied.managedPolicies lists \"Admin*\""), "{all:?}");
+    let quiet = policy("arn:aws:iam::aws:policy/administratoraccess");
+    assert_eq!(under(json!({ "managedPolicies": ["*"] }), json!({ "managedPolicies": ["Admin*"] }), quiet).len(), 1);
 }
 
 #[test]
@@ -370,7 +381,15 @@ fn service_accounts_of_other_namespaces_need_a_leave_of_their_own() {
     assert_eq!(asks(&[], provider(github), anything.clone(), Some(ISSUER)), 0);
     assert_eq!(asks(&[], provider(github), anything, None), 1, "it could be our provider");
 
+    // A slash at the end of the issuer, as some have it, is no other issuer.
+    let slash = json!({ "StringLike": { "oic.example/t/:sub": "system:serviceaccount:*" } });
+    for issuer in ["oic.example/t", "oic.example/t/", "OIC.example/t"] {
+        assert_eq!(asks(&[], provider("oic.example/t/"), slash.clone(), Some(issuer)), 1, "{issuer}");
+    }
+
     let pods = || json!({ "Service": "pods.eks.amazonaws.com" });
+    let shouting = json!({ "Service": "Pods.EKS.amazonaws.com" });
+    assert_eq!(asks(&[], shouting, json!({}), None), 1, "whatever AWS makes of it");
     let namespace = |values: Value| json!({ "StringEquals": { "aws:requestTag/kubernetes-namespace": values } });
     for (condition, refused) in [
         (namespace(json!("shop")), 0),

@@ -13,7 +13,7 @@ type Read<'a> = Pin<Box<dyn Future<Output = Result<(), AwsError>> + Send + 'a>>;
 
 impl Account {
     /// Asks for a role, what hangs on it, and as far as they are used a policy and an instance profile that don't exist.
-    /// The first denial is the error; an answer that does not come says nothing and is none.
+    /// The first denial is the error, or else the first answer that did not come.
     pub async fn preflight(&self, policies: bool, profiles: bool) -> Result<(), AwsError> {
         let policy = format!("arn:{}:iam::{}:policy/{PROBE}", self.account.partition, self.account.id);
         let role = format!("role {PROBE}");
@@ -49,7 +49,9 @@ impl Account {
                 self.read("iam:GetInstanceProfile", &format!("instance profile {PROBE}"), call).await
             }));
         }
-        join_all(reads).await.into_iter().collect()
+        let failed: Vec<AwsError> = join_all(reads).await.into_iter().filter_map(Result::err).collect();
+        let first = failed.iter().find(|error| error.kind == Kind::Denied).or_else(|| failed.first());
+        first.map_or(Ok(()), |error| Err(error.clone()))
     }
 
     /// Whether the managed policy exists.
@@ -68,7 +70,9 @@ impl Account {
         E: aws_sdk_iam::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         match self.call(call, target, future).await {
-            Err(error) if error.kind == Kind::Denied => Err(error),
+            Err(error) if matches!(error.kind, Kind::Denied | Kind::Busy | Kind::Transient | Kind::NoCredentials) => {
+                Err(error)
+            }
             _ => Ok(()),
         }
     }

@@ -84,18 +84,8 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
     }
     let mut desired = desired;
     desired.exceptions.keep_found(kept(subject, case.class));
-    let unknown = status.role.is_none();
-    let mut work = Work {
-        ctx,
-        case,
-        desired,
-        status,
-        changed: false,
-        closed: false,
-        lost: None,
-        unknown,
-        begun: Timestamp::now(),
-    };
+    let mut work =
+        Work { ctx, case, desired, status, changed: false, closed: false, lost: None, begun: Timestamp::now() };
     work.status.plan.clear();
     work.status.plan_count = None;
     Box::pin(work.run(subject)).await
@@ -164,8 +154,6 @@ pub(super) struct Work<'a> {
     closed: bool,
     /// The role is ours, and what status knew of it is lost: this was found on it and is kept.
     pub(super) lost: Option<Vec<String>>,
-    /// Status had no role when this began.
-    pub(super) unknown: bool,
     /// When this began, by the wall clock.
     pub(super) begun: Timestamp,
 }
@@ -212,6 +200,9 @@ impl Work<'_> {
                 continue;
             }
             if adopting {
+                if let Some(failure) = contested(&contests, &self.desired.name) {
+                    return Err(self.early(failure));
+                }
                 return self.adopted(subject, &carried);
             }
             self.tell_recovered(subject).await;
@@ -259,8 +250,9 @@ impl Work<'_> {
                 if self.is_past(subject, &observed, &asked) {
                     return Ok(Decision::Later);
                 }
-                let recent = self.ctx.memory.with(&subject.uid, |entry| entry.wrote_within(SETTLE, Instant::now()));
-                if !self.too_early(subject) {
+                // Soon after a start nobody knows what the last process wrote.
+                let recent = self.too_early(subject);
+                if !recent {
                     record.prune(&self.desired, &observed);
                     record.clone().into_status(&mut self.status);
                 }
@@ -294,11 +286,10 @@ impl Work<'_> {
 
     /// The role is not there: wait, look twice, or go on to create it.
     fn absent(&self, subject: &Subject, record: &Record) -> Stepped<()> {
-        if self.desired.adoption == Adoption::Required && !record.role_exists() {
-            return Err(self.early(missing(&self.desired)));
-        }
+        let required = self.desired.adoption == Adoption::Required;
+        let goes_on = || if required { Err(self.early(missing(&self.desired))) } else { Ok(()) };
         if !record.role_exists() {
-            return Ok(());
+            return goes_on();
         }
         let now = Instant::now();
         let wait = self.ctx.memory.with(&subject.uid, |entry| {
@@ -308,7 +299,7 @@ impl Work<'_> {
             (young || apart < MISSES_APART).then(|| MISSES_APART.saturating_sub(apart).max(Duration::from_secs(1)))
         });
         let message = format!("role {} is missing in AWS; looking once more before it is made anew", self.desired.name);
-        wait.map_or(Ok(()), |delay| Err(self.early(Failure::wait(delay, message))))
+        wait.map_or_else(goes_on, |delay| Err(self.early(Failure::wait(delay, message))))
     }
 
     /// A difference in a settled role soon after our own write, or soon after the start, may be the past.
@@ -324,8 +315,12 @@ impl Work<'_> {
         let generations = self.generations(subject);
         self.ctx.memory.with(&subject.uid, |entry| {
             if entry.repairs.0 != generations {
+                // What status says counts once, after a start: later it could only have been forged.
+                let first = entry.repairs.0 == Default::default();
                 entry.repairs = (generations, Repairs::default());
-                entry.repairs.1.resume(given_up(subject, generations.1), look.now);
+                if first {
+                    entry.repairs.1.resume(given_up(subject, generations.1), look.now);
+                }
             }
             entry.repairs.1.withhold(plan, look)
         })

@@ -4,7 +4,7 @@
 //! Owner tags decide in AWS; this keeps two objects from racing to create the same role, which IAM would
 //! report to the loser as "already exists".
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Who claims: ordered by possession, then by age, then by name, so that the one to be served is the least.
@@ -27,7 +27,14 @@ type Key = (String, String);
 
 /// All claims, by account and lower-case role name.
 #[derive(Debug, Default)]
-pub struct Claims(Mutex<BTreeMap<Key, BTreeSet<Claimant>>>);
+pub struct Claims(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    by_name: BTreeMap<Key, BTreeSet<Claimant>>,
+    /// What each UID claims.
+    key_of: HashMap<String, Key>,
+}
 
 impl Claims {
     /// Claims the role for `me`. The claimant that goes before, if there is one that still exists, is the error.
@@ -39,7 +46,13 @@ impl Claims {
         exists: impl Fn(&Claimant) -> bool,
     ) -> Result<(), Claimant> {
         let mut claims = self.lock();
-        let claimants = claims.entry((account.to_owned(), role.to_lowercase())).or_default();
+        let key = (account.to_owned(), role.to_lowercase());
+        let before = claims.key_of.insert(me.uid.clone(), key.clone()).filter(|before| *before != key);
+        if let Some(claimants) = before.and_then(|before| claims.by_name.get_mut(&before)) {
+            // Its name was another one.
+            claimants.retain(|claimant| claimant.uid != me.uid);
+        }
+        let claimants = claims.by_name.entry(key).or_default();
         claimants.retain(|other| other.uid != me.uid && exists(other));
         claimants.insert(me.clone());
         match claimants.first() {
@@ -51,7 +64,9 @@ impl Claims {
     /// Gives up every claim of `uid`; returns those who waited for one.
     pub fn release(&self, uid: &str) -> Vec<Claimant> {
         let mut waiting = Vec::new();
-        self.lock().retain(|_, claimants| {
+        let inner = &mut *self.lock();
+        inner.key_of.remove(uid);
+        inner.by_name.retain(|_, claimants| {
             let before = claimants.len();
             claimants.retain(|claimant| claimant.uid != uid);
             if claimants.len() < before {
@@ -62,7 +77,7 @@ impl Claims {
         waiting
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, BTreeSet<Claimant>>> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -82,7 +97,7 @@ mod tests {
         assert_eq!(claims.claim("1", "App", &younger, |_| true), Ok(()));
         assert_eq!(claims.claim("1", "app", &elder, |_| true), Ok(()));
         assert_eq!(claims.claim("1", "APP", &younger, |_| true), Err(elder.clone()));
-        assert_eq!(claims.claim("2", "app", &younger, |_| true), Ok(()), "another account");
+        assert_eq!(claims.claim("2", "app", &claimant("2026-03", "c"), |_| true), Ok(()), "another account");
         assert_eq!(claims.release(&elder.uid), vec![younger.clone()], "the one who waited");
         assert_eq!(claims.claim("1", "app", &younger, |_| true), Ok(()));
     }
@@ -96,6 +111,14 @@ mod tests {
         assert_eq!(claims.claim("1", "app", &elder, |_| true), Err(has.clone()));
         assert_eq!(claims.claim("1", "app", &has, |_| true), Ok(()));
         assert_eq!(claims.release(&has.uid), vec![elder], "and counts once");
+    }
+
+    #[test]
+    fn who_claims_another_name_gives_up_the_first() {
+        let (claims, elder, younger) = (Claims::default(), claimant("2026-01", "a"), claimant("2026-02", "b"));
+        assert_eq!(claims.claim("1", "old", &elder, |_| true), Ok(()));
+        assert_eq!(claims.claim("1", "new", &elder, |_| true), Ok(()));
+        assert_eq!(claims.claim("1", "old", &younger, |_| true), Ok(()));
     }
 
     #[test]

@@ -89,12 +89,12 @@ async fn check(class: &IamRoleClass, ctx: &Context) -> Result<Arc<Account>, Fail
 async fn preflight(class: &IamRoleClass, ctx: &Context, account: &Account) -> Result<(), Failure> {
     let generation = class.metadata.generation;
     let uid = class.uid().unwrap_or_default();
-    if ctx.class_memory.with(&uid, |entry| entry.preflight != generation) {
+    let first = ctx.class_memory.with(&uid, |entry| entry.preflight != generation);
+    if first {
         let allowed = class.spec.allowed.clone().unwrap_or_default();
         let is_used = |leave: Option<bool>| leave == Some(true);
         let (policies, profiles) = (is_used(allowed.customer_managed_policies), is_used(allowed.instance_profiles));
         account.preflight(policies, profiles).await?;
-        ctx.class_memory.with(&uid, |entry| entry.preflight = generation);
     }
     let mut tokens = Tokens::default();
     tokens.set("account", &account.account.id);
@@ -102,14 +102,21 @@ async fn preflight(class: &IamRoleClass, ctx: &Context, account: &Account) -> Re
     tokens.set("cluster", &ctx.cluster.name);
     // One with the name of the object or its namespace is another policy for each.
     let boundary = class.spec.permissions_boundary.as_ref().and_then(|arn| tokens.expand(arn).ok());
-    let Some(arn) = boundary.filter(|arn| arn.starts_with("arn:")) else { return Ok(()) };
+    let Some(arn) = boundary.filter(|arn| arn.starts_with("arn:")) else {
+        ctx.class_memory.with(&uid, |entry| entry.preflight = generation);
+        return Ok(());
+    };
     match account.has_policy(&arn).await {
         Ok(false) => Err(Failure::soon(
             Reason::PolicyNotFound,
             format!("spec.permissionsBoundary: there is no policy {arn}; create it, or correct the ARN"),
         )),
-        Err(error) if !matches!(error.kind, Kind::Transient | Kind::Busy) => Err(error.into()),
-        _ => Ok(()),
+        // Once it was there, an answer that does not come is no reason to stop.
+        Err(error) if first || !matches!(error.kind, Kind::Transient | Kind::Busy) => Err(error.into()),
+        _ => {
+            ctx.class_memory.with(&uid, |entry| entry.preflight = generation);
+            Ok(())
+        }
     }
 }
 

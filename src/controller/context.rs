@@ -10,16 +10,14 @@ use crate::role::Cluster;
 use crate::telemetry::Metrics;
 use futures::channel::mpsc::UnboundedSender;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, DynamicObject};
+use kube::api::Api;
 use kube::core::{ApiResource, GroupVersionKind, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
-/// An `IamRole` as it comes from the API server. Spec and status are decoded apart from each other, so
-/// that an object stored before a stricter schema still gets a condition, and still can be deleted.
-pub type RawRole = DynamicObject;
+pub use super::raw::RawRole;
 
 /// The kind of [`RawRole`].
 #[must_use]

@@ -12,6 +12,8 @@ use std::time::Duration;
 pub enum Retry {
     /// Only a change of the object or class helps: stalled at once, looked at again slowly.
     OnChange,
+    /// The same, but AWS is looked at in so long: what the class forces must hold meanwhile.
+    Within(Duration),
     /// Somebody must act in AWS or on the class, and may do so any time: backoff up to the given bound,
     /// stalled after two minutes.
     Backoff(Duration),

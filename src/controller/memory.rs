@@ -76,6 +76,7 @@ impl Entry {
         let lasting = already_stalled || now.saturating_duration_since(since) >= STALLED_AFTER;
         match failure.retry {
             Retry::OnChange => Sentence { delay: self.delay(ON_CHANGE), stalled: true },
+            Retry::Within(interval) => Sentence { delay: self.delay(ON_CHANGE).min(interval), stalled: true },
             Retry::Passing => Sentence { delay: self.delay(PASSING_CAP), stalled: false },
             Retry::Wait(delay) => Sentence { delay, stalled: false },
             Retry::Backoff(cap) => {

@@ -21,6 +21,7 @@ mod issuer;
 pub mod judge;
 pub mod memory;
 pub mod preview;
+pub mod raw;
 pub mod recover;
 pub mod refused;
 pub mod removal;

@@ -5,9 +5,10 @@
 use super::apply::{Work, of_aws};
 use super::events::Tone;
 use super::roles::Stepped;
+use super::status::find;
 use super::subject::Subject;
 use crate::api::iamrole::{PolicyRef, ProfileRef};
-use crate::api::{IamRoleClass, Reason};
+use crate::api::{ConditionType, IamRoleClass, Reason};
 use crate::aws::RoleState;
 use crate::policy::AccountRef;
 use crate::role::{Asked, Observed, Record, plan};
@@ -36,8 +37,9 @@ impl Work<'_> {
                 },
             )
         };
-        // One that is as young as this look was made by it, and the answer was lost.
-        let unknown = self.unknown && older(Some(self.begun));
+        // Status says since when the role is not ready: one that is older was there before this object was looked at.
+        let since = find(&subject.status.conditions, ConditionType::Ready).map(|ready| ready.last_transition_time.0);
+        let unknown = older(Some(since.map_or(self.begun, |since| since.min(self.begun))));
         self.lost.is_none() && !record.role_exists() && (unknown || older(subject.created()))
     }
 

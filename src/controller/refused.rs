@@ -4,9 +4,9 @@
 use super::apply::{Case, of_aws};
 use super::carry::report;
 use super::context::Context;
-use super::failure::Failure;
+use super::failure::{Failure, Retry};
 use super::identity::{self, ours};
-use super::roles::{Setback, Stepped};
+use super::roles::{Setback, Stepped, interval};
 use super::subject::Subject;
 use crate::api::iamrole::{Cause, Change, Mode};
 use crate::api::{IamRoleStatus, Reason};
@@ -54,6 +54,10 @@ async fn refused(
     status: &mut IamRoleStatus,
     mut failure: Failure,
 ) -> Failure {
+    let is_forced = case.class.spec.permissions_boundary.is_some();
+    if is_forced && failure.retry == Retry::OnChange {
+        failure.retry = Retry::Within(interval(case.class));
+    }
     for name in roles(subject, given) {
         match hold_boundary(subject, ctx, case, owner, &name, status).await {
             Ok(Some(change)) => {
@@ -67,11 +71,10 @@ async fn refused(
     failure
 }
 
-/// The roles that may be the object's: status may be wiped or forged, so the name that is given counts too, unless
-/// there is no trace of a role.
+/// The roles that may be the object's: status may be wiped or forged and the finalizer taken off, so the name that is
+/// given counts too.
 fn roles(subject: &Subject, given: Option<String>) -> BTreeSet<String> {
     let recorded = subject.status.role.as_ref().map(|role| role.name.clone());
-    let given = given.filter(|_| recorded.is_some() || subject.has_finalizer());
     recorded.into_iter().chain(given).collect()
 }
 
@@ -107,5 +110,9 @@ pub fn ignored(case: Case<'_>) -> Option<Failure> {
         format!("{field} is ignored: allowed.{leave} is not true (IamRoleClass {class}); remove it")
     };
     let messages: Vec<String> = case.settings.ignored.iter().map(message).collect();
-    (!messages.is_empty()).then(|| Failure::on_change(Reason::NotAllowed, messages.join("; ")))
+    let failure = || Failure {
+        retry: Retry::Within(interval(case.class)),
+        ..Failure::on_change(Reason::NotAllowed, messages.join("; "))
+    };
+    (!messages.is_empty()).then(failure)
 }

@@ -18,7 +18,7 @@ use super::subject::Subject;
 use crate::api::iamrole::{Cause, DeletionPolicy, Mode, Origin, WhenUnlisted};
 use crate::api::{IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
 use crate::aws::{Account, AwsError, Kind, RoleState};
-use crate::policy::Limits;
+use crate::policy::{AccountRef, Limits};
 use crate::role::deletion::{self, Terms};
 use crate::role::desired::{Exceptions, Facts, role_name, tokens};
 use crate::role::settings::{Settings, settings};
@@ -198,7 +198,16 @@ impl Removal<'_> {
         let is_ours =
             |state: &RoleState| state.role.as_ref().is_some_and(|role| self.owner.judge(&role.tags).is_ours());
         let asked = Asked::new(None, record);
-        let state = self.account.observe(&name, &asked).await?;
+        let mut state = self.account.observe(&name, &asked).await?;
+        let attached = state.role.as_ref().filter(|_| !record.role_exists() && is_ours(&state));
+        if let Some(role) = attached {
+            // Status is lost; the tags of what is attached tell what is ours.
+            let AccountRef { partition, id } = &self.account.account;
+            let local = format!("arn:{partition}:iam::{id}:policy/");
+            let mut more = asked.clone();
+            more.policies.extend(role.managed.iter().filter(|arn| arn.starts_with(&local)).cloned());
+            state = self.account.observe(&name, &more).await?;
+        }
         let given = self.given_name(subject).filter(|given| *given != name && !is_ours(&state));
         let Some(given) = given else { return Ok((name, state)) };
         let other = self.account.observe(&given, &asked).await?;

@@ -45,7 +45,29 @@ fn trim<K: kube::ResourceExt>(object: &mut K) {
 
 fn report<T>(kind: &'static str, result: &Result<T, watcher::Error>) {
     if let Err(error) = result {
-        tracing::warn!(kind, %error, "watch failed; trying again. Are the CRDs installed, and is RBAC as the chart has it?");
+        let reason = without_bodies(error);
+        tracing::warn!(
+            kind,
+            reason,
+            "watch failed; trying again. Are the CRDs installed, and is RBAC as the chart has it?"
+        );
+        tracing::debug!(kind, %error, "watch failed");
+    }
+}
+
+/// An error of decoding holds what could not be decoded: documents of all namespaces.
+fn without_bodies(error: &watcher::Error) -> String {
+    use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
+    let error = match error {
+        InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => error,
+        WatchError(status) => return status.message.clone(),
+        NoResourceVersion => return "the list has no version".to_owned(),
+    };
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        kube::Error::SerdeError(_) => "the answer can't be read".to_owned(),
+        kube::Error::HyperError(error) => error.to_string(),
+        _ => "no answer".to_owned(),
     }
 }
 

@@ -163,11 +163,11 @@ pub fn desired(spec: &IamRoleSpec, settings: &Settings, facts: Facts<'_>) -> Res
     let tags = build.tags();
     let trust = build.trust();
     let mut managed = build.managed();
-    let inline = build.inline();
+    let exceptions = build.exceptions();
+    let inline = build.inline(&exceptions);
     let own = build.own(&name, &path);
     let profile = build.profile(&name);
     managed.retain(|arn| own.iter().all(|policy| policy.arn != *arn));
-    let exceptions = build.exceptions();
     let adoption = match spec.adoption {
         None | Some(Adoption::Unknown) => Adoption::Never,
         Some(adoption) => adoption,

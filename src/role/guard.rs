@@ -107,8 +107,9 @@ impl<'a> Guard<'a> {
     pub fn managed_policy(&self, arn: &str) -> Result<(), Refusal> {
         let patterns =
             |list: &[String]| -> Vec<String> { list.iter().map(|entry| self.policy_pattern(entry)).collect() };
-        if let Some(i) =
-            patterns(&self.denied.managed_policies).iter().position(|pattern| Pattern::new(pattern).matches(arn))
+        if let Some(i) = patterns(&self.denied.managed_policies)
+            .iter()
+            .position(|pattern| Pattern::new(pattern).matches_ignore_case(arn))
         {
             return Err(format!(
                 "{arn:?} is not allowed: denied.managedPolicies lists {:?}",
@@ -184,9 +185,9 @@ impl<'a> Guard<'a> {
             let subject = |text: &str| Pattern::new(&format!("system:serviceaccount:{}", text.replacen('/', ":", 1)));
             let whole_namespace = |text: &&str| text.strip_suffix("/*").map(Pattern::new);
             let (key, may): (String, Vec<Pattern>) = match door.provider {
-                Some(host) if self.issuer.is_some_and(|issuer| !issuer.eq_ignore_ascii_case(host)) => continue,
+                Some(host) if self.issuer.is_some_and(|issuer| !same_issuer(issuer, host)) => continue,
                 Some(host) => (format!("{host}:sub"), accounts.iter().map(|text| subject(text)).collect()),
-                None if door.service == "*" || door.service.starts_with(POD_IDENTITY) => {
+                None if door.service == "*" || door.service.to_ascii_lowercase().starts_with(POD_IDENTITY) => {
                     (POD_NAMESPACE.to_owned(), accounts.iter().filter_map(whole_namespace).collect())
                 }
                 None => continue,
@@ -213,6 +214,11 @@ impl<'a> Guard<'a> {
              ServiceAccount:NAMESPACE/NAME listed in allowed.trustPrincipals"
         )
     }
+}
+
+/// Some issuers end with a slash, and not everybody writes it.
+fn same_issuer(one: &str, other: &str) -> bool {
+    one.trim_end_matches('/').eq_ignore_ascii_case(other.trim_end_matches('/'))
 }
 
 fn listed(list: &str, patterns: &[String], value: &str) -> Result<(), Refusal> {

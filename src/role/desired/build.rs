@@ -213,7 +213,9 @@ impl<'a> Builder<'a> {
             self.invalid(field, message);
         }
         self.findings(trust.beyond_partition(self.facts.account));
-        for (place, refusal) in self.guard.trust(&trust) {
+        // What is too large is refused already, and would take long to judge.
+        let refusals = if size > limit { Vec::new() } else { self.guard.trust(&trust) };
+        for (place, refusal) in refusals {
             self.not_allowed(&place, refusal);
         }
         Some(trust)
@@ -263,7 +265,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    pub(super) fn inline(&mut self) -> BTreeMap<String, Document> {
+    pub(super) fn inline(&mut self, exceptions: &Exceptions) -> BTreeMap<String, Document> {
         let mut inline = BTreeMap::new();
         for (i, policy) in self.spec.inline_policies.iter().flatten().enumerate() {
             let field = format!("spec.inlinePolicies[{i}].document");
@@ -274,6 +276,11 @@ impl<'a> Builder<'a> {
             self.allowed_actions(&document);
             let field = format!("spec.inlinePolicies[{i}].name");
             self.policy_name(&field, &policy.name);
+            if exceptions.keep_inline(&policy.name) {
+                let message =
+                    format!("{:?} is kept for others by unlistedExceptions; choose another name", policy.name);
+                self.not_allowed(&field, message);
+            }
             if inline.keys().any(|name: &String| name.eq_ignore_ascii_case(&policy.name)) {
                 let message = format!("{:?} is there twice (IAM ignores case); choose another name", policy.name);
                 self.invalid(&field, message);
@@ -312,6 +319,9 @@ impl<'a> Builder<'a> {
     pub(super) fn profile(&mut self, role_name: &str) -> Option<String> {
         let profile = self.spec.instance_profile.as_ref()?;
         self.judged("spec.instanceProfile", self.guard.instance_profile());
+        if let Some(name) = &profile.name {
+            self.judged("spec.instanceProfile.name", self.guard.role_name(name));
+        }
         let name = profile.name.clone().unwrap_or_else(|| role_name.to_owned());
         self.policy_name("spec.instanceProfile.name", &name);
         Some(name)

@@ -86,7 +86,7 @@ impl<'a> Planner<'a> {
             }
         }
         for gone in &self.record.own {
-            if self.recent && gone.id.is_some() && !observed.own.contains_key(&gone.arn) && !self.is_wanted(&gone.arn) {
+            if self.recent && !observed.own.contains_key(&gone.arn) && !self.is_wanted(&gone.arn) {
                 self.plan.unseen.insert(gone.arn.clone());
             }
             let ours = observed.own.get(&gone.arn).is_some_and(|found| self.is_ours(found));
@@ -170,7 +170,7 @@ impl<'a> Planner<'a> {
                 && observed.own.get(arn).is_some_and(|found| self.is_ours(found));
             if desired.managed.contains(arn) {
                 // It stays.
-            } else if !ours && !recorded.contains(arn) && self.keeps(desired.exceptions.keep_managed(arn)) {
+            } else if !ours && self.stays(desired.exceptions.keep_managed(arn), recorded.contains(arn)) {
                 self.plan.unlisted.push(arn.clone());
                 self.order.want(facts);
             } else {
@@ -184,10 +184,12 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn keeps(&self, exception: bool) -> bool {
+    /// Whether what is not wanted stays. An exception of the class does, whatever status says: status can be forged.
+    fn stays(&self, exception: bool, recorded: bool) -> bool {
         // The tags decide whether it was adopted: status may be lost, or new.
         let as_found = self.origin == Origin::Adopted && !self.desired.when_unlisted_given;
-        exception || as_found || self.desired.when_unlisted != WhenUnlisted::Remove
+        let kept = as_found || self.desired.when_unlisted != WhenUnlisted::Remove;
+        exception || (!recorded && kept)
     }
 
     fn inline(&mut self) {
@@ -213,7 +215,7 @@ impl<'a> Planner<'a> {
         }
         let recorded = |name: &String| self.record.inline.iter().any(|known| known.eq_ignore_ascii_case(name));
         for (name, found) in observed.inline.iter().filter(|(name, _)| !wanted.contains_key(*name)) {
-            if !recorded(name) && self.keeps(desired.exceptions.keep_inline(name)) {
+            if self.stays(desired.exceptions.keep_inline(name), recorded(name)) {
                 self.plan.unlisted.push(name.clone());
                 self.order.want(facts(found));
             } else {
