@@ -244,3 +244,23 @@ async fn a_removed_boundary_is_back_within_one_check_interval() {
     // The settle window after our own write comes on top of the interval.
     assert!(eventually(Duration::from_secs(45), back).await, "{}", world.operator.log());
 }
+
+#[tokio::test]
+async fn an_object_that_is_nested_too_deep_costs_only_itself() {
+    let mut world = World::new("rails").await;
+    let deep = format!("{}\"DEEP-SECRET\"{}", "[".repeat(300), "]".repeat(300));
+    let manifest = format!(
+        r#"{{"apiVersion":"iamrole.dev/v1alpha1","kind":"IamRole","metadata":{{"name":"deep"}},"spec":{{"trustPolicy":
+            {{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{{"AWS":{deep}}}}}]}}}}}}"#
+    );
+    support::kubectl::kubectl_ok(&["create", "-n", &world.namespace, "-f", "-"], &manifest);
+    world.operator.restart().await;
+    world.create("good", spec()).await;
+    world.ready("good").await;
+    assert!(!world.operator.log().contains("DEEP-SECRET"), "no document in the log");
+    let read =
+        ["get", "iamrole", "deep", "-n", &world.namespace, "-o", "jsonpath={.status.conditions[?(@.type==\"Ready\")]}"];
+    let said = || async { support::kubectl::kubectl_ok(&read, "").contains("nested too deep") };
+    assert!(eventually(SOON, said).await, "{}\n{}", support::kubectl::kubectl_ok(&read, ""), world.operator.log());
+    support::kubectl::kubectl_ok(&["delete", "iamrole", "deep", "-n", &world.namespace, "--timeout=20s"], "");
+}
