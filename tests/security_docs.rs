@@ -82,5 +82,5 @@ async fn under_the_example_class_one_role_fits_and_the_other_is_refused_in_five_
         assert!(message.contains(field), "{field}: {message}");
     }
     assert_eq!(message.matches("(IamRoleClass ").count(), 5, "five places: {message}");
-    assert_eq!(world.proxy.actions(), Vec::<String>::new());
+    assert_eq!(world.proxy.writes(), Vec::<String>::new());
 }

@@ -84,8 +84,18 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
     }
     let mut desired = desired;
     desired.exceptions.keep_found(kept(subject, case.class));
-    let mut work =
-        Work { ctx, case, desired, status, changed: false, closed: false, lost: None, begun: Timestamp::now() };
+    let unknown = status.role.is_none();
+    let mut work = Work {
+        ctx,
+        case,
+        desired,
+        status,
+        changed: false,
+        closed: false,
+        lost: None,
+        unknown,
+        begun: Timestamp::now(),
+    };
     work.status.plan.clear();
     work.status.plan_count = None;
     Box::pin(work.run(subject)).await
@@ -154,6 +164,8 @@ pub(super) struct Work<'a> {
     closed: bool,
     /// The role is ours, and what status knew of it is lost: this was found on it and is kept.
     pub(super) lost: Option<Vec<String>>,
+    /// Status had no role when this began.
+    pub(super) unknown: bool,
     /// When this began, by the wall clock.
     pub(super) begun: Timestamp,
 }

@@ -39,7 +39,7 @@ impl Work<'_> {
         };
         // Status says since when the role is not ready: one that is older was there before this object was looked at.
         let since = find(&subject.status.conditions, ConditionType::Ready).map(|ready| ready.last_transition_time.0);
-        let unknown = older(Some(since.map_or(self.begun, |since| since.min(self.begun))));
+        let unknown = (self.unknown && older(Some(self.begun))) || older(since);
         self.lost.is_none() && !record.role_exists() && (unknown || older(subject.created()))
     }
 
