@@ -35,12 +35,12 @@ pub(super) fn check(resource: &str) -> Option<String> {
     if !resource.starts_with("arn:") {
         return Some(format!("{quoted} is no resource; write an ARN, or `*` for all"));
     }
-    let parts: Vec<&str> = resource.splitn(6, ':').collect();
+    let parts = split(resource);
     let part = |index: usize| parts.get(index).copied();
     if let Some(message) = part(1).and_then(|partition| check_partition(partition, quoted)) {
         return Some(message);
     }
-    let count = resource.split(':').count();
+    let count = parts.len();
     // A wildcard may stand for several parts: `arn:aws:s3:*` is in use.
     if count < 6 && !resource.contains(['*', '?']) {
         return Some(format!(
@@ -59,6 +59,25 @@ pub(super) fn check(resource: &str) -> Option<String> {
         ("s3", region, account, path) => check_s3(region, account, path, quoted),
         _ => None,
     }
+}
+
+/// The up to six parts of an ARN. A colon within a policy variable, as in `${aws:PrincipalAccount}`, divides nothing.
+fn split(resource: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut from, mut variable) = (0, false);
+    for (at, c) in resource.char_indices() {
+        match c {
+            '{' => variable |= resource[..at].ends_with('$'),
+            '}' => variable = false,
+            ':' if !variable && parts.len() < 5 => {
+                parts.push(&resource[from..at]);
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&resource[from..]);
+    parts
 }
 
 /// IAM's "Partition … is not valid for resource", which variables there get too.
