@@ -250,3 +250,17 @@ async fn an_adoption_that_aws_refuses_is_never_called_done_and_goes_on_once_it_m
         assert!(eventually(SOON, adopted).await, "{}", world.operator.log());
     }
 }
+
+#[tokio::test]
+async fn required_does_not_create_the_role_anew_either() {
+    let mut world = World::new("adoption").await;
+    let name = theirs(&world).await;
+    world.create("app", json!({ "roleName": name, "adoption": "Required", "trustPolicy": ec2() })).await;
+    let done = || async { condition(&world.get("app").await, "Ready").is_some_and(|ready| ready.status == "True") };
+    assert!(eventually(Duration::from_mins(1), done).await, "{}", world.operator.log());
+    world.operator.restart().await;
+    aws::delete_role(&world.iam, &name).await;
+    world.request_check("app").await;
+    world.reason("app", "RoleMissing").await;
+    assert_eq!(aws::role(&world.iam, &name).await, None);
+}

@@ -170,3 +170,41 @@ async fn what_a_lost_cluster_left_is_removed_with_the_object_that_inherits_it() 
     world.gone("app").await;
     assert_eq!(aws::role(&world.iam, &name).await, None);
 }
+
+#[tokio::test]
+async fn without_its_status_an_object_takes_its_policies_with_it_all_the_same() {
+    let mut world = World::new("recovery").await;
+    world.create("app", spec(&["own"])).await;
+    world.ready("app").await;
+    let name = world.templated("app");
+    world.operator.stop().await;
+    wipe_status(&world, "app").await;
+    world.delete("app").await;
+    world.operator.start().await;
+    world.gone("app").await;
+    assert_eq!(aws::role(&world.iam, &name).await, None);
+    assert_eq!(aws::policies_with(&world.iam, &name).await, BTreeSet::new(), "nothing is orphaned");
+}
+
+#[tokio::test]
+async fn what_status_lost_is_found_also_where_the_first_call_fails() {
+    let mut world = World::new("recovery").await;
+    world.create("app", spec(&["stays", "goes"])).await;
+    world.ready("app").await;
+    let name = world.templated("app");
+    world.operator.stop().await;
+    aws::put_inline(&world.iam, &name, "theirs", &allow("ec2:*")).await;
+    world.patch("app", spec(&["stays"])).await;
+    wipe_status(&world, "app").await;
+    world.proxy.fault("CreateRole", "", 3, support::proxy::Fault::Refuse(400, "Throttling", "Rate exceeded".into()));
+    // Status tells whole seconds of when an object was first looked at.
+    let made = aws::created(&world.iam, &name).await;
+    let later = || async { std::time::SystemTime::now() > made + std::time::Duration::from_secs(2) };
+    assert!(support::eventually(support::SOON, later).await);
+    world.operator.start().await;
+    world.ready("app").await;
+    let role = aws::role(&world.iam, &name).await.expect("the role");
+    assert!(role.inline.contains_key("theirs"), "what nobody listed stays");
+    assert!(aws::policy(&world.iam, &arn(&name, "goes")).await.is_none());
+    world.event("app", "Recovered", "theirs").await;
+}

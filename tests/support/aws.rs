@@ -166,3 +166,10 @@ pub async fn delete_role(iam: &Client, name: &str) {
     }
     iam.delete_role().role_name(name).send().await.expect("a deletion");
 }
+
+/// When AWS made the role.
+pub async fn created(iam: &Client, name: &str) -> std::time::SystemTime {
+    let answer = iam.get_role().role_name(name).send().await.expect("the role");
+    let date = *answer.role().expect("the role").create_date();
+    std::time::UNIX_EPOCH + std::time::Duration::from_secs(u64::try_from(date.secs()).expect("a date"))
+}
