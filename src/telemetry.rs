@@ -71,6 +71,11 @@ struct LeaseLabels {
     name: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AccountLabels {
+    account: String,
+}
+
 /// All metrics; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -84,6 +89,10 @@ pub struct Metrics {
     drift_repaired: Counter,
     active: Gauge,
     leader: Family<LeaseLabels, Gauge>,
+    sweep_seconds: Histogram,
+    sweep_at: Family<AccountLabels, Gauge>,
+    suspects: Counter,
+    orphans: Family<AccountLabels, Gauge>,
 }
 
 fn seconds() -> Histogram {
@@ -104,6 +113,10 @@ impl Default for Metrics {
             drift_repaired: Counter::default(),
             active: Gauge::default(),
             leader: Family::default(),
+            sweep_seconds: seconds(),
+            sweep_at: Family::default(),
+            suspects: Counter::default(),
+            orphans: Family::default(),
         };
         registry.register("iamrole_aws_calls", "Calls to AWS by action and outcome", metrics.aws_calls.clone());
         registry.register(
@@ -138,12 +151,50 @@ impl Default for Metrics {
             "1 on the replica that holds the lease, 0 on the others",
             metrics.leader.clone(),
         );
+        metrics.register_sweeps(&mut registry);
         metrics.registry = Arc::new(registry);
         metrics
     }
 }
 
 impl Metrics {
+    fn register_sweeps(&self, registry: &mut Registry) {
+        registry.register(
+            "iamrole_sweep_duration_seconds",
+            "Duration of complete walks over an account",
+            self.sweep_seconds.clone(),
+        );
+        registry.register(
+            "iamrole_sweep_last_success_timestamp_seconds",
+            "When the last complete walk over an account ended",
+            self.sweep_at.clone(),
+        );
+        registry.register(
+            "iamrole_sweep_suspects",
+            "Roles that a walk showed otherwise than wanted, and that were looked at by themselves",
+            self.suspects.clone(),
+        );
+        registry.register(
+            "iamrole_orphaned_roles",
+            "Roles with owner tags of this cluster that belong to no IamRole, by account",
+            self.orphans.clone(),
+        );
+    }
+
+    /// Notes a complete walk over an account, and how many of its roles belong to nobody.
+    pub fn swept(&self, account: &str, duration: Duration, orphans: usize) {
+        let labels = AccountLabels { account: account.to_owned() };
+        self.sweep_seconds.observe(duration.as_secs_f64());
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        self.sweep_at.get_or_create(&labels).set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+        self.orphans.get_or_create(&labels).set(i64::try_from(orphans).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a role that a walk showed otherwise than wanted.
+    pub fn suspected(&self) {
+        self.suspects.inc();
+    }
+
     /// Counts a call to AWS.
     pub fn aws_call(&self, call: &'static str, outcome: &'static str, duration: Duration) {
         let labels = AwsLabels { call, outcome };

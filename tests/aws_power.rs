@@ -8,6 +8,7 @@ mod support;
 use aws_sdk_iam::error::ProvideErrorMetadata as _;
 use aws_sdk_iam::types::Tag;
 use iamrole_operator::api::IamRoleClassSpec;
+use iamrole_operator::api::iamroleclass::DriftMethod;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -374,7 +375,13 @@ fn table() -> Vec<(&'static str, When)> {
 }
 
 /// Those that show elsewhere; each has its own test below.
-const ELSEWHERE: [&str; 2] = ["iam:GetAccountSummary", "iam:ListEntitiesForPolicy"];
+const ELSEWHERE: [&str; 5] = [
+    "iam:GetAccountAuthorizationDetails",
+    "iam:GetAccountSummary",
+    "iam:ListEntitiesForPolicy",
+    "iam:ListPolicies",
+    "iam:ListRoles",
+];
 
 #[tokio::test]
 async fn without_any_one_action_the_condition_names_it() {
@@ -450,4 +457,24 @@ async fn without_the_users_of_a_policy_a_blocked_deletion_does_not_name_them() {
             support::condition(role, "Ready").is_some_and(|ready| ready.message.contains("role theirs"))
         })
         .await;
+}
+
+#[tokio::test]
+async fn without_a_walk_over_the_account_each_role_is_read_and_the_class_says_so() {
+    for action in ["iam:GetAccountAuthorizationDetails", "iam:ListPolicies", "iam:ListRoles"] {
+        let mut powers = Powers::new("walks", |class| class.drift_check = support::every(5)).await;
+        let policy = powers.policy(&[]).await;
+        powers.user.may(&without(&policy, action)).await;
+        powers.world.operator.start().await;
+        let world = &powers.world;
+        world.create("app", everything()).await;
+        world.ready("app").await;
+        let tells = || async {
+            let class = world.classes().get(&world.namespace).await.expect("the class");
+            class.status.and_then(|status| status.drift_check_method) == Some(DriftMethod::Role)
+        };
+        assert!(eventually(SOON, tells).await, "{action}\n{}", world.operator.log());
+        let log = world.operator.log();
+        assert!(log.contains("may not walk the account") && log.contains(action), "{action}: {log}");
+    }
 }

@@ -40,6 +40,9 @@ const fn remedy(reason: Reason) -> &'static str {
             "Nothing."
         }
         Reason::Reconciling => "Wait. If it lasts, the message says for what.",
+        Reason::OrphanedRoles => {
+            "Delete the roles in AWS if nobody needs them, or apply an IamRole of the namespace and name in their tags."
+        }
         Reason::Deleting => "Wait.",
         Reason::Suspended => {
             "Take `spec.suspend` or the annotation `iamrole.dev/suspend` away, where the message says."
@@ -140,15 +143,16 @@ fn the_permissions_are_those_of_the_calls_that_the_code_makes() {
     assert_eq!(widest, called.iter().map(String::as_str).collect(), "src/power (left) and src/aws (right)");
 
     let boundary = "--boundary=arn:aws:iam::111122223333:policy/b";
-    let options = ["--no-instance-profiles", "--no-customer-managed-policies", boundary];
+    let options = ["--no-instance-profiles", "--no-customer-managed-policies", "--no-account-walks", boundary];
     let text = read("docs/permissions.md");
     for action in widest {
         let dropping = options.iter().filter(|option| !power(&[option]).allowed().contains(action));
         let dropping: Vec<String> =
-            dropping.map(|option| format!(" `{}`", option.split('=').next().unwrap_or_default())).collect();
+            dropping.map(|option| format!("`{}`", option.split('=').next().unwrap_or_default())).collect();
         let row = text.lines().find(|line| line.starts_with(&format!("| `{action}` | ")));
         let row = row.unwrap_or_else(|| panic!("the table lacks {action}"));
-        assert!(row.ends_with(&format!(" |{} |", dropping.concat())), "{row} {dropping:?}");
+        let dropping = dropping.iter().map(|option| format!(" {option}")).collect::<Vec<_>>().join(",");
+        assert!(row.ends_with(&format!(" |{dropping} |")), "{row} {dropping:?}");
     }
 }
 

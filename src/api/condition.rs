@@ -111,6 +111,8 @@ reasons! {
     Contested,
     /// A document is probably not what is meant, or close to a limit (event).
     PolicyWarning,
+    /// Roles in AWS carry this cluster's owner tags and belong to no `IamRole` (event on the class).
+    OrphanedRoles,
     /// Deletion can't go on; the message names what blocks it.
     DeleteBlocked,
     /// AWS asks for patience: throttling or a parallel change.

@@ -112,6 +112,9 @@ pub struct IamRoleClassSpec {
     pub controller: Option<String>,
 }
 
+/// How many roles that belong to nobody a class tells.
+pub const ORPHANS: u32 = 20;
+
 /// The AWS account of a class.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -280,8 +283,9 @@ pub struct DriftCheck {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 5, max = 86400))]
     pub interval_seconds: Option<i32>,
-    /// How: role by role, or by a walk over the account. Absent: Auto, which chooses. In this version each of
-    /// them reads role by role.
+    /// How: Account by walks over the whole account, two to three calls a thousand roles; Role by reading each role,
+    /// about four calls a role. Absent: Auto, which walks unless reading takes fewer calls. Where walks are not
+    /// permitted, each role is read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<DriftMethod>,
 }
@@ -314,6 +318,15 @@ pub struct IamRoleClassStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub partition: Option<String>,
+    /// How drift is looked for at present: Account (by walks over the account) or Role (role by role, where a walk is
+    /// not wanted, not permitted, or takes more calls).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift_check_method: Option<DriftMethod>,
+    /// Roles of the account that carry this cluster's owner tags and belong to no `IamRole`, at most 20 of them. Where
+    /// several classes share an account, the first by name tells.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "orphans")]
+    pub orphaned_roles: Vec<String>,
     /// Ready always; Reconciling and Stalled while True.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
@@ -334,6 +347,10 @@ fn patterns(_: &mut SchemaGenerator) -> Schema {
 
 fn many_patterns(_: &mut SchemaGenerator) -> Schema {
     schema::string_set(500, 256, "A pattern of actions.")
+}
+
+fn orphans(_: &mut SchemaGenerator) -> Schema {
+    schema::string_set(ORPHANS, 64, "Name of a role.")
 }
 
 fn old_clusters(_: &mut SchemaGenerator) -> Schema {

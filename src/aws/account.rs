@@ -66,6 +66,17 @@ pub struct Account {
     pub identity: String,
     /// What the account's roles may have.
     pub quotas: Quotas,
+    /// What is in the account; `None` where AWS does not tell.
+    pub usage: Option<Usage>,
+}
+
+/// How much an account holds, as `GetAccountSummary` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Roles, service-linked ones included.
+    pub roles: usize,
+    /// Customer-managed policies.
+    pub policies: usize,
 }
 
 /// Quotas of an account, as `GetAccountSummary` tells them; IAM's defaults where it does not.
@@ -147,8 +158,9 @@ impl Aws {
             account: AccountRef { partition, id },
             identity,
             quotas: Quotas::default(),
+            usage: None,
         };
-        account.quotas = account.read_quotas().await;
+        (account.quotas, account.usage) = account.summary().await;
         Ok(Arc::new(account))
     }
 
@@ -180,29 +192,33 @@ impl Aws {
 }
 
 impl Account {
-    /// The account's quotas. Not being allowed to read them is no reason not to work.
-    async fn read_quotas(&self) -> Quotas {
+    /// The account's quotas, and what is in it. Not being allowed to read them is no reason not to work.
+    async fn summary(&self) -> (Quotas, Option<Usage>) {
         let call = self.iam.get_account_summary().send();
         let answer = match self.call("iam:GetAccountSummary", "the account", call).await {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::info!(%error, "the account's quotas are unknown; IAM's defaults are assumed");
-                return Quotas::default();
+                return (Quotas::default(), None);
             }
         };
-        let quota = |key: SummaryKeyType, default: usize| {
+        let number = |key: SummaryKeyType| {
             let told = answer.summary_map().and_then(|map| map.get(&key));
-            told.and_then(|quota| usize::try_from(*quota).ok()).filter(|quota| *quota > 0).unwrap_or(default)
+            told.and_then(|number| usize::try_from(*number).ok())
         };
+        let usage = number(SummaryKeyType::Roles).zip(number(SummaryKeyType::Policies));
+        let usage = usage.map(|(roles, policies)| Usage { roles, policies });
+        let quota = |key: SummaryKeyType, default: usize| number(key).filter(|quota| *quota > 0).unwrap_or(default);
         let default = Quotas::default();
-        Quotas {
+        let quotas = Quotas {
             limits: Limits {
                 trust: quota(SummaryKeyType::AssumeRolePolicySizeQuota, default.limits.trust),
                 inline_total: quota(SummaryKeyType::RolePolicySizeQuota, default.limits.inline_total),
                 managed: quota(SummaryKeyType::PolicySizeQuota, default.limits.managed),
             },
             attachments: quota(SummaryKeyType::AttachedPoliciesPerRoleQuota, default.attachments),
-        }
+        };
+        (quotas, usage)
     }
 
     pub(super) async fn call<T, E, F>(&self, call: &'static str, target: &str, future: F) -> Result<T, AwsError>

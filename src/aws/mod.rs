@@ -7,9 +7,11 @@ mod execute;
 mod fence;
 mod observe;
 mod preflight;
+mod walk;
 
 pub use account::{Account, Aws, Quotas, Session, retries, time_limits};
 pub use error::{AwsError, Kind};
 pub use execute::Done;
 pub use observe::RoleState;
 pub use preflight::PROBE;
+pub use walk::RoleName;

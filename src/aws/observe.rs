@@ -74,6 +74,11 @@ impl Account {
         }))
     }
 
+    /// Unique id of the role, if there is one.
+    pub async fn role_id(&self, name: &str) -> Result<Option<String>, AwsError> {
+        Ok(self.get_role(name).await?.map(|role| role.role_id().to_owned()))
+    }
+
     async fn get_role(&self, name: &str) -> Result<Option<Role>, AwsError> {
         if !is_name(name, names::ROLE_NAME) {
             return Ok(None);
@@ -230,6 +235,6 @@ fn contradiction(call: &'static str, target: String) -> AwsError {
     AwsError { kind: Kind::Transient, call, target, code: None, message }
 }
 
-fn tag_map(tags: &[Tag]) -> BTreeMap<String, String> {
+pub(super) fn tag_map(tags: &[Tag]) -> BTreeMap<String, String> {
     tags.iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect()
 }

@@ -46,6 +46,11 @@ pub struct Args {
     #[arg(long)]
     pub no_customer_managed_policies: bool,
 
+    /// No class looks for drift by walks over the account (`driftCheck.method: Role` in each). Walks show the operator
+    /// the documents of all roles of the account; without them each role costs about four calls a check.
+    #[arg(long)]
+    pub no_account_walks: bool,
+
     /// `adoption` is used: roles that carry no owner tags may be given some.
     #[arg(long)]
     pub adoption: bool,
@@ -131,6 +136,7 @@ pub fn options(args: &Args) -> Result<Options, Error> {
     let features = [
         (Feature::InstanceProfiles, !args.no_instance_profiles),
         (Feature::CustomerManagedPolicies, !args.no_customer_managed_policies),
+        (Feature::AccountWalks, !args.no_account_walks),
         (Feature::Adoption, args.adoption),
         (Feature::ForceDelete, args.force_delete),
     ];

@@ -14,6 +14,7 @@ use super::refused::{accepted, ignored};
 use super::roles::{Outcome, Setback, Stepped, class_ref, interval};
 use super::status::{Verdict, find, is_ready, show_plan, was_refused};
 use super::subject::Subject;
+use super::sweep::UNSEEN;
 use crate::api::iamrole::{Adoption, Cause, Mode, Origin};
 use crate::api::{ConditionType, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
 use crate::aws::{Account, AwsError, Kind};
@@ -35,6 +36,8 @@ pub const YOUNG: Duration = Duration::from_mins(1);
 const MISSES_APART: Duration = Duration::from_secs(10);
 /// How long to wait for AWS to show what was written.
 const LAG: Duration = Duration::from_secs(2);
+/// How long a settled role waits for the first walk over its account after the start.
+const FIRST_WALK: Duration = Duration::from_mins(2);
 /// Create, then read what was there already, then work on that.
 const ROUNDS: usize = 3;
 
@@ -79,7 +82,7 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
     }
     subject.add_finalizer(ctx).await.map_err(early)?;
     hold_class(ctx, case.class).await.map_err(early)?;
-    if let Some(later) = not_due(subject, ctx, case.class) {
+    if let Some(later) = not_due(subject, ctx, case) {
         return Ok(Outcome { status: subject.status.clone(), verdict: None, again: Some(later), handled: false });
     }
     let mut desired = desired;
@@ -103,13 +106,22 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
 
 /// A settled role that something woke (our own finalizer, a class that says the same) is not read before
 /// its time. The time is `None` when it is due.
-fn not_due(subject: &Subject, ctx: &Context, class: &IamRoleClass) -> Option<Duration> {
-    let settled = subject.is_settled(class.metadata.generation.unwrap_or_default());
+fn not_due(subject: &Subject, ctx: &Context, case: Case<'_>) -> Option<Duration> {
+    let settled = subject.is_settled(case.class.metadata.generation.unwrap_or_default());
     if !settled || subject.requested().is_some() {
         return None;
     }
-    let next = ctx.memory.with(&subject.uid, |entry| entry.next_check)?;
-    let later = next.saturating_duration_since(Instant::now());
+    let (account, now) = (&case.account.account.id, Instant::now());
+    let walks = ctx.sweeps.cover(&case.class.spec, account);
+    let next = ctx.memory.with(&subject.uid, |entry| {
+        if walks && entry.next_check.is_none() {
+            // The first walk of this process shows it.
+            ctx.sweeps.ask(account, now);
+            entry.next_check = Some(now + FIRST_WALK);
+        }
+        entry.next_check.filter(|_| !entry.suspect)
+    })?;
+    let later = next.saturating_duration_since(now);
     (!later.is_zero()).then_some(later)
 }
 
@@ -436,10 +448,14 @@ impl Work<'_> {
             tracing::info!(arn, "applied");
         }
         let unconfirmed = self.ctx.memory.with(&subject.uid, |entry| entry.repairs.1.unconfirmed());
-        let again = if unconfirmed { SETTLE } else { interval(self.case.class) };
+        let class = self.case.class;
+        let walks = self.ctx.sweeps.cover(&class.spec, &self.case.account.account.id);
+        let usual = interval(class) * if walks { UNSEEN } else { 1 };
+        let again = if unconfirmed { SETTLE } else { usual };
         let class_generation = self.case.class.metadata.generation.unwrap_or_default();
         self.ctx.memory.with(&subject.uid, |entry| {
             entry.next_check = Some(Instant::now() + again);
+            entry.suspect = false;
             entry.cause = Some(((subject.generation, class_generation), Cause::Drift));
         });
         let again = Some(again);

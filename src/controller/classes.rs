@@ -6,7 +6,8 @@ use super::failure::Failure;
 use super::finalizer;
 use super::memory::{Sentence, jitter};
 use super::roles::{names_class, now, uses_class};
-use super::status::{Verdict, conditions, is_news, is_stalled};
+use super::status::{Verdict, conditions, is_news, is_ready, is_stalled};
+use crate::api::iamroleclass::ORPHANS;
 use crate::api::{IamRoleClass, IamRoleClassStatus, Reason};
 use crate::aws::{Account, AwsError, Kind, Session};
 use crate::policy::Tokens;
@@ -89,7 +90,14 @@ async fn check(class: &IamRoleClass, ctx: &Context) -> Result<Arc<Account>, Fail
 async fn preflight(class: &IamRoleClass, ctx: &Context, account: &Account) -> Result<(), Failure> {
     let generation = class.metadata.generation;
     let uid = class.uid().unwrap_or_default();
-    let first = ctx.class_memory.with(&uid, |entry| entry.preflight != generation);
+    let (first, start) =
+        ctx.class_memory.with(&uid, |entry| (entry.preflight != generation, entry.preflight.is_none()));
+    let conditions = class.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    if start && is_ready(conditions, generation.unwrap_or_default()) {
+        // Before a restart all was well: a thousand roles that need nothing shall not cost a call each time.
+        ctx.class_memory.with(&uid, |entry| entry.preflight = generation);
+        return Ok(());
+    }
     if first {
         let allowed = class.spec.allowed.clone().unwrap_or_default();
         let is_used = |leave: Option<bool>| leave == Some(true);
@@ -171,6 +179,20 @@ async fn identify(class: &IamRoleClass, ctx: &Context) -> Result<Arc<Account>, F
     }
 }
 
+/// Writes into status what walks over the account found. Before the first one what is there stays. Of an account that
+/// several classes share the first one tells of the roles that belong to nobody.
+pub fn tell_of_walks(class: &IamRoleClass, ctx: &Context, account: &str, status: &mut IamRoleClassStatus) {
+    let Some(found) = ctx.sweeps.found(&class.spec, account) else { return };
+    status.drift_check_method = Some(found.method);
+    let name = class.name_any();
+    let goes_before = |other: &IamRoleClass| {
+        let leads = other.status.as_ref().and_then(|status| status.account_id.as_deref()) == Some(account);
+        leads && ctx.serves(other) && other.name_any() < name
+    };
+    let is_first = ctx.classes.find(goes_before).is_none();
+    status.orphaned_roles = found.orphans.into_iter().filter(|_| is_first).take(ORPHANS as usize).collect();
+}
+
 async fn report(class: &IamRoleClass, ctx: &Context, found: Result<Arc<Account>, Failure>) -> (Action, &'static str) {
     let generation = class.metadata.generation.unwrap_or_default();
     let uid = class.uid().unwrap_or_default();
@@ -180,6 +202,7 @@ async fn report(class: &IamRoleClass, ctx: &Context, found: Result<Arc<Account>,
         Ok(account) => {
             status.account_id = Some(account.account.id.clone());
             status.partition = Some(account.account.partition.clone());
+            tell_of_walks(class, ctx, &account.account.id, &mut status);
             let message = format!("account {} as {}", account.account.id, account.identity);
             (Verdict::applied(message), jitter(RECHECK), None)
         }

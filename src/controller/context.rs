@@ -4,6 +4,7 @@ use super::claims::Claims;
 use super::events::Events;
 use super::failure::Failure;
 use super::memory::Memory;
+use super::sweeps::Sweeps;
 use crate::api::{DEFAULT_CONTROLLER, GROUP, IamRoleClass, VERSION};
 use crate::aws::{Account, Aws};
 use crate::role::Cluster;
@@ -74,6 +75,8 @@ pub struct Context {
     pub class_memory: Memory,
     /// Who uses which role name.
     pub claims: Claims,
+    /// When each account is walked for drift.
+    pub sweeps: Sweeps,
     /// Metrics.
     pub metrics: Metrics,
     /// When the process started or, with leader election, became the leader.
@@ -118,6 +121,10 @@ impl Context {
             before.uid != state.uid || before.generation != state.generation || usable(before) != usable(&state)
         });
         states.insert(name.to_owned(), state);
+        if news {
+            // It may lead to an account that nobody walks yet.
+            self.sweeps.wake.notify_one();
+        }
         news
     }
 
@@ -133,6 +140,17 @@ impl Context {
                 // The receiver lives as long as the controller; without it nothing needs waking.
                 let _ = scope.wake.unbounded_send(ObjectRef::from_obj_with(role.as_ref(), role_resource()));
             }
+        }
+    }
+
+    /// Wakes one role.
+    pub fn wake_role(&self, role: &RawRole) {
+        let namespace = role.metadata.namespace.as_ref();
+        let scopes =
+            self.scopes.iter().filter(|scope| scope.namespace.is_none() || scope.namespace.as_ref() == namespace);
+        for scope in scopes {
+            // The receiver lives as long as the controller; without it nothing needs waking.
+            let _ = scope.wake.unbounded_send(ObjectRef::from_obj_with(role, role_resource()));
         }
     }
 

@@ -44,6 +44,8 @@ pub struct Entry {
     pub repairs: ((i64, i64), Repairs),
     /// When a settled role is to be looked at again.
     pub next_check: Option<Instant>,
+    /// A walk over the account shows it otherwise than wanted: it is to be looked at now.
+    pub suspect: bool,
     /// When the role was first found missing.
     pub first_miss: Option<Instant>,
     /// The generation of a class for which the rights were found to suffice.

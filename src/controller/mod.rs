@@ -30,6 +30,8 @@ pub mod roles;
 pub mod run;
 pub mod status;
 pub mod subject;
+mod sweep;
+pub mod sweeps;
 pub mod watch;
 
 pub use run::{ElectionOptions, Error, Options, run};

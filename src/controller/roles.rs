@@ -173,6 +173,12 @@ fn resolve(subject: &Subject, ctx: &Context, named: Option<&str>) -> Result<Opti
     class_for(&ctx.classes.state(), &ctx.controller, named, remembered, &subject.namespace, &labels)
 }
 
+/// The class that serves the object, if it is ours and in use.
+pub fn class_named(subject: &Subject, ctx: &Context) -> Option<Arc<IamRoleClass>> {
+    let named = subject.spec.as_ref().ok()?.role_class_name.clone();
+    resolve(subject, ctx, named.as_deref()).ok().flatten()
+}
+
 /// The labels of the object's namespace.
 pub fn namespace_labels(subject: &Subject, ctx: &Context) -> BTreeMap<String, String> {
     let namespace = ctx.namespaces.get(&ObjectRef::new(&subject.namespace));
@@ -220,11 +226,17 @@ pub fn class_ref(class: &IamRoleClass) -> ClassRef {
     }
 }
 
+/// How often the class wants drift to be looked for.
+#[must_use]
+pub fn period(class: &IamRoleClass) -> Duration {
+    let seconds = class.spec.drift_check.as_ref().and_then(|check| check.interval_seconds).unwrap_or(DEFAULT_INTERVAL);
+    Duration::from_secs(u64::try_from(seconds).unwrap_or_default().max(1))
+}
+
 /// When to look for drift again.
 #[must_use]
 pub fn interval(class: &IamRoleClass) -> Duration {
-    let seconds = class.spec.drift_check.as_ref().and_then(|check| check.interval_seconds).unwrap_or(DEFAULT_INTERVAL);
-    jitter(Duration::from_secs(u64::try_from(seconds).unwrap_or_default().max(1)))
+    jitter(period(class))
 }
 
 fn suspended(status: IamRoleStatus, by: &str) -> Outcome {

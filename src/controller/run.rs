@@ -4,7 +4,8 @@ use super::context::{Context, RawRole, RoleScope, role_resource};
 use super::events::Events;
 use super::fence::{fenced, plain};
 use super::memory::Memory;
-use super::{classes, crds, roles, watch};
+use super::sweeps::Sweeps;
+use super::{classes, crds, roles, sweep, watch};
 use crate::api::IamRoleClass;
 use crate::aws::Aws;
 use crate::lease::{Election, Leadership, Lost, Timing};
@@ -12,7 +13,7 @@ use crate::role::Cluster;
 use crate::server::Health;
 use crate::telemetry::Metrics;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
-use futures::future::{join, join_all};
+use futures::future::{join, join_all, join3};
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt as _;
@@ -173,6 +174,7 @@ async fn work(
         memory: Memory::with_places(usize::from(options.concurrency / 2).max(1)),
         class_memory: Memory::default(),
         claims: super::claims::Claims::default(),
+        sweeps: Sweeps::working(),
         metrics,
         started: since,
         stop: stop.clone(),
@@ -187,7 +189,8 @@ async fn work(
         .into_iter()
         .map(|watched| serve_roles(watched, watches.clone(), ctx.clone(), concurrency, stop.clone()));
     let announce = announce(ctx.clone(), health, stop.clone());
-    join(join(namespaces, classes), join(join_all(roles), announce)).await;
+    let sweeps = walk_accounts(ctx.clone(), stop.clone());
+    join(join(namespaces, classes), join3(join_all(roles), announce, sweeps)).await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -337,13 +340,23 @@ async fn run_out(running: impl Future<Output = ()>, is_filled: impl Fn() -> bool
     }
 }
 
+async fn filled(ctx: &Context) {
+    let _ = join(ctx.classes.wait_until_ready(), ctx.namespaces.wait_until_ready()).await;
+    join_all(ctx.scopes.iter().map(|scope| scope.store.wait_until_ready())).await;
+}
+
+/// Without all roles in the cache, roles in AWS would seem to belong to nobody.
+async fn walk_accounts(ctx: Arc<Context>, stop: Receiver<bool>) {
+    let walks = async {
+        filled(&ctx).await;
+        sweep::run(ctx.clone()).await;
+    };
+    or_stop(walks, stopped(stop)).await;
+}
+
 /// Says that the operator works, once every cache is filled.
 async fn announce(ctx: Arc<Context>, health: Arc<Health>, stop: Receiver<bool>) {
-    let filled = async {
-        let _ = join(ctx.classes.wait_until_ready(), ctx.namespaces.wait_until_ready()).await;
-        join_all(ctx.scopes.iter().map(|scope| scope.store.wait_until_ready())).await;
-    };
-    if or_stop(filled, stopped(stop.clone())).await.is_some() {
+    if or_stop(filled(&ctx), stopped(stop.clone())).await.is_some() {
         health.set_ready(true);
         tracing::info!(seconds = ctx.started.elapsed().as_secs_f64(), "ready");
     }

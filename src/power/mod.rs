@@ -25,12 +25,14 @@ pub enum Feature {
     Adoption,
     /// `deletionPolicy: ForceDelete`: roles are taken out of instance profiles that others made.
     ForceDelete,
+    /// Walks over the account (`driftCheck.method`), which show the documents of all roles.
+    AccountWalks,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::InstanceProfiles, Self::CustomerManagedPolicies, Self::Adoption, Self::ForceDelete];
+    pub const ALL: [Self; 5] =
+        [Self::InstanceProfiles, Self::CustomerManagedPolicies, Self::Adoption, Self::ForceDelete, Self::AccountWalks];
 }
 
 /// What the policy is to be for. Every value is taken as it is: the caller has checked it.

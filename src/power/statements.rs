@@ -40,9 +40,17 @@ fn reads(options: &Options) -> Vec<Statement> {
         ]);
         resources.push(options.arn("policy/*"));
     }
+    let mut account = vec!["iam:GetAccountSummary"];
+    if options.has(Feature::AccountWalks) {
+        account.extend(["iam:GetAccountAuthorizationDetails", "iam:ListRoles"]);
+        if options.has(Feature::CustomerManagedPolicies) {
+            account.push("iam:ListPolicies");
+        }
+    }
     let mut statements = vec![
         allow("Read", actions, resources, Conditions::new()),
-        allow("ReadQuotas", vec!["iam:GetAccountSummary"], vec!["*".to_owned()], Conditions::new()),
+        // IAM knows no narrower resource for these.
+        allow("ReadAccount", account, vec!["*".to_owned()], Conditions::new()),
     ];
     if !options.boundaries.is_empty() {
         // Whether it is there is asked before a class counts as ready.

@@ -20,6 +20,7 @@ pub mod plan;
 pub mod recent;
 pub mod record;
 pub mod settings;
+pub mod sweep;
 
 pub use desired::{Desired, OwnPolicy, Problem};
 pub use observed::{Asked, Observed, ObservedPolicy, ObservedProfile};

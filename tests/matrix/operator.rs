@@ -24,6 +24,7 @@ use iamrole_operator::controller::context::{ClassState, Context, RawRole, RoleSc
 use iamrole_operator::controller::events::Events;
 use iamrole_operator::controller::memory::Memory;
 use iamrole_operator::controller::roles;
+use iamrole_operator::controller::sweeps::Sweeps;
 use iamrole_operator::role::Cluster;
 use iamrole_operator::telemetry::Metrics;
 use k8s_openapi::api::core::v1::Namespace;
@@ -174,6 +175,7 @@ impl Operator {
             memory: Memory::default(),
             class_memory: Memory::default(),
             claims: Claims::default(),
+            sweeps: Sweeps::default(),
             metrics,
             started: tokio::time::Instant::now(),
             stop: stopping,

@@ -14,7 +14,7 @@ pub mod operator;
 pub mod proxy;
 
 use futures::StreamExt as _;
-use iamrole_operator::api::iamroleclass::{Account, Allowed, DriftCheck};
+use iamrole_operator::api::iamroleclass::{Account, Allowed, DriftCheck, DriftMethod};
 use iamrole_operator::api::schema::Selector;
 use iamrole_operator::api::{ANNOTATION_DEFAULT_CLASS, IamRole, IamRoleClass, IamRoleClassSpec, IamRoleStatus};
 use k8s_openapi::api::core::v1::Namespace;
@@ -299,6 +299,12 @@ impl World {
 #[allow(clippy::unnecessary_wraps, reason = "the type of the field")]
 pub fn every(seconds: i32) -> Option<DriftCheck> {
     Some(DriftCheck { interval_seconds: Some(seconds), method: None })
+}
+
+/// The same, with each role read by itself.
+#[allow(clippy::unnecessary_wraps, reason = "the type of the field")]
+pub fn each_by_itself(seconds: i32) -> Option<DriftCheck> {
+    Some(DriftCheck { interval_seconds: Some(seconds), method: Some(DriftMethod::Role) })
 }
 
 /// A class's account.

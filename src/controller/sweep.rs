@@ -1,0 +1,401 @@
+//! The walk over an account that finds drift: two or three calls a thousand roles, whatever their number.
+//!
+//! It writes nothing. A role that is as wanted needs no look of its own until the next walk; any other is woken and read
+//! by itself. Pages are compared one by one, so that no account is held in memory.
+
+use super::apply::{SETTLE, count};
+use super::context::{Context, RawRole};
+use super::events::Tone;
+use super::memory::jitter;
+use super::recover::kept;
+use super::roles::{class_named, period};
+use super::subject::{Subject, version};
+use super::sweeps::{Ended, Obstacle, method};
+use crate::api::iamrole::{Mode, PolicyRef};
+use crate::api::iamroleclass::DriftMethod;
+use crate::api::{IamRoleClass, Reason, TAG_CLUSTER, TAG_NAME, TAG_NAMESPACE};
+use crate::aws::{Account, AwsError, Kind, RoleName};
+use crate::role::desired::{Facts, desired};
+use crate::role::settings::settings;
+use crate::role::sweep::{Detailed, Listed, ListedPolicy, Settled, cost_of_read, cost_of_walk, matches_policy};
+use crate::role::{Cluster, Record};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource as _, ResourceExt as _};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Roles that seem to belong to nobody are asked for by name, so many in one walk.
+const CONFIRMED: usize = 20;
+/// A role that no walk has shown for so many intervals is looked at by itself.
+pub const UNSEEN: u32 = 2;
+
+/// Walks every account when it is due, for ever.
+pub async fn run(ctx: Arc<Context>) {
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        let accounts = accounts(&ctx);
+        let intervals = accounts.iter().map(|(id, account)| (id.clone(), account.interval)).collect();
+        let (begins, next) = ctx.sweeps.begin(&intervals, Instant::now());
+        for id in begins {
+            let Some(account) = accounts.get(&id).cloned() else { continue };
+            under_way.push(sweep(ctx.clone(), id, account).boxed());
+        }
+        let due = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => futures::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => {}
+            () = ctx.sweeps.wake.notified() => {}
+            Some(()) = under_way.next() => {}
+        }
+    }
+}
+
+/// An account that classes lead to.
+#[derive(Clone)]
+struct Swept {
+    /// The identities by which it is reached; one may be permitted more than another.
+    identities: Vec<Arc<Account>>,
+    interval: Duration,
+    /// Its classes by name; the first tells what is of the account as a whole.
+    classes: Vec<Arc<IamRoleClass>>,
+    /// A class wants the walk whatever it costs.
+    is_forced: bool,
+}
+
+fn accounts(ctx: &Context) -> BTreeMap<String, Swept> {
+    let mut accounts: BTreeMap<String, Swept> = BTreeMap::new();
+    let mut classes = ctx.classes.state();
+    classes.sort_by_key(|class| class.name_any());
+    for class in classes.iter().filter(|class| ctx.serves(class) && method(&class.spec) != DriftMethod::Role) {
+        let state = ctx.class_state(&class.name_any(), &class.uid().unwrap_or_default());
+        let Some(account) = state.and_then(|state| state.account.ok()) else { continue };
+        let (is_forced, every) = (method(&class.spec) == DriftMethod::Account, period(class));
+        let swept = accounts.entry(account.account.id.clone()).or_insert_with(|| Swept {
+            identities: Vec::new(),
+            interval: every,
+            classes: Vec::new(),
+            is_forced,
+        });
+        swept.classes.push(class.clone());
+        swept.interval = swept.interval.min(every);
+        swept.is_forced |= is_forced;
+        if swept.identities.iter().all(|known| known.identity != account.identity) {
+            swept.identities.push(account);
+        }
+    }
+    accounts
+}
+
+/// One walk, with all that follows from it.
+async fn sweep(ctx: Arc<Context>, id: String, account: Swept) {
+    let started = Instant::now();
+    let mut walk = Walk::new(&ctx, &id, started);
+    let ended = match walk.obstacle(&account) {
+        Some(obstacle) => Ended::Not(obstacle),
+        None => walk.through(&account).await,
+    };
+    let known = ctx.sweeps.orphans(&id);
+    match &ended {
+        Ended::Complete { orphans } => {
+            tracing::debug!(account = id, roles = walk.roles.len(), orphans = orphans.len(), "walked the account");
+            ctx.metrics.swept(&id, started.elapsed(), orphans.len());
+            walk.conclude(account.interval);
+            if !orphans.is_subset(&known) {
+                let note = orphans_note(&id, orphans);
+                if let Some(class) = account.classes.first() {
+                    let reference = class.object_ref(&());
+                    ctx.events.publish(&reference, Tone::Warning, Reason::OrphanedRoles, "Sweep", &note).await;
+                }
+            }
+        }
+        Ended::Not(obstacle) => {
+            if ctx.sweeps.obstacle(&id) != Some(*obstacle) {
+                tracing::info!(account = id, ?obstacle, "the account is not walked; each role is looked at by itself");
+            }
+            walk.leave_to_themselves(account.interval);
+        }
+        Ended::Broken => {}
+    }
+    ctx.sweeps.end(&id, ended, Instant::now());
+    for class in &account.classes {
+        let class = ctx.classes.get(&ObjectRef::from_obj(class.as_ref()));
+        let tells = |class: &Arc<IamRoleClass>| {
+            let mut status = class.status.clone().unwrap_or_default();
+            super::classes::tell_of_walks(class, &ctx, &id, &mut status);
+            class.status.as_ref() == Some(&status)
+        };
+        if let Some(class) = class.filter(|class| !tells(class)) {
+            // The receiver lives as long as the controller.
+            let _ = ctx.wake_class.unbounded_send(ObjectRef::from_obj(class.as_ref()));
+        }
+    }
+}
+
+/// What to do about roles that belong to nobody.
+fn orphans_note(account: &str, orphans: &BTreeSet<String>) -> String {
+    let names: Vec<&str> = orphans.iter().map(String::as_str).collect();
+    format!(
+        "owner tags of this cluster, and no IamRole to which it belongs: {} in account {account} ({}). Delete it in AWS, or \
+         apply an IamRole of the namespace and name that its tags tell",
+        count(orphans.len(), "role"),
+        names.join(", "),
+    )
+}
+
+/// A role of ours, while the pages pass.
+struct Candidate {
+    role: Arc<RawRole>,
+    /// Policies that it owns, as status has them.
+    own: Vec<PolicyRef>,
+    /// Calls that it takes to read it by itself.
+    cost: usize,
+    listed: bool,
+    detailed: bool,
+    differs: bool,
+}
+
+struct Walk<'a> {
+    ctx: &'a Context,
+    account: &'a str,
+    started: Instant,
+    /// By lower-case name.
+    roles: HashMap<String, Candidate>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(ctx: &'a Context, account: &'a str, started: Instant) -> Self {
+        let roles = ctx.scopes.iter().flat_map(|scope| scope.store.state());
+        let roles = roles.filter_map(|role| candidate(ctx, account, role)).collect();
+        Self { ctx, account, started, roles }
+    }
+
+    fn obstacle(&self, account: &Swept) -> Option<Obstacle> {
+        let usage = account.identities.first()?.usage?;
+        let policies = self.owns_policies().then_some(usage.policies);
+        let reads: usize = self.roles.values().map(|candidate| candidate.cost).sum();
+        let dearer = !account.is_forced && cost_of_walk(usage.roles, policies) > reads;
+        dearer.then_some(Obstacle::Dearer)
+    }
+
+    fn owns_policies(&self) -> bool {
+        self.roles.values().any(|candidate| !candidate.own.is_empty())
+    }
+
+    async fn through(&mut self, account: &Swept) -> Ended {
+        for identity in &account.identities {
+            match self.pages(identity).await {
+                Ok(orphans) => return Ended::Complete { orphans },
+                Err(error) if error.kind == Kind::Denied => {
+                    tracing::warn!(account = self.account, %error, "may not walk the account; see docs/permissions.md");
+                }
+                Err(error) => {
+                    tracing::info!(account = self.account, %error, "the walk over the account did not end");
+                    return Ended::Broken;
+                }
+            }
+        }
+        Ended::Not(Obstacle::Denied)
+    }
+
+    async fn pages(&mut self, account: &Arc<Account>) -> Result<BTreeSet<String>, AwsError> {
+        let ctx = self.ctx;
+        let names: BTreeSet<String> = self.roles.keys().cloned().collect();
+        let wanted = |name: &str| names.contains(&name.to_lowercase());
+        let listed = |page: Vec<Listed>| {
+            for seen in page {
+                let Some(candidate) = self.roles.get_mut(&seen.name.to_lowercase()) else { continue };
+                candidate.listed = true;
+                candidate.compare(ctx, account, |settled| settled.matches_listed(&seen));
+            }
+        };
+        account.walk_roles(&wanted, listed).await?;
+        let of_interest =
+            |role: &RoleName<'_>| wanted(role.name) || is_of(&ctx.cluster, role.tag(TAG_CLUSTER).as_deref());
+        let mut strays = BTreeMap::new();
+        let detailed = |page: Vec<Detailed>| {
+            for seen in page {
+                match self.roles.get_mut(&seen.name.to_lowercase()) {
+                    Some(candidate) => {
+                        candidate.detailed = true;
+                        candidate.compare(ctx, account, |settled| settled.matches_detailed(&seen));
+                    }
+                    None if is_stray(ctx, &seen) => drop(strays.insert(seen.name, seen.id)),
+                    None => {}
+                }
+            }
+        };
+        account.walk_details(&of_interest, detailed).await?;
+        self.policies(account).await?;
+        self.confirm(account, strays).await
+    }
+
+    async fn policies(&mut self, account: &Account) -> Result<(), AwsError> {
+        if !self.owns_policies() {
+            return Ok(());
+        }
+        let known: BTreeSet<&str> = self.roles.values().flat_map(|c| &c.own).map(|own| own.arn.as_str()).collect();
+        let mut seen = BTreeMap::new();
+        let take = |page: Vec<ListedPolicy>| {
+            let known = page.into_iter().filter(|policy| known.contains(policy.arn.as_str()));
+            seen.extend(known.map(|policy| (policy.arn.clone(), policy)));
+        };
+        account.walk_policies(take).await?;
+        for candidate in self.roles.values_mut() {
+            let as_known = |own: &PolicyRef| seen.get(&own.arn).is_some_and(|seen| matches_policy(own, seen));
+            candidate.differs |= !candidate.own.iter().all(as_known);
+        }
+        Ok(())
+    }
+
+    /// A page may be from before a deletion, so what is there is asked for by name.
+    async fn confirm(&self, account: &Account, strays: BTreeMap<String, String>) -> Result<BTreeSet<String>, AwsError> {
+        let known = self.ctx.sweeps.orphans(self.account);
+        let mut orphans = BTreeSet::new();
+        let mut asked = 0;
+        for (name, id) in strays {
+            if known.contains(&name) {
+                orphans.insert(name);
+            } else if asked < CONFIRMED {
+                asked += 1;
+                if account.role_id(&name).await? == Some(id) {
+                    orphans.insert(name);
+                }
+            }
+        }
+        Ok(orphans)
+    }
+
+    /// Roles that are as wanted need no look until after the next walk; the others are looked at now.
+    fn conclude(&self, interval: Duration) {
+        let next = Instant::now() + UNSEEN * jitter(interval);
+        for candidate in self.roles.values().filter(|candidate| self.is_at_rest(&candidate.role)) {
+            let suspect = candidate.differs || !candidate.listed || !candidate.detailed;
+            let uid = candidate.role.metadata.uid.as_deref().unwrap_or_default();
+            self.ctx.memory.with(uid, |entry| {
+                entry.suspect = suspect;
+                entry.next_check = Some(next);
+            });
+            if suspect {
+                self.ctx.metrics.suspected();
+                self.ctx.wake_role(&candidate.role);
+            }
+        }
+    }
+
+    /// Whether nothing changed since before the first page, by us or in the object.
+    fn is_at_rest(&self, role: &RawRole) -> bool {
+        let (namespace, name) = (role.namespace().unwrap_or_default(), role.name_any());
+        let now = self.ctx.cached_role(&namespace, &name);
+        let same = now.is_some_and(|now| now.metadata.uid == role.metadata.uid && version(&now) == version(role));
+        let since = SETTLE + self.started.elapsed();
+        let uid = role.metadata.uid.as_deref().unwrap_or_default();
+        let wrote = self
+            .ctx
+            .memory
+            .with(uid, |entry| entry.wrote_within(since, Instant::now()) || entry.written_version > version(role));
+        same && !wrote && settled(self.ctx, role).is_some()
+    }
+
+    /// Nobody looks at the roles but they themselves, each at another time.
+    fn leave_to_themselves(&self, interval: Duration) {
+        for (i, candidate) in (0u32..).zip(self.roles.values()) {
+            let share = f64::from(i) / f64::from(u32::try_from(self.roles.len()).unwrap_or(u32::MAX));
+            let at = Instant::now() + interval.mul_f64(share);
+            let uid = candidate.role.metadata.uid.as_deref().unwrap_or_default();
+            let sooner = self.ctx.memory.with(uid, |entry| {
+                let sooner = entry.next_check.is_some_and(|next| next > at);
+                entry.next_check = entry.next_check.map(|next| next.min(at));
+                sooner
+            });
+            if sooner {
+                self.ctx.wake_role(&candidate.role);
+            }
+        }
+    }
+}
+
+impl Candidate {
+    fn compare(&mut self, ctx: &Context, account: &Account, matches: impl FnOnce(&Settled) -> bool) {
+        if self.differs {
+            return;
+        }
+        // What is not settled is not judged in the end.
+        let Some((subject, class)) = settled(ctx, &self.role) else { return };
+        // A class or an account that has changed since makes a look necessary.
+        self.differs = !as_settled(ctx, &subject, &class, account).is_some_and(|settled| matches(&settled));
+    }
+}
+
+/// The role of an object, by lower-case name, if walks over the account are for it.
+fn candidate(ctx: &Context, account: &str, role: Arc<RawRole>) -> Option<(String, Candidate)> {
+    let text = |pointer: &str| role.data.pointer(pointer).and_then(Value::as_str);
+    let here = text("/status/accountId") == Some(account) && text("/status/role/id").is_some();
+    let class = here.then(|| text("/status/class/name")).flatten()?;
+    let class = ctx.classes.get(&ObjectRef::new(class))?;
+    if method(&class.spec) == DriftMethod::Role || role.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let name = text("/status/role/name")?.to_lowercase();
+    let record = Record::from_status(&Subject::new(role.as_ref().clone()).status);
+    let (cost, own) = (cost_of_read(&record), record.own);
+    Some((name, Candidate { role, own, cost, listed: false, detailed: false, differs: false }))
+}
+
+/// The object with its class, if it is at rest: applied, and nobody has asked for anything since.
+fn settled(ctx: &Context, role: &RawRole) -> Option<(Subject, Arc<IamRoleClass>)> {
+    let subject = Subject::new(role.clone());
+    let class = class_named(&subject, ctx)?;
+    let rests = subject.is_settled(class.metadata.generation.unwrap_or_default()) && subject.requested().is_none();
+    (rests && !subject.is_deleted()).then_some((subject, class))
+}
+
+/// The role as it should be; `None` where the spec can't be carried out (any more).
+fn as_settled(ctx: &Context, subject: &Subject, class: &IamRoleClass, account: &Account) -> Option<Settled> {
+    let spec = subject.spec.as_ref().ok()?;
+    let origin = subject.status.role.as_ref().and_then(|role| role.origin);
+    let settings = settings(spec, Some(&class.spec), origin, subject.suspend_annotation());
+    if settings.mode != Mode::Enforce || settings.suspended_by.is_some() {
+        return None;
+    }
+    let (owner, class_name) = (subject.owner(ctx, class), class.name_any());
+    let facts = Facts {
+        owner: &owner,
+        account: &account.account,
+        class_name: &class_name,
+        class: &class.spec,
+        limits: &account.quotas.limits,
+        issuer: ctx.issuer.as_deref(),
+    };
+    let mut desired = desired(spec, &settings, facts).ok()?;
+    desired.exceptions.keep_found(kept(subject, class));
+    let (record, unlisted) = (Record::from_status(&subject.status), subject.status.unlisted.clone());
+    Some(Settled { desired, record, unlisted, attachments: account.quotas.attachments })
+}
+
+fn is_of(cluster: &Cluster, tag: Option<&str>) -> bool {
+    tag.is_some_and(|tag| tag.rsplit('/').next() == Some(cluster.uid.as_str()))
+}
+
+/// Whether the role carries this cluster's tags and no object has it. What lies in a namespace that is not watched
+/// nobody here knows.
+fn is_stray(ctx: &Context, seen: &Detailed) -> bool {
+    let (Some(namespace), Some(name)) = (seen.tags.get(TAG_NAMESPACE), seen.tags.get(TAG_NAME)) else {
+        return false;
+    };
+    let is_watched = ctx.scopes.iter().any(|scope| scope.namespace.as_ref().is_none_or(|only| only == namespace));
+    let is_another = |role: Arc<RawRole>| {
+        let known = role.data.pointer("/status/role/name").and_then(Value::as_str);
+        known.is_some_and(|known| !known.eq_ignore_ascii_case(&seen.name))
+    };
+    let is_free = ctx.cached_role(namespace, name).is_none_or(is_another);
+    is_of(&ctx.cluster, seen.tags.get(TAG_CLUSTER).map(String::as_str)) && is_watched && is_free
+}

@@ -1,0 +1,307 @@
+//! When each account is walked for drift, and which of its roles need no look of their own because of that.
+
+use super::memory::jitter;
+use crate::api::IamRoleClassSpec;
+use crate::api::iamroleclass::DriftMethod;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Roles that no walk has shown yet ask for one at once; another follows no sooner.
+const APART: Duration = Duration::from_mins(1);
+/// After a walk that did not end, the next one waits so long, then twice as long, up to the interval.
+const RETRY: Duration = Duration::from_secs(10);
+/// Where the walk is not permitted, it is tried again so much later.
+const DENIED: Duration = Duration::from_mins(30);
+
+/// Why an account is not walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The operator's identity may not list the account.
+    Denied,
+    /// Reading its few roles takes fewer calls.
+    Dearer,
+}
+
+/// How a walk ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It saw the whole account; these roles carry this cluster's tags and belong to nobody.
+    Complete {
+        /// Names of roles.
+        orphans: BTreeSet<String>,
+    },
+    /// It was not begun, or can't be.
+    Not(Obstacle),
+    /// AWS did not answer to the end.
+    Broken,
+}
+
+#[derive(Debug)]
+struct State {
+    due: Instant,
+    interval: Duration,
+    begun: Option<Instant>,
+    under_way: bool,
+    /// A walk has ended, or was found not to be for this account.
+    decided: bool,
+    broken: u32,
+    obstacle: Option<Obstacle>,
+    orphans: BTreeSet<String>,
+}
+
+impl State {
+    const fn new(due: Instant, interval: Duration) -> Self {
+        Self {
+            due,
+            interval,
+            begun: None,
+            under_way: false,
+            decided: false,
+            broken: 0,
+            obstacle: None,
+            orphans: BTreeSet::new(),
+        }
+    }
+}
+
+/// What walks over an account found, for the status of a class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// How drift of the class's roles is looked for at present: by walks, or role by role.
+    pub method: DriftMethod,
+    /// Names of the roles that carry this cluster's tags and belong to no object.
+    pub orphans: BTreeSet<String>,
+}
+
+/// The accounts that are walked.
+#[derive(Debug, Default)]
+pub struct Sweeps {
+    works: bool,
+    states: Mutex<HashMap<String, State>>,
+    /// Something may be due sooner than was thought.
+    pub wake: Notify,
+}
+
+impl Sweeps {
+    /// With somebody who carries them out. Without, each role is looked at by itself.
+    #[must_use]
+    pub fn working() -> Self {
+        Self { works: true, ..Self::default() }
+    }
+
+    /// Whether walks over `account` show the drift of a class's roles. Before the first walk it is taken for granted.
+    #[must_use]
+    pub fn cover(&self, class: &IamRoleClassSpec, account: &str) -> bool {
+        let open = || self.lock().get(account).is_none_or(|state| state.obstacle.is_none());
+        self.works && method(class) != DriftMethod::Role && open()
+    }
+
+    /// A role of the account was not looked at yet: the walk is due now, unless one was a moment ago.
+    pub fn ask(&self, account: &str, now: Instant) {
+        let mut states = self.lock();
+        let state = states.entry(account.to_owned()).or_insert_with(|| State::new(now, Duration::MAX));
+        let soon = state.begun.map_or(now, |begun| begun + APART);
+        if soon <= state.due {
+            state.due = soon;
+            drop(states);
+            self.wake.notify_one();
+        }
+    }
+
+    /// The accounts whose walk is due, which begins by that, and when the next one is. `intervals` has all accounts
+    /// that are to be walked.
+    pub fn begin(&self, intervals: &BTreeMap<String, Duration>, now: Instant) -> (Vec<String>, Option<Instant>) {
+        let mut states = self.lock();
+        states.retain(|account, state| state.under_way || intervals.contains_key(account));
+        let mut begins = Vec::new();
+        for (account, interval) in intervals {
+            let first = || State::new(now + jitter(*interval), *interval);
+            let state = states.entry(account.clone()).or_insert_with(first);
+            if *interval < state.interval {
+                // The class asks for more by now.
+                state.due = state.due.min(now + jitter(*interval));
+            }
+            state.interval = *interval;
+            if !state.under_way && state.due <= now {
+                (state.begun, state.under_way) = (Some(now), true);
+                begins.push(account.clone());
+            }
+        }
+        (begins, states.values().filter(|state| !state.under_way).map(|state| state.due).min())
+    }
+
+    /// A walk has ended.
+    pub fn end(&self, account: &str, ended: Ended, now: Instant) {
+        let mut states = self.lock();
+        let Some(state) = states.get_mut(account) else { return };
+        let interval = state.interval;
+        state.under_way = false;
+        state.decided |= ended != Ended::Broken;
+        let after = match ended {
+            Ended::Complete { orphans } => {
+                (state.broken, state.obstacle, state.orphans) = (0, None, orphans);
+                interval
+            }
+            Ended::Not(obstacle) => {
+                (state.broken, state.obstacle) = (0, Some(obstacle));
+                state.orphans.clear();
+                if obstacle == Obstacle::Denied { interval.max(DENIED) } else { interval }
+            }
+            Ended::Broken => {
+                state.broken = state.broken.saturating_add(1);
+                RETRY.saturating_mul(1 << state.broken.min(10)).min(interval)
+            }
+        };
+        state.due = now + jitter(after);
+    }
+
+    /// The roles of the account that carry this cluster's tags and belong to no object.
+    #[must_use]
+    pub fn orphans(&self, account: &str) -> BTreeSet<String> {
+        self.lock().get(account).map(|state| state.orphans.clone()).unwrap_or_default()
+    }
+
+    /// Why the account is not walked, if it is not.
+    #[must_use]
+    pub fn obstacle(&self, account: &str) -> Option<Obstacle> {
+        self.lock().get(account).and_then(|state| state.obstacle)
+    }
+
+    /// What there is to tell of the account to a class; `None` before the first walk.
+    #[must_use]
+    pub fn found(&self, class: &IamRoleClassSpec, account: &str) -> Option<Found> {
+        if method(class) == DriftMethod::Role {
+            return Some(Found { method: DriftMethod::Role, orphans: self.orphans(account) });
+        }
+        let states = self.lock();
+        let state = states.get(account).filter(|state| state.decided)?;
+        let method = if state.obstacle.is_none() { DriftMethod::Account } else { DriftMethod::Role };
+        Some(Found { method, orphans: state.orphans.clone() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, State>> {
+        // A panic elsewhere leaves whole entries behind.
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How the class wants drift to be looked for.
+#[must_use]
+pub fn method(class: &IamRoleClassSpec) -> DriftMethod {
+    class.drift_check.as_ref().and_then(|check| check.method).unwrap_or(DriftMethod::Auto)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{APART, Ended, Obstacle, Sweeps};
+    use crate::api::IamRoleClassSpec;
+    use crate::api::iamroleclass::{DriftCheck, DriftMethod};
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
+    use tokio::time::Instant;
+
+    const A: &str = "111122223333";
+    const INTERVAL: Duration = Duration::from_mins(15);
+
+    fn class(method: Option<DriftMethod>) -> IamRoleClassSpec {
+        let drift_check = Some(DriftCheck { interval_seconds: None, method });
+        IamRoleClassSpec { drift_check, ..IamRoleClassSpec::default() }
+    }
+
+    fn intervals(interval: Duration) -> BTreeMap<String, Duration> {
+        BTreeMap::from([(A.to_owned(), interval)])
+    }
+
+    fn found(sweeps: &Sweeps, method: Option<DriftMethod>) -> Option<DriftMethod> {
+        sweeps.found(&class(method), A).map(|found| found.method)
+    }
+
+    fn complete(orphans: &[&str]) -> Ended {
+        Ended::Complete { orphans: orphans.iter().map(|name| (*name).to_owned()).collect() }
+    }
+
+    #[test]
+    fn a_walk_begins_after_an_interval_or_at_once_when_a_role_asks() {
+        let (sweeps, start) = (Sweeps::working(), Instant::now());
+        let (begins, next) = sweeps.begin(&intervals(INTERVAL), start);
+        assert!(begins.is_empty() && next.unwrap() > start + INTERVAL / 2, "nobody was there to be checked");
+        sweeps.ask(A, start);
+        assert_eq!(sweeps.begin(&intervals(INTERVAL), start).0, [A]);
+        assert_eq!(sweeps.begin(&intervals(INTERVAL), start + 2 * INTERVAL), (vec![], None), "one at a time");
+        sweeps.end(A, complete(&[]), start);
+        sweeps.ask(A, start);
+        assert!(sweeps.begin(&intervals(INTERVAL), start).0.is_empty(), "not twice in a minute");
+        assert_eq!(sweeps.begin(&intervals(INTERVAL), start + APART).0, [A]);
+    }
+
+    #[test]
+    fn a_role_may_ask_before_the_account_is_known() {
+        let (sweeps, now) = (Sweeps::working(), Instant::now());
+        sweeps.ask(A, now);
+        assert_eq!(sweeps.begin(&intervals(INTERVAL), now).0, [A]);
+    }
+
+    #[test]
+    fn a_shorter_interval_counts_at_once_and_an_account_without_classes_is_forgotten() {
+        let (sweeps, now) = (Sweeps::working(), Instant::now());
+        sweeps.begin(&intervals(INTERVAL), now);
+        let (_, next) = sweeps.begin(&intervals(Duration::from_secs(5)), now);
+        assert!(next.unwrap() <= now + Duration::from_secs(5));
+        assert_eq!(sweeps.begin(&BTreeMap::new(), now + INTERVAL), (vec![], None));
+    }
+
+    #[test]
+    fn what_is_denied_or_dearer_is_read_role_by_role_and_tried_again() {
+        let now = Instant::now();
+        for obstacle in [Obstacle::Denied, Obstacle::Dearer] {
+            let sweeps = Sweeps::working();
+            sweeps.begin(&intervals(INTERVAL), now);
+            assert!(sweeps.cover(&class(None), A) && sweeps.cover(&class(Some(DriftMethod::Account)), A));
+            assert!(!sweeps.cover(&class(Some(DriftMethod::Role)), A));
+            assert_eq!(found(&sweeps, None), None, "nobody knows yet");
+            sweeps.end(A, Ended::Not(obstacle), now);
+            assert!(!sweeps.cover(&class(None), A) && sweeps.obstacle(A) == Some(obstacle));
+            assert_eq!(found(&sweeps, Some(DriftMethod::Account)), Some(DriftMethod::Role));
+            assert_eq!(sweeps.begin(&intervals(INTERVAL), now + 2 * INTERVAL).0, [A]);
+            sweeps.end(A, complete(&[]), now);
+            assert!(sweeps.cover(&class(None), A) && sweeps.obstacle(A).is_none());
+            assert_eq!(found(&sweeps, None), Some(DriftMethod::Account));
+            assert_eq!(found(&sweeps, Some(DriftMethod::Role)), Some(DriftMethod::Role));
+        }
+    }
+
+    #[test]
+    fn a_broken_walk_is_tried_again_ever_later_and_covers_still() {
+        let (sweeps, mut now) = (Sweeps::working(), Instant::now());
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            sweeps.begin(&intervals(INTERVAL), now);
+            sweeps.end(A, Ended::Broken, now);
+            let next = sweeps.begin(&intervals(INTERVAL), now).1.unwrap();
+            waits.push(next - now);
+            now = next;
+        }
+        assert!(waits[0] <= 2 * super::RETRY && waits[7] > INTERVAL / 2 && waits[7] <= INTERVAL, "{waits:?}");
+        assert!(sweeps.cover(&class(None), A));
+    }
+
+    #[test]
+    fn roles_of_nobody_are_known_until_a_walk_shows_none() {
+        let (sweeps, now) = (Sweeps::working(), Instant::now());
+        sweeps.begin(&intervals(INTERVAL), now);
+        sweeps.end(A, complete(&["x"]), now);
+        sweeps.end(A, Ended::Broken, now);
+        assert_eq!(sweeps.orphans(A), BTreeSet::from(["x".to_owned()]));
+        assert_eq!(sweeps.found(&class(None), A).unwrap().orphans, sweeps.orphans(A));
+        sweeps.end(A, complete(&[]), now);
+        assert!(sweeps.orphans(A).is_empty());
+    }
+
+    #[test]
+    fn without_anybody_who_walks_nothing_is_covered() {
+        assert!(!Sweeps::default().cover(&class(None), A));
+    }
+}

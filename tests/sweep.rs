@@ -1,0 +1,254 @@
+//! Drift is found by a walk over the account: a handful of calls for all roles, and what it finds is repaired.
+
+mod support;
+
+use iamrole_operator::api::iamroleclass::{DriftCheck, DriftMethod, IamRoleClassStatus};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, ListParams};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use support::proxy::Fault;
+use support::{SOON, World, allow, aws, ec2, eventually, stays, trust, version};
+
+/// Longer than it takes until an own write may not be seen any more, and then a walk.
+const SETTLED: Duration = Duration::from_mins(1);
+const BOUNDARY: &str = "arn:aws:iam::aws:policy/PowerUserAccess";
+
+async fn world(seconds: i32) -> World {
+    let method = Some(DriftMethod::Account);
+    World::with_class("sweep", |class| {
+        class.drift_check = Some(DriftCheck { interval_seconds: Some(seconds), method });
+    })
+    .await
+}
+
+fn everything() -> Value {
+    json!({
+        "description": "d", "maxSessionDurationSeconds": 7200, "tags": { "Owner": "msb" }, "trustPolicy": ec2(),
+        "permissionsBoundary": BOUNDARY, "managedPolicies": ["ReadOnlyAccess"], "instanceProfile": {},
+        "inlinePolicies": [{ "name": "inline", "document": allow("s3:GetObject") }],
+        "customerManagedPolicies": [{ "name": "own", "document": allow("ec2:*") }],
+    })
+}
+
+async fn class_status(world: &World) -> IamRoleClassStatus {
+    world.classes().get(&world.namespace).await.expect("the class").status.unwrap_or_default()
+}
+
+fn count(world: &World, action: &str) -> usize {
+    world.proxy.actions().iter().filter(|seen| *seen == action).count()
+}
+
+/// Calls by action, without those by which the class looks at its account.
+fn calls(world: &World) -> BTreeMap<String, usize> {
+    let mut calls = BTreeMap::new();
+    for action in world.proxy.actions() {
+        if !["GetCallerIdentity", "GetAccountSummary"].contains(&action.as_str()) {
+            *calls.entry(action).or_insert(0) += 1;
+        }
+    }
+    calls
+}
+
+#[tokio::test]
+async fn a_walk_costs_the_same_for_one_role_and_for_many_and_writes_nothing() {
+    let mut world = world(5).await;
+    let mut names = Vec::new();
+    for roles in [1, 12] {
+        for i in names.len()..roles {
+            let name = format!("role-{i}");
+            world.create(&name, everything()).await;
+            names.push(name);
+        }
+        let mut versions = BTreeMap::new();
+        for name in &names {
+            versions.insert(name.clone(), version(&world.ready(name).await));
+        }
+        // From here on nobody has written a moment ago.
+        world.operator.restart().await;
+        world.proxy.forget();
+        let walks = || count(&world, "ListPolicies");
+        assert!(eventually(2 * SOON, || async { walks() >= 4 }).await, "{:?}\n{}", calls(&world), world.operator.log());
+        let walks = walks();
+        let seen = calls(&world);
+        assert_eq!(seen.keys().collect::<Vec<_>>(), ["GetAccountAuthorizationDetails", "ListPolicies", "ListRoles"]);
+        assert!(seen.values().all(|calls| (walks - 1..=walks + 1).contains(calls)), "{roles} roles: {seen:?}");
+        for (name, before) in versions {
+            assert_eq!(version(&world.get(&name).await), before, "{name}");
+        }
+    }
+    let class = world.classes().get(&world.namespace).await.expect("the class");
+    assert_eq!(class.status.as_ref().and_then(|status| status.drift_check_method), Some(DriftMethod::Account));
+    assert!(
+        stays(Duration::from_secs(6), || async { version_of(&world).await == class.metadata.resource_version }).await
+    );
+}
+
+async fn version_of(world: &World) -> Option<String> {
+    world.classes().get(&world.namespace).await.expect("the class").metadata.resource_version
+}
+
+/// What somebody may do to a role behind the operator's back, and what undoes it.
+async fn change(world: &World, role: &str, what: &str) {
+    let iam = &world.iam;
+    match what {
+        "UpdateRole" => drop(iam.update_role().role_name(role).description("x").send().await.expect(what)),
+        "TagRole" => aws::tag_role(iam, role, &[("Owner", "mallory")]).await,
+        "PutRolePolicy" => aws::put_inline(iam, role, "inline", &allow("*")).await,
+        "DeleteRolePolicy" => aws::put_inline(iam, role, "more", &allow("*")).await,
+        "AttachRolePolicy" => {
+            let call = iam.detach_role_policy().role_name(role).policy_arn("arn:aws:iam::aws:policy/ReadOnlyAccess");
+            call.send().await.expect(what);
+        }
+        "DetachRolePolicy" => {
+            let call = iam.attach_role_policy().role_name(role);
+            call.policy_arn("arn:aws:iam::aws:policy/AdministratorAccess").send().await.expect(what);
+        }
+        "UpdateAssumeRolePolicy" => {
+            let document = trust(&json!({ "AWS": "arn:aws:iam::210987654321:root" })).to_string();
+            iam.update_assume_role_policy().role_name(role).policy_document(document).send().await.expect(what);
+        }
+        "PutRolePermissionsBoundary" => {
+            iam.delete_role_permissions_boundary().role_name(role).send().await.expect(what);
+        }
+        "CreatePolicyVersion" => {
+            let call = iam.create_policy_version().policy_arn(format!("arn:aws:iam::123456789012:policy/{role}.own"));
+            call.policy_document(allow("*").to_string()).set_as_default(true).send().await.expect(what);
+        }
+        "AddRoleToInstanceProfile" => {
+            let call = iam.remove_role_from_instance_profile().role_name(role).instance_profile_name(role);
+            call.send().await.expect(what);
+        }
+        "CreateRole" => {
+            let call = iam.remove_role_from_instance_profile().role_name(role).instance_profile_name(role);
+            call.send().await.expect(what);
+            aws::delete_role(iam, role).await;
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn whatever_was_changed_by_hand_is_found_by_the_walk_and_repaired() {
+    const CHANGES: [&str; 11] = [
+        "UpdateRole",
+        "TagRole",
+        "PutRolePolicy",
+        "DeleteRolePolicy",
+        "AttachRolePolicy",
+        "DetachRolePolicy",
+        "UpdateAssumeRolePolicy",
+        "PutRolePermissionsBoundary",
+        "CreatePolicyVersion",
+        "AddRoleToInstanceProfile",
+        "CreateRole",
+    ];
+    let mut world = world(5).await;
+    for what in CHANGES {
+        world.create(&what.to_lowercase(), everything()).await;
+    }
+    world.create("untouched", everything()).await;
+    let mut before = BTreeMap::new();
+    for what in CHANGES {
+        let name = what.to_lowercase();
+        world.ready(&name).await;
+        before.insert(name.clone(), aws::role(&world.iam, &world.templated(&name)).await.expect("the role"));
+    }
+    world.ready("untouched").await;
+    world.operator.kill().await;
+    for what in CHANGES {
+        change(&world, &world.templated(&what.to_lowercase()), what).await;
+    }
+    world.proxy.forget();
+    world.operator.start().await;
+    for what in CHANGES {
+        let name = what.to_lowercase();
+        let as_before = || async {
+            let after = aws::role(&world.iam, &world.templated(&name)).await;
+            after.is_some_and(|after| aws::Role { id: before[&name].id.clone(), ..after } == before[&name])
+        };
+        assert!(eventually(SETTLED, as_before).await, "{what}\n{}", world.operator.log());
+        let told = || async { world.events(&name).await.iter().any(|(_, reason, _)| reason == "DriftRepaired") };
+        assert!(eventually(SOON, told).await, "{what}: {:?}", world.events(&name).await);
+        assert!(count(&world, what) >= 1, "{what}: {:?}", world.proxy.actions());
+    }
+    let read: Vec<_> = world.proxy.calls().into_iter().filter(|call| call.action == "GetRole").collect();
+    let untouched = world.templated("untouched");
+    assert!(read.iter().all(|call| call.parameters["RoleName"] != untouched), "only suspects are read: {read:?}");
+}
+
+#[tokio::test]
+async fn roles_of_nobody_are_told_and_left_alone() {
+    let world = world(5).await;
+    world.create("app", json!({ "trustPolicy": ec2() })).await;
+    world.ready("app").await;
+    let stray = format!("{}-stray", world.namespace);
+    let tags = world.owner_tags("gone", "Created").await;
+    let tags: Vec<(&str, &str)> = tags.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let document = ec2().to_string();
+    world.iam.create_role().role_name(&stray).assume_role_policy_document(document).send().await.expect("a role");
+    aws::tag_role(&world.iam, &stray, &tags).await;
+    // Of another namespace, which this operator does not watch.
+    let elsewhere = format!("{}-elsewhere", world.namespace);
+    let document = ec2().to_string();
+    world.iam.create_role().role_name(&elsewhere).assume_role_policy_document(document).send().await.expect("a role");
+    let mut other = tags.clone();
+    other[1].1 = "another-namespace";
+    aws::tag_role(&world.iam, &elsewhere, &other).await;
+
+    let told = || async { class_status(&world).await.orphaned_roles == [stray.clone()] };
+    assert!(eventually(SETTLED, told).await, "{:?}\n{}", class_status(&world).await, world.operator.log());
+    let events = || async { events_of_class(&world).await };
+    assert!(eventually(SOON, || async { events().await.len() == 1 }).await, "{:?}", events().await);
+    assert!(events().await[0].contains(&stray), "{:?}", events().await);
+    let (status, metrics) = world.operator.get("/metrics").await.expect("metrics");
+    assert!(status == 200 && metrics.contains("iamrole_orphaned_roles{account=\"123456789012\"} 1"), "{metrics}");
+
+    let walks = count(&world, "ListRoles");
+    assert!(eventually(SOON, || async { count(&world, "ListRoles") >= walks + 2 }).await);
+    assert_eq!(events().await.len(), 1, "once");
+    assert!(aws::role(&world.iam, &stray).await.is_some(), "it is not ours to delete");
+    aws::delete_role(&world.iam, &stray).await;
+    let forgotten = || async { class_status(&world).await.orphaned_roles.is_empty() };
+    assert!(eventually(SOON, forgotten).await, "{:?}", class_status(&world).await);
+    aws::delete_role(&world.iam, &elsewhere).await;
+}
+
+async fn events_of_class(world: &World) -> Vec<String> {
+    let api: Api<Event> = Api::namespaced(world.client.clone(), "default");
+    let events = api.list(&ListParams::default()).await.expect("events").items.into_iter();
+    let about =
+        |event: &Event| event.regarding.as_ref().and_then(|about| about.name.as_ref()) == Some(&world.namespace);
+    let orphans = events.filter(about).filter(|event| event.reason.as_deref() == Some("OrphanedRoles"));
+    orphans.map(|event| event.note.unwrap_or_default()).collect()
+}
+
+#[tokio::test]
+async fn where_the_walk_is_not_permitted_each_role_is_read_and_the_class_tells() {
+    let mut world = world(5).await;
+    world.create("app", json!({ "trustPolicy": ec2() })).await;
+    world.ready("app").await;
+    world.proxy.refuse("GetAccountAuthorizationDetails", "", 403, "AccessDenied", "not authorized");
+    world.operator.restart().await;
+    let told = || async { class_status(&world).await.drift_check_method == Some(DriftMethod::Role) };
+    assert!(eventually(2 * SOON, told).await, "{:?}\n{}", class_status(&world).await, world.operator.log());
+    world.proxy.forget();
+    assert!(eventually(SOON, || async { count(&world, "GetRole") >= 2 }).await, "{:?}", world.proxy.actions());
+    assert_eq!(count(&world, "GetAccountAuthorizationDetails"), 0, "not asked again and again");
+}
+
+#[tokio::test]
+async fn a_walk_that_breaks_off_judges_nobody_and_is_done_again() {
+    let mut world = world(5).await;
+    world.create("app", everything()).await;
+    let ready = world.ready("app").await;
+    world.operator.kill().await;
+    world.proxy.forget();
+    world.proxy.fault("GetAccountAuthorizationDetails", "", 3, Fault::Refuse(500, "InternalFailure", "broken".into()));
+    world.operator.start().await;
+    let whole = || async { count(&world, "ListPolicies") >= 2 };
+    assert!(eventually(2 * SOON, whole).await, "{:?}\n{}", calls(&world), world.operator.log());
+    assert_eq!(count(&world, "GetRole"), 0, "{:?}", calls(&world));
+    assert_eq!(version(&world.get("app").await), version(&ready));
+}
