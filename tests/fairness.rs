@@ -2,6 +2,7 @@
 
 mod support;
 
+use iamrole_operator::api::iamroleclass::{Account, AssumeRole};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -162,6 +163,62 @@ async fn objects_that_fail_slowly_leave_half_of_the_slots_to_the_others() {
         roles.iter().filter(|role| condition(role, "Ready").is_some_and(|ready| ready.reason == "Busy")).count() == SLOW
     });
     assert!(all_failed.await, "{}", world.operator.log());
+    for i in 0..5 {
+        let (name, since) = (format!("good-{i}"), Instant::now());
+        create(&world, &name).await;
+        world.ready(&name).await;
+        println!("{name} was ready after {:?}", since.elapsed());
+        assert!(since.elapsed() < Duration::from_secs(4), "{name} waited for {:?}", since.elapsed());
+    }
+}
+
+/// At the start of the process nobody knows yet who will hang.
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_whose_calls_hang_delay_the_others_by_seconds_at_a_start() {
+    const HANGING: usize = 24;
+    let mut world = World::without_operator("stuck", |_| {}).await;
+    world.operator.arguments = vec!["--concurrency=4".into()];
+    world.proxy.fault("CreateRole", ".hang-", usize::MAX, Fault::Delay(Duration::from_mins(1)));
+    for i in 0..HANGING {
+        create(&world, &format!("hang-{i}")).await;
+    }
+    for i in 0..5 {
+        create(&world, &format!("zgood-{i}")).await;
+    }
+    let since = Instant::now();
+    world.operator.start().await;
+    let ready = eventually(STORM, || async {
+        let roles = world.roles().list(&kube::api::ListParams::default()).await.expect("roles").items;
+        let is_ready = |role: &&iamrole_operator::api::IamRole| {
+            condition(role, "Ready").is_some_and(|ready| ready.status == "True")
+        };
+        roles.iter().filter(is_ready).count() == 5
+    });
+    assert!(ready.await, "{}", world.operator.log());
+    println!("5 good ones beside {HANGING} that hang: ready after {:?}", since.elapsed());
+    // Some six at a time, each for five seconds; a call that hangs takes three quarters of a minute.
+    assert!(since.elapsed() < Duration::from_secs(35), "{:?}", since.elapsed());
+}
+
+/// An account that does not answer costs the others nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_hangs_delays_no_other() {
+    let mut world = World::without_operator("lanes", |_| {}).await;
+    let other = format!("{}-other", world.namespace);
+    let role_arn = "arn:aws:iam::210987654321:role/operator".to_owned();
+    let assume_role = Some(AssumeRole { role_arn, external_id: None, session_duration_seconds: None });
+    let mut spec = world.classes().get(&world.namespace).await.expect("the class").spec;
+    spec.account = Some(Account { id: Some("210987654321".into()), assume_role });
+    world.create_class(&other, spec, false).await;
+    world.operator.arguments = vec!["--concurrency=4".into()];
+    world.proxy.fault("CreateRole", ".hang-", usize::MAX, Fault::Delay(Duration::from_mins(1)));
+    world.operator.start().await;
+    for i in 0..60 {
+        let spec = json!({ "trustPolicy": ec2(), "roleClassName": other });
+        world.create(&format!("hang-{i}"), spec).await;
+    }
+    let hangs = eventually(STORM, || async { world.proxy.calls().iter().any(|call| call.action == "CreateRole") });
+    assert!(hangs.await, "{}", world.operator.log());
     for i in 0..5 {
         let (name, since) = (format!("good-{i}"), Instant::now());
         create(&world, &name).await;

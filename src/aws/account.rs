@@ -16,6 +16,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_iam::config::http::HttpResponse;
+use aws_sdk_iam::config::retry::RetryPartition;
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_iam::types::SummaryKeyType;
 use aws_smithy_http_client::Builder as HttpClientBuilder;
@@ -25,12 +26,17 @@ use std::error::Error as StdError;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// IAM has one endpoint per partition; the region only chooses the partition.
 const DEFAULT_REGION: &str = "us-east-1";
 /// The SDK has no time limits of its own on reading an answer.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(50);
+/// A call that takes longer counts as hanging.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Calls at once in one account, where nothing else is said.
+const AT_ONCE: usize = 16;
 /// Length of a session that the class does not tell; STS's own default.
 const SESSION: Duration = Duration::from_hours(1);
 /// Attempts per call, the first included.
@@ -44,6 +50,27 @@ pub struct Aws {
     metrics: Metrics,
     /// Configurations of assumed roles by role and session, so that a session is used until it ends.
     assumed: Arc<Mutex<HashMap<Session, SdkConfig>>>,
+    /// Calls at once in one account.
+    at_once: usize,
+    /// The slots for calls, by account: however many identities lead there.
+    slots: Arc<Mutex<HashMap<String, Slots>>>,
+}
+
+/// The calls that may be under way in an account at once.
+#[derive(Clone, Debug)]
+struct Slots(Arc<Semaphore>);
+
+impl Slots {
+    /// Makes a call when there is a slot. One that takes long gives its slot back, so that calls that hang delay no
+    /// other.
+    async fn run<T>(&self, mut call: impl Future<Output = T> + Unpin) -> T {
+        let slot = self.0.acquire().await;
+        tokio::select! {
+            done = &mut call => return done,
+            () = tokio::time::sleep(PATIENCE) => drop(slot),
+        }
+        call.await
+    }
 }
 
 /// A session of a role that is assumed.
@@ -60,6 +87,7 @@ pub struct Session {
 pub struct Account {
     pub(super) iam: aws_sdk_iam::Client,
     pub(super) metrics: Metrics,
+    slots: Slots,
     /// Partition and account id.
     pub account: AccountRef,
     /// ARN of the identity.
@@ -127,7 +155,14 @@ impl Aws {
     /// Works with a configuration that was made elsewhere.
     #[must_use]
     pub fn new(config: SdkConfig, metrics: Metrics) -> Self {
-        Self { config, leadership: Leadership::unconditional(), metrics, assumed: Arc::default() }
+        let leadership = Leadership::unconditional();
+        Self { config, leadership, metrics, assumed: Arc::default(), at_once: AT_ONCE, slots: Arc::default() }
+    }
+
+    /// Makes at most so many calls at once in each account.
+    #[must_use]
+    pub fn at_once(self, calls: u16) -> Self {
+        Self { at_once: usize::from(calls.max(1)), ..self }
     }
 
     /// Makes no call but while `leadership` holds.
@@ -145,16 +180,22 @@ impl Aws {
         };
         let sts = aws_sdk_sts::config::Builder::from(&config).interceptor(fence.clone()).build();
         let sts = aws_sdk_sts::Client::from_conf(sts);
-        let call = sts.get_caller_identity().send();
+        let call = Box::pin(sts.get_caller_identity().send());
         let answer = observe_call(&self.metrics, "sts:GetCallerIdentity", "the operator's identity", call).await?;
         let identity = answer.arn().unwrap_or_default().to_owned();
         let partition = identity.split(':').nth(1).unwrap_or("aws").to_owned();
         let id = answer.account().unwrap_or_default().to_owned();
-        let iam = aws_sdk_iam::config::Builder::from(&config).interceptor(fence).build();
-        let iam = aws_sdk_iam::Client::from_conf(iam);
+        // What is throttled is an account, and only that.
+        let partition_of_retries = RetryPartition::new(format!("iam-{id}"));
+        let iam = aws_sdk_iam::config::Builder::from(&config).interceptor(fence).retry_partition(partition_of_retries);
+        let iam = aws_sdk_iam::Client::from_conf(iam.build());
+        let new = || Slots(Arc::new(Semaphore::new(self.at_once)));
+        let slots =
+            self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_insert_with(new).clone();
         let mut account = Account {
             iam,
             metrics: self.metrics.clone(),
+            slots,
             account: AccountRef { partition, id },
             identity,
             quotas: Quotas::default(),
@@ -221,12 +262,33 @@ impl Account {
         (quotas, usage)
     }
 
-    pub(super) async fn call<T, E, F>(&self, call: &'static str, target: &str, future: F) -> Result<T, AwsError>
+    // Not an async function: its future would be as large as the SDK's, 16 kB.
+    pub(super) fn call<'c, T, E, F>(
+        &'c self,
+        call: &'static str,
+        target: &'c str,
+        future: F,
+    ) -> impl Future<Output = Result<T, AwsError>> + use<'c, T, E, F>
     where
-        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>> + 'c,
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+        T: 'c,
+    {
+        let answer = Box::pin(observe_call(&self.metrics, call, target, future));
+        self.slots.run(answer)
+    }
+
+    /// The next page of a list, or `None` after the last one.
+    pub(super) async fn page<T, E, F>(&self, call: &'static str, target: &str, next: F) -> Result<Option<T>, AwsError>
+    where
+        F: Future<Output = Option<Result<T, SdkError<E, HttpResponse>>>>,
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
-        observe_call(&self.metrics, call, target, future).await
+        let start = Instant::now();
+        match self.slots.run(Box::pin(next)).await {
+            Some(answer) => tell(&self.metrics, call, target, start, answer).map(Some),
+            None => Ok(None),
+        }
     }
 }
 
@@ -236,8 +298,21 @@ where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
     let start = Instant::now();
-    // The SDK's futures take 16 kB each.
-    let result = Box::pin(future).await.map_err(|error| AwsError::new(call, target, &error));
+    let answer = future.await;
+    tell(metrics, call, target, start, answer)
+}
+
+fn tell<T, E>(
+    metrics: &Metrics,
+    call: &'static str,
+    target: &str,
+    start: Instant,
+    answer: Result<T, SdkError<E, HttpResponse>>,
+) -> Result<T, AwsError>
+where
+    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+{
+    let result = answer.map_err(|error| AwsError::new(call, target, &error));
     let outcome = result.as_ref().map_or_else(|error| error.kind.outcome(), |_| "Success");
     metrics.aws_call(call, outcome, start.elapsed());
     tracing::debug!(call, resource = target, outcome, "AWS call");

@@ -118,8 +118,7 @@ impl Account {
         let target = format!("role {role}");
         let mut pages = self.iam.list_attached_role_policies().role_name(role).into_paginator().send();
         let mut arns = BTreeSet::new();
-        while let Some(page) = pages.next().await {
-            let page = self.call("iam:ListAttachedRolePolicies", &target, async { page }).await?;
+        while let Some(page) = self.page("iam:ListAttachedRolePolicies", &target, pages.next()).await? {
             arns.extend(page.attached_policies().iter().filter_map(|policy| policy.policy_arn()).map(str::to_owned));
         }
         Ok(arns)
@@ -129,8 +128,7 @@ impl Account {
         let target = format!("role {role}");
         let mut pages = self.iam.list_role_policies().role_name(role).into_paginator().send();
         let mut names = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = self.call("iam:ListRolePolicies", &target, async { page }).await?;
+        while let Some(page) = self.page("iam:ListRolePolicies", &target, pages.next()).await? {
             names.extend(page.policy_names().to_vec());
         }
         let read = try_join_all(names.into_iter().map(|name| self.read_inline(role, name))).await?;
@@ -187,9 +185,9 @@ impl Account {
         let target = format!("role {role}");
         let mut pages = self.iam.list_instance_profiles_for_role().role_name(role).into_paginator().send();
         let mut names = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = self.call("iam:ListInstanceProfilesForRole", &target, async { page }).await;
-            let Some(page) = absent_is_none(page)? else { break };
+        while let Some(page) =
+            absent_is_none(self.page("iam:ListInstanceProfilesForRole", &target, pages.next()).await)?.flatten()
+        {
             names.extend(page.instance_profiles().iter().map(|profile| profile.instance_profile_name().to_owned()));
         }
         Ok(names)
@@ -200,9 +198,9 @@ impl Account {
         let target = format!("policy {arn}");
         let mut pages = self.iam.list_entities_for_policy().policy_arn(arn).into_paginator().send();
         let mut users = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = self.call("iam:ListEntitiesForPolicy", &target, async { page }).await;
-            let Some(page) = absent_is_none(page)? else { break };
+        while let Some(page) =
+            absent_is_none(self.page("iam:ListEntitiesForPolicy", &target, pages.next()).await)?.flatten()
+        {
             users.extend(
                 page.policy_roles().iter().filter_map(|role| role.role_name()).map(|name| format!("role {name}")),
             );

@@ -23,8 +23,7 @@ impl Account {
     pub async fn walk_roles(&self, wanted: Wanted<'_>, mut take: impl FnMut(Vec<Listed>)) -> Result<usize, AwsError> {
         let mut pages = self.iam.list_roles().into_paginator().page_size(PAGE).send();
         let mut seen = 0;
-        while let Some(page) = pages.next().await {
-            let page = self.call("iam:ListRoles", TARGET, async { page }).await?;
+        while let Some(page) = self.page("iam:ListRoles", TARGET, pages.next()).await? {
             seen += page.roles().len();
             take(page.roles().iter().filter(|role| wanted(role.role_name())).map(listed).collect());
         }
@@ -40,8 +39,7 @@ impl Account {
     ) -> Result<(), AwsError> {
         let call = self.iam.get_account_authorization_details().filter(EntityType::Role);
         let mut pages = call.into_paginator().page_size(PAGE).send();
-        while let Some(page) = pages.next().await {
-            let page = self.call("iam:GetAccountAuthorizationDetails", TARGET, async { page }).await?;
+        while let Some(page) = self.page("iam:GetAccountAuthorizationDetails", TARGET, pages.next()).await? {
             let roles = page.role_detail_list().iter();
             let roles = roles.filter(|role| {
                 let tag = |key: &str| role.tags().iter().find(|tag| tag.key() == key).map(|tag| tag.value().to_owned());
@@ -55,8 +53,7 @@ impl Account {
     /// Hands every page of the account's own policies to `take`.
     pub async fn walk_policies(&self, mut take: impl FnMut(Vec<ListedPolicy>)) -> Result<(), AwsError> {
         let mut pages = self.iam.list_policies().scope(PolicyScopeType::Local).into_paginator().page_size(PAGE).send();
-        while let Some(page) = pages.next().await {
-            let page = self.call("iam:ListPolicies", TARGET, async { page }).await?;
+        while let Some(page) = self.page("iam:ListPolicies", TARGET, pages.next()).await? {
             let listed = page.policies().iter().map(|policy| ListedPolicy {
                 arn: policy.arn().unwrap_or_default().to_owned(),
                 id: policy.policy_id().unwrap_or_default().to_owned(),

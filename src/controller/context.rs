@@ -3,6 +3,7 @@
 use super::claims::Claims;
 use super::events::Events;
 use super::failure::Failure;
+use super::lanes::Lanes;
 use super::memory::Memory;
 use super::sweeps::Sweeps;
 use crate::api::{DEFAULT_CONTROLLER, GROUP, IamRoleClass, VERSION};
@@ -75,6 +76,8 @@ pub struct Context {
     pub class_memory: Memory,
     /// Who uses which role name.
     pub claims: Claims,
+    /// Who is worked on next.
+    pub lanes: Lanes,
     /// When each account is walked for drift.
     pub sweeps: Sweeps,
     /// Metrics.

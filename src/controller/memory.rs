@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 use tokio::time::Instant;
 
 /// A failure that lasts as long is reported as stalled.
@@ -104,6 +103,12 @@ impl Entry {
         jitter(doubled.min(cap))
     }
 
+    /// Whether the last attempt at this generation failed.
+    #[must_use]
+    pub fn has_failed(&self, generation: i64) -> bool {
+        self.failures > 0 && self.failing_generation == Some(generation)
+    }
+
     /// Whether we wrote to AWS less than `window` ago.
     #[must_use]
     pub fn wrote_within(&self, window: Duration, now: Instant) -> bool {
@@ -119,33 +124,12 @@ pub fn jitter(delay: Duration) -> Duration {
 }
 
 /// The entries of all objects, by UID.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Memory {
     entries: Mutex<HashMap<String, Entry>>,
-    /// Free places for objects that failed last time.
-    places: Semaphore,
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self::with_places(Semaphore::MAX_PERMITS)
-    }
 }
 
 impl Memory {
-    /// At most `places` objects that failed last time are worked on at once.
-    #[must_use]
-    pub fn with_places(places: usize) -> Self {
-        Self { entries: Mutex::default(), places: Semaphore::new(places) }
-    }
-
-    /// Whether the object may be worked on now, for as long as the answer is kept. Those that failed last time, and
-    /// are as they were, must leave room for the others: one that AWS answers slowly or not at all takes a minute.
-    pub fn admit(&self, uid: &str, generation: i64) -> Result<Option<SemaphorePermit<'_>>, TryAcquireError> {
-        let failed = self.with(uid, |entry| entry.failures > 0 && entry.failing_generation == Some(generation));
-        if failed { self.places.try_acquire().map(Some) } else { Ok(None) }
-    }
-
     /// Runs `change` on the entry of `uid`, made if absent. Never held across an await.
     pub fn with<T>(&self, uid: &str, change: impl FnOnce(&mut Entry) -> T) -> T {
         change(self.lock().entry(uid.to_owned()).or_default())
@@ -198,22 +182,6 @@ mod tests {
         assert!(entry.fail(&slow, 1, false, later).stalled);
         assert!(!entry.fail(&slow, 2, false, later).stalled, "a new generation gets its own two minutes");
         assert!(entry.fail(&slow, 2, true, later).stalled, "it was before the restart");
-    }
-
-    #[test]
-    fn those_that_failed_leave_room_for_the_others() {
-        let (memory, now) = (super::Memory::with_places(1), Instant::now());
-        for uid in ["a", "b"] {
-            memory.with(uid, |entry| entry.fail(&failure(Retry::Passing), 1, false, now));
-        }
-        let place = memory.admit("a", 1);
-        assert!(matches!(place, Ok(Some(_))) && memory.admit("b", 1).is_err());
-        assert!(matches!(memory.admit("good", 1), Ok(None)));
-        assert!(matches!(memory.admit("b", 2), Ok(None)), "it was edited since");
-        drop(place);
-        assert!(memory.admit("b", 1).is_ok());
-        memory.with("a", Entry::succeed);
-        assert!(matches!(memory.admit("a", 1), Ok(None)));
     }
 
     #[test]

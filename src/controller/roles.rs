@@ -5,6 +5,7 @@ use super::context::{Context, RawRole};
 use super::events::Tone;
 use super::failure::{Failure, Retry};
 use super::memory::{Sentence, jitter};
+use super::queue;
 use super::removal;
 use super::resolve::class_for;
 use super::status::{Tri, Verdict, conditions, is_news, is_ready, is_stalled};
@@ -28,7 +29,7 @@ use tracing::Instrument as _;
 const DEFAULT_INTERVAL: i32 = 900;
 /// How long a class may take to be looked at.
 const CLASS_CHECK: Duration = Duration::from_secs(2);
-/// How long an object that failed waits while others that failed take their half of the slots.
+/// When to try again to find a place for what can as well come later.
 const NO_PLACE: Duration = Duration::from_secs(2);
 /// A reconciliation that hangs must not hold its slot for ever.
 const TIME_LIMIT: Duration = Duration::from_mins(5);
@@ -81,10 +82,12 @@ impl Setback {
 /// Entry point for the controller; never fails, failures are in status.
 pub async fn reconcile(object: Arc<RawRole>, ctx: Arc<Context>) -> Result<Action, Infallible> {
     let started = Instant::now();
-    let generation = object.metadata.generation.unwrap_or_default();
-    let Ok(_place) = ctx.memory.admit(&object.uid().unwrap_or_default(), generation) else {
+    let Some(place) = queue::enter(&object, &ctx).await else {
         return Ok(Action::requeue(jitter(NO_PLACE)));
     };
+    // It may have changed while it waited.
+    let cached = ctx.cached_role(&object.namespace().unwrap_or_default(), &object.name_any());
+    let object = cached.filter(|cached| cached.metadata.uid == object.metadata.uid).unwrap_or(object);
     let _active = ctx.metrics.active();
     let span = tracing::info_span!(
         "reconcile",
@@ -95,7 +98,7 @@ pub async fn reconcile(object: Arc<RawRole>, ctx: Arc<Context>) -> Result<Action
         resource_version = object.metadata.resource_version,
     );
     let work = Box::pin(work(&object, &ctx)).instrument(span.clone());
-    let (action, result) = if let Ok(done) = tokio::time::timeout(TIME_LIMIT, work).await {
+    let (action, result) = if let Ok(done) = tokio::time::timeout(TIME_LIMIT, place.hold(work)).await {
         done
     } else {
         span.in_scope(|| tracing::warn!("gave up after {TIME_LIMIT:?}; trying again"));

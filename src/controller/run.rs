@@ -3,6 +3,7 @@
 use super::context::{Context, RawRole, RoleScope, role_resource};
 use super::events::Events;
 use super::fence::{fenced, plain};
+use super::lanes::Lanes;
 use super::memory::Memory;
 use super::sweeps::Sweeps;
 use super::{classes, crds, roles, sweep, watch};
@@ -38,7 +39,7 @@ const CLASS_CONCURRENCY: u16 = 4;
 /// What the operator was told at start.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Reconciliations at once.
+    /// Calls to AWS at once, in each account.
     pub concurrency: u16,
     /// Name of the cluster in role names and owner tags.
     pub cluster_name: Option<String>,
@@ -154,7 +155,7 @@ async fn work(
     let client = fenced(config, leadership.clone())?;
     let Process { metrics, health, stop } = process.clone();
     let issuer = super::issuer::find(&client, options.oidc_issuer.as_deref()).await;
-    let aws = Aws::from_environment(metrics.clone()).await.fenced(leadership);
+    let aws = Aws::from_environment(metrics.clone()).await.fenced(leadership).at_once(options.concurrency);
     let (class_store, class_writer) = store::<IamRoleClass>();
     let (namespace_store, namespace_writer) = store_of_namespaces();
     let (wake_class, class_wakes) = unbounded();
@@ -170,9 +171,9 @@ async fn work(
         namespaces: namespace_store.clone(),
         scopes,
         wake_class,
-        // kube's queue takes whichever object it likes: half of the slots are kept for those that have not failed.
-        memory: Memory::with_places(usize::from(options.concurrency / 2).max(1)),
+        memory: Memory::default(),
         class_memory: Memory::default(),
+        lanes: Lanes::new(lane_width(options.concurrency)),
         claims: super::claims::Claims::default(),
         sweeps: Sweeps::working(),
         metrics,
@@ -184,10 +185,7 @@ async fn work(
     let namespaces = watch_namespaces(watches.clone(), namespace_writer, ctx.clone(), stop.clone());
     let classes = watch::classes(watches.clone(), class_writer);
     let classes = serve_classes(classes, class_wakes, class_store, ctx.clone(), stop.clone());
-    let concurrency = share(options.concurrency, to_serve.len());
-    let roles = to_serve
-        .into_iter()
-        .map(|watched| serve_roles(watched, watches.clone(), ctx.clone(), concurrency, stop.clone()));
+    let roles = to_serve.into_iter().map(|watched| serve_roles(watched, watches.clone(), ctx.clone(), stop.clone()));
     let announce = announce(ctx.clone(), health, stop.clone());
     let sweeps = walk_accounts(ctx.clone(), stop.clone());
     join(join(namespaces, classes), join3(join_all(roles), announce, sweeps)).await;
@@ -220,9 +218,9 @@ fn store_of_namespaces() -> (Store<PartialObjectMeta<Namespace>>, Writer<Partial
     store()
 }
 
-fn share(concurrency: u16, watches: usize) -> u16 {
-    let watches = u16::try_from(watches.max(1)).unwrap_or(u16::MAX);
-    (concurrency / watches).max(1)
+/// While one role waits for AWS another can write its status: half as many roles again as calls to AWS.
+fn lane_width(concurrency: u16) -> usize {
+    usize::from(concurrency) + usize::from(concurrency / 2)
 }
 
 async fn stopped(mut stop: Receiver<bool>) {
@@ -291,13 +289,7 @@ async fn serve_classes(
     run_out(running, || is_filled(&filled), stop).await;
 }
 
-async fn serve_roles(
-    watched: Watched,
-    client: kube::Client,
-    ctx: Arc<Context>,
-    concurrency: u16,
-    stop: Receiver<bool>,
-) {
+async fn serve_roles(watched: Watched, client: kube::Client, ctx: Arc<Context>, stop: Receiver<bool>) {
     let Watched { namespace, store, writer, wakes } = watched;
     let gone = ctx.clone();
     let stream = watch::roles(client, namespace.as_deref(), writer, move |role| roles::gone(role, &gone));
@@ -309,7 +301,8 @@ async fn serve_roles(
     let filled = store.clone();
     let running = Controller::for_stream_with(stream, store, role_resource())
         .reconcile_on(wakes)
-        .with_config(Config::default().concurrency(concurrency))
+        // kube's queue takes whichever object it likes; the lanes know better.
+        .with_config(Config::default().concurrency(0))
         .graceful_shutdown_on(stopped(stop.clone()))
         .run(roles::reconcile, never, ctx)
         .for_each(|result| {

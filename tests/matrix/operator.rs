@@ -22,6 +22,7 @@ use iamrole_operator::aws::{Account, Aws};
 use iamrole_operator::controller::claims::Claims;
 use iamrole_operator::controller::context::{ClassState, Context, RawRole, RoleScope, role_resource};
 use iamrole_operator::controller::events::Events;
+use iamrole_operator::controller::lanes::Lanes;
 use iamrole_operator::controller::memory::Memory;
 use iamrole_operator::controller::roles;
 use iamrole_operator::controller::sweeps::Sweeps;
@@ -175,6 +176,7 @@ impl Operator {
             memory: Memory::default(),
             class_memory: Memory::default(),
             claims: Claims::default(),
+            lanes: Lanes::new(16),
             sweeps: Sweeps::default(),
             metrics,
             started: tokio::time::Instant::now(),

@@ -1,0 +1,61 @@
+//! In which lane a role waits, and how urgent it is: told by the object as the cache has it, before it is decoded.
+
+use super::context::{Context, RawRole};
+use super::lanes::{Place, Urgency};
+use super::resolve::default_class;
+use crate::api::{ANNOTATION_RECONCILE, IamRoleClass};
+use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// A place for the object; `None` where there is none for what can as well come later.
+pub async fn enter(role: &RawRole, ctx: &Context) -> Option<Place> {
+    let class = class(role, ctx);
+    let urgency = urgency(role, class.as_deref(), ctx);
+    ctx.lanes.enter(&lane(class.as_deref(), ctx), urgency).await
+}
+
+/// The class that the object probably belongs to.
+fn class(role: &RawRole, ctx: &Context) -> Option<Arc<IamRoleClass>> {
+    let named = text(role, "/spec/roleClassName").or_else(|| text(role, "/status/class/name"));
+    if let Some(name) = named {
+        return ctx.classes.get(&ObjectRef::new(name));
+    }
+    let namespace = role.namespace().unwrap_or_default();
+    let labels = ctx.namespaces.get(&ObjectRef::new(&namespace)).map(|namespace| namespace.labels().clone());
+    default_class(&ctx.classes.state(), &namespace, &labels.unwrap_or_default()).ok()
+}
+
+/// One lane an account; as long as a class leads to none, one a class.
+fn lane(class: Option<&IamRoleClass>, ctx: &Context) -> String {
+    let Some(class) = class else { return String::new() };
+    let name = class.name_any();
+    let state = ctx.class_state(&name, &class.uid().unwrap_or_default());
+    let account = state.and_then(|state| state.account.ok()).map(|account| account.account.id.clone());
+    account.unwrap_or_else(|| format!("class {name}"))
+}
+
+fn urgency(role: &RawRole, class: Option<&IamRoleClass>, ctx: &Context) -> Urgency {
+    let generation = role.metadata.generation.unwrap_or_default();
+    let uid = role.metadata.uid.as_deref().unwrap_or_default();
+    let number = |pointer: &str| role.data.pointer(pointer).and_then(Value::as_i64);
+    let of_class = class.and_then(|class| class.metadata.generation);
+    let is_applied = number("/status/observedGeneration") == Some(generation)
+        && (of_class.is_none() || number("/status/class/observedGeneration") == of_class);
+    let asked = role.annotations().get(ANNOTATION_RECONCILE).map(String::as_str);
+    let is_asked = asked.is_some() && text(role, "/status/lastHandledReconcileAt") != asked;
+    if ctx.memory.with(uid, |entry| entry.has_failed(generation)) {
+        Urgency::Retry
+    } else if role.metadata.deletion_timestamp.is_some() {
+        Urgency::Deletion
+    } else if is_asked || !is_applied {
+        Urgency::Change
+    } else {
+        Urgency::Check
+    }
+}
+
+fn text<'r>(role: &'r RawRole, pointer: &str) -> Option<&'r str> {
+    role.data.pointer(pointer).and_then(Value::as_str)
+}
