@@ -196,7 +196,7 @@ async fn objects_whose_calls_hang_delay_the_others_by_seconds_at_a_start() {
     });
     assert!(ready.await, "{}", world.operator.log());
     println!("5 good ones beside {HANGING} that hang: ready after {:?}", since.elapsed());
-    // Some six at a time, each for five seconds; a call that hangs takes three quarters of a minute.
+    // Some six at a time, each for three seconds; a call that hangs takes three quarters of a minute.
     assert!(since.elapsed() < Duration::from_secs(35), "{:?}", since.elapsed());
 }
 

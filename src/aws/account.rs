@@ -34,7 +34,7 @@ const DEFAULT_REGION: &str = "us-east-1";
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(50);
 /// A call that takes longer counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Calls at once in one account, where nothing else is said.
 const AT_ONCE: usize = 16;
 /// Length of a session that the class does not tell; STS's own default.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Who takes longer gives its place to the next one, and goes on without.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// So many times the places of a lane may be given up like that; beyond it those who hang keep theirs.
 const SLOW: usize = 8;
 

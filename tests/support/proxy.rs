@@ -61,11 +61,21 @@ pub struct Rule {
     pub happened: usize,
 }
 
+/// A bucket of calls, as AWS keeps one for each account.
+#[derive(Debug)]
+struct Bucket {
+    rate: f64,
+    left: f64,
+    filled: Instant,
+}
+
 #[derive(Default)]
 struct Inner {
+    bucket: Mutex<Option<Bucket>>,
     calls: Mutex<Vec<Call>>,
     rules: Mutex<Vec<Rule>>,
     under_way: AtomicUsize,
+    throttled: AtomicUsize,
 }
 
 #[derive(Clone)]
@@ -112,6 +122,16 @@ impl Proxy {
         self.fault(action, part, usize::MAX, Fault::Refuse(status, code, message.to_owned()));
     }
 
+    /// Refuses calls beyond so many a second, after a burst of as many.
+    pub fn limit(&self, rate: f64) {
+        *self.inner.bucket.lock().unwrap() = Some(Bucket { rate, left: rate, filled: Instant::now() });
+    }
+
+    /// Calls that were refused for that.
+    pub fn throttled(&self) -> usize {
+        self.inner.throttled.load(Relaxed)
+    }
+
     /// Takes all faults away.
     pub fn heal(&self) {
         self.inner.rules.lock().unwrap().clear();
@@ -128,6 +148,16 @@ impl Proxy {
             .filter(|call| !call.parameters.values().any(|value| value.contains(PROBE)))
             .cloned()
             .collect()
+    }
+
+    /// All calls so far, the look at the account included.
+    pub fn all(&self) -> Vec<Call> {
+        self.inner.calls.lock().unwrap().clone()
+    }
+
+    /// How many calls of one action there were so far.
+    pub fn count_of(&self, action: &str) -> usize {
+        self.inner.calls.lock().unwrap().iter().filter(|call| call.action == action).count()
     }
 
     /// The number of all calls so far, the look at the account included.
@@ -184,6 +214,10 @@ async fn forward(shared: &Shared, request: Request) -> Response {
     let mut call = parse(&body);
     let attempt = parts.headers.get("amz-sdk-request").and_then(|value| value.to_str().ok());
     call.repeated = attempt.is_some_and(|attempt| !attempt.contains("attempt=1;"));
+    if shared.inner.is_beyond() {
+        shared.inner.throttled.fetch_add(1, Relaxed);
+        return refusal(400, "Throttling", "Rate exceeded");
+    }
     let fault = shared.inner.take(&call);
     let stranger = missing_principal(&call).await;
     shared.inner.calls.lock().unwrap().push(call);
@@ -256,6 +290,19 @@ async fn missing_principal(call: &Call) -> Option<String> {
 }
 
 impl Inner {
+    fn is_beyond(&self) -> bool {
+        let mut bucket = self.bucket.lock().unwrap();
+        let Some(bucket) = bucket.as_mut() else { return false };
+        let now = Instant::now();
+        bucket.left = (bucket.left + (now - bucket.filled).as_secs_f64() * bucket.rate).min(bucket.rate);
+        bucket.filled = now;
+        let has = bucket.left >= 1.0;
+        if has {
+            bucket.left -= 1.0;
+        }
+        !has
+    }
+
     fn take(&self, call: &Call) -> Option<Fault> {
         let mut rules = self.rules.lock().unwrap();
         let matches = |rule: &&mut Rule| {
