@@ -7,6 +7,8 @@
 mod act;
 #[path = "matrix/cluster.rs"]
 mod cluster;
+#[path = "matrix/contest.rs"]
+mod contest;
 #[path = "matrix/faults.rs"]
 mod faults;
 #[path = "matrix/iam.rs"]

@@ -353,7 +353,7 @@ impl Work<'_> {
     fn look<'l>(&'l self, subject: &Subject, observed: &'l Observed) -> Look<'l> {
         // Who asks for a check wants to know at once.
         let settle = if subject.requested().is_some() { Duration::ZERO } else { SETTLE };
-        Look { observed, account: &self.case.account.account, now: self.ctx.started.elapsed(), settle }
+        Look { observed, desired: &self.desired, now: self.ctx.started.elapsed(), settle }
     }
 
     fn note_repairs(&self, subject: &Subject, plan: &Plan, observed: Option<&Observed>, carried: &Carried) {

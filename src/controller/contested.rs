@@ -19,8 +19,18 @@ pub fn contested(contests: &[Contest], role: &str) -> Option<Failure> {
                  (CloudTrail tells), and stop them or change the spec"
             ),
             Why::Rewritten => format!(
-                "AWS took a document and answers with another one, so it is not written again: {what}. Compare spec and \
-                 AWS: somebody else may have changed it; if both mean the same, please report it"
+                "AWS took a document and answers with another one, which allows no more, so it is not written again for \
+                 now: {what}. Compare spec and AWS: somebody else may have changed it; if both mean the same, please \
+                 report it"
+            ),
+            Why::Unmoved => format!(
+                "AWS took a document twice, never showed it so, and answers with another one, which may allow more, so it \
+                 is not written again for now: {what}. Compare spec and AWS: if somebody puts it back at once, CloudTrail \
+                 tells who; if both mean the same, please report it"
+            ),
+            Why::Earlier => format!(
+                "given up before the operator was restarted, and tried again within the hour: {what}. Find out who \
+                 changes the role (CloudTrail tells), or change the spec"
             ),
         }
     };

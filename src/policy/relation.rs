@@ -8,7 +8,7 @@ use super::operator::{Kind, Operator};
 use super::set::Set;
 
 /// Comparisons that one call makes at most; see [`relation`].
-const BUDGET: usize = 200_000;
+pub(super) const BUDGET: usize = 200_000;
 
 /// What an update does to what a document allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

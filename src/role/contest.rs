@@ -1,15 +1,28 @@
 //! Repairs that do not last: told apart, and not repeated for ever.
 //!
-//! Two things make a repaired difference come back. AWS may render a document in a way that we don't take
-//! for the same: it is written once, read again when that has settled, and if AWS answers as before and never
-//! answered otherwise, it is not written again. Or somebody else keeps changing it: after three repairs in an
-//! hour the operator stops for the rest of the hour. A document that lets in or permits by name what the wanted one
-//! does not, or is the wanted one and more, is somebody's, never AWS's wording. Both are reported as a failure: a role that is not as the spec says is not
-//! ready, whoever is to blame.
+//! Two things make a repaired difference come back: AWS renders a document in a way that we don't take for the same,
+//! or somebody else keeps changing it. What tells them apart is whether AWS ever showed the document as it is wanted
+//! since the spec was applied. If it did, AWS can say it in our words, and whatever differs later was made by somebody.
+//! If it never did, though the reads are late enough, another write changes nothing.
+//!
+//! | AWS showed the document as wanted | what AWS shows now | what is done |
+//! | --- | --- | --- |
+//! | | within the settle window of the last repair | repaired: the read may be old |
+//! | yes, at some look | anything else | [`Why::Undone`] after three repairs in an hour, for the rest of it |
+//! | never | what no repair has found yet | repaired, three times an hour at most |
+//! | never | what one repair found and left; it can allow no more than what is wanted | [`Why::Rewritten`]; written once more after 1 h, 6 h, and then every 24 h |
+//! | never | what two repairs found and left; it may allow more, or deny less | [`Why::Unmoved`]; written once more after 1 h, 6 h, and then every 24 h |
+//! | | the document is gone | as where it was shown: nobody words a document so |
+//! | | an earlier process gave it up | [`Why::Earlier`] for an hour, then as if nothing was known |
+//!
+//! What is no document (an attachment, a tag, the description) is repaired three times an hour at most; a boundary
+//! always. Whatever is given up is reported as a failure: a role that is not as the spec says is not ready, whoever is to
+//! blame.
 
+use super::desired::Desired;
 use super::observed::Observed;
 use super::plan::{Action, Plan, Step};
-use crate::policy::{AccountRef, Canonical, Relation, relation};
+use crate::policy::{AccountRef, Canonical};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
@@ -18,14 +31,22 @@ use std::time::Duration;
 const REPAIRS: usize = 3;
 /// ... in so long are a contest.
 const WINDOW: Duration = Duration::from_hours(1);
+/// How long a document that AWS never shows as wanted is left before it is written once more; the last one for good.
+const PAUSES: [Duration; 3] = [Duration::from_hours(1), Duration::from_hours(6), Duration::from_hours(24)];
+/// So many answers of AWS are remembered per document; of more, those that were repaired last.
+const ANSWERS: usize = 8;
 
 /// Why a difference is not repaired (any more).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// AWS answers a write with the same text as before it.
+    /// AWS never showed the document as wanted and answers as before its repair, with what can allow no more.
     Rewritten,
+    /// The same, but what AWS shows may allow more than what is wanted, or deny less.
+    Unmoved,
     /// Somebody else keeps undoing the repair.
     Undone,
+    /// An earlier process gave it up, and why is not known any more.
+    Earlier,
 }
 
 /// A repair that is not made (again).
@@ -42,22 +63,40 @@ pub struct Contest {
 pub struct Look<'a> {
     /// What is in AWS.
     pub observed: &'a Observed,
-    /// The account, for comparing documents.
-    pub account: &'a AccountRef,
+    /// What should be.
+    pub desired: &'a Desired,
     /// Time since the process started.
     pub now: Duration,
     /// A repair younger than this may not be visible yet.
     pub settle: Duration,
 }
 
+impl Look<'_> {
+    fn account(&self) -> &AccountRef {
+        &self.desired.account
+    }
+
+    fn is_recent(&self, at: Duration) -> bool {
+        at == self.now || self.now.saturating_sub(at) < self.settle
+    }
+}
+
+/// Repairs of one and the same answer of AWS.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tried {
+    times: usize,
+    /// Since the process started.
+    last: Duration,
+}
+
 #[derive(Clone, Debug, Default)]
 struct History {
-    /// When it was repaired, since the process started.
+    /// When it was repaired in the last hour, since the process started.
     at: Vec<Duration>,
-    /// What AWS had when it was last repaired; cleared once the repair was seen to hold.
-    found: Option<u64>,
-    /// AWS has shown it as it is wanted before: whatever differs now was made by somebody.
-    matched: bool,
+    /// What the repairs of a document found in AWS.
+    tried: BTreeMap<u64, Tried>,
+    /// A document was repaired, and not seen as wanted since.
+    open: bool,
     /// An earlier process gave it up.
     resumed: bool,
 }
@@ -65,21 +104,31 @@ struct History {
 /// Name of an action, and its target.
 type Key = (String, String);
 
+/// One of a role's documents.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Trust,
+    Inline(String),
+    Own(String),
+}
+
 /// What was repaired on one role, and when. Lives in the process and is forgotten when the spec changes.
 #[derive(Clone, Debug, Default)]
 pub struct Repairs {
     histories: BTreeMap<Key, History>,
-    /// How often the role was looked at since the spec was applied.
-    checks: usize,
+    /// The documents that AWS has shown as they are wanted.
+    shown: BTreeSet<Place>,
+    /// The role was looked at since the spec was applied.
+    looked: bool,
 }
 
 impl Repairs {
     /// Takes over from an earlier process what it had given up, as action and target: it gets a new hour.
     pub fn resume<'p>(&mut self, given_up: impl IntoIterator<Item = (&'p str, &'p str)>, now: Duration) {
-        if self.checks > 0 || !self.histories.is_empty() {
+        if self.looked || !self.histories.is_empty() {
             return;
         }
-        let contest = || History { at: vec![now; REPAIRS], found: None, matched: false, resumed: true };
+        let contest = || History { at: vec![now; REPAIRS], resumed: true, ..History::default() };
         let keys = given_up.into_iter().map(|(action, target)| (action.to_owned(), target.to_owned()));
         self.histories = keys.map(|key| (key, contest())).collect();
     }
@@ -106,22 +155,13 @@ impl Repairs {
 
     /// Learns from a look what held and what did not.
     fn follow(&mut self, plan: &Plan, look: Look<'_>) {
+        self.looked = true;
+        self.shown.extend(as_wanted(look));
         let planned: BTreeSet<Key> = plan.steps.iter().map(|step| key(&step.action, look.observed)).collect();
-        self.checks += 1;
-        let earlier = self.checks > 1;
-        for known in &planned {
-            // Not planned at an earlier look: AWS had it as wanted then.
-            let new = || History { matched: earlier, ..History::default() };
-            self.histories.entry(known.clone()).or_insert_with(new);
-        }
         for (known, history) in &mut self.histories {
             history.at.retain(|at| look.now.saturating_sub(*at) < WINDOW);
             history.resumed &= !history.at.is_empty();
-            if !planned.contains(known) {
-                // It held.
-                history.found = None;
-                history.matched = true;
-            }
+            history.open &= planned.contains(known);
         }
     }
 
@@ -131,15 +171,25 @@ impl Repairs {
             return None;
         }
         let history = self.histories.get(&key(&step.action, look.observed))?;
-        let last = history.at.last().filter(|_| !history.resumed);
-        if last.is_some_and(|at| look.now.saturating_sub(*at) < look.settle) {
+        if history.resumed {
+            return Some(Why::Earlier);
+        }
+        if history.at.last().is_some_and(|at| look.is_recent(*at)) {
             return None;
         }
-        let same = history.found.is_some() && !history.matched && history.found == answer(&step.action, look.observed);
-        if same && !is_somebodys(&step.action, look) {
-            return Some(Why::Rewritten);
+        self.in_vain(history, step, look).or((history.at.len() >= REPAIRS).then_some(Why::Undone))
+    }
+
+    /// Whether writing a document that AWS never showed as wanted has changed nothing, and it is too early to try again.
+    fn in_vain(&self, history: &History, step: &Step, look: Look<'_>) -> Option<Why> {
+        if place(&step.action).is_none_or(|place| self.shown.contains(&place)) {
+            return None;
         }
-        (history.at.len() >= REPAIRS).then_some(Why::Undone)
+        let tried = history.tried.get(&answer(&step.action, look.observed)?)?;
+        let (enough, why) = if may_allow_more(&step.action, look) { (2, Why::Unmoved) } else { (1, Why::Rewritten) };
+        let beyond = tried.times.checked_sub(enough)?;
+        let pause = PAUSES.get(beyond).or(PAUSES.last())?;
+        (look.now.saturating_sub(tried.last) < *pause).then_some(why)
     }
 
     /// Remembers that steps were carried out as repairs of what was looked at.
@@ -148,23 +198,73 @@ impl Repairs {
             let history = self.histories.entry(key(&step.action, look.observed)).or_default();
             // One repair may take two steps, with a document in between; and one that was not visible yet may have
             // been made twice.
-            match history.at.last_mut() {
-                Some(last) if *last == look.now || look.now.saturating_sub(*last) < look.settle => *last = look.now,
-                _ => history.at.push(look.now),
+            let same = match history.at.last_mut() {
+                Some(last) if look.is_recent(*last) => {
+                    *last = look.now;
+                    true
+                }
+                _ => {
+                    history.at.push(look.now);
+                    false
+                }
+            };
+            if let Some(found) = answer(&step.action, look.observed) {
+                history.found(found, same, look.now);
             }
-            history.found = answer(&step.action, look.observed);
         }
     }
 
     /// Whether a repair waits to be read again soon, to see whether AWS took it.
     #[must_use]
     pub fn unconfirmed(&self) -> bool {
-        self.histories.values().any(|history| history.found.is_some())
+        self.histories.values().any(|history| history.open)
+    }
+}
+
+impl History {
+    /// A repair found this; `same` says that it is one that was counted already.
+    fn found(&mut self, answer: u64, same: bool, now: Duration) {
+        self.open = true;
+        let tried = self.tried.entry(answer).or_default();
+        if !same || tried.times == 0 {
+            tried.times = tried.times.saturating_add(1);
+        }
+        tried.last = now;
+        while self.tried.len() > ANSWERS {
+            let oldest = self.tried.iter().min_by_key(|(_, tried)| tried.last).map(|(answer, _)| *answer);
+            self.tried.remove(&oldest.unwrap_or_default());
+        }
     }
 }
 
 fn key(action: &Action, observed: &Observed) -> Key {
     (action.name().to_owned(), action.target(&observed.name).to_owned())
+}
+
+/// Which document an action writes.
+fn place(action: &Action) -> Option<Place> {
+    match action {
+        Action::UpdateTrust(_) => Some(Place::Trust),
+        Action::PutInline { name, .. } => Some(Place::Inline(name.clone())),
+        Action::UpdatePolicy { arn, .. } => Some(Place::Own(arn.clone())),
+        _ => None,
+    }
+}
+
+/// The documents that AWS shows as they are wanted.
+fn as_wanted(look: Look<'_>) -> impl Iterator<Item = Place> + '_ {
+    let Look { desired, observed, .. } = look;
+    let is = |found: Option<&Canonical>, wanted: &crate::policy::Document| {
+        found.is_some_and(|found| *found == wanted.canonical(&desired.account))
+    };
+    let trust = is(Some(&observed.trust), &desired.trust).then_some(Place::Trust);
+    let inline = desired.inline.iter().filter(move |(name, wanted)| is(observed.inline.get(*name), wanted));
+    let own = desired
+        .own
+        .iter()
+        .filter(move |wanted| is(observed.own.get(&wanted.arn).map(|found| &found.document), &wanted.document));
+    let inline = inline.map(|(name, _)| Place::Inline(name.clone()));
+    trust.into_iter().chain(inline).chain(own.map(|wanted| Place::Own(wanted.arn.clone())))
 }
 
 /// What AWS has where a document is to be written; `None` for everything that AWS does not render.
@@ -183,178 +283,17 @@ fn answer(action: &Action, observed: &Observed) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// Whether AWS has what only somebody else can have put there.
-fn is_somebodys(action: &Action, look: Look<'_>) -> bool {
+/// Whether what AWS has may allow more than what is to be written.
+fn may_allow_more(action: &Action, look: Look<'_>) -> bool {
     let (Action::UpdateTrust(wanted)
     | Action::PutInline { document: wanted, .. }
     | Action::UpdatePolicy { document: wanted, .. }) = action
     else {
         return false;
     };
-    let (found, wanted) = (document(action, look.observed), wanted.canonical(look.account));
-    found.is_some_and(|found| found.names_more_than(&wanted) || relation(&wanted, found) == Relation::Widens)
+    let wanted = wanted.canonical(look.account());
+    document(action, look.observed).is_some_and(|found| found.may_allow_more_than(&wanted))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Contest, Look, Repairs, Why};
-    use crate::policy::{AccountRef, Canonical, Document, Grammar, Tokens};
-    use crate::role::Observed;
-    use crate::role::plan::{Action, Phase, Plan, Step};
-    use std::time::Duration;
-
-    const TRUST: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":SERVICES},"Action":"sts:AssumeRole"}]}"#;
-
-    fn trust(services: &[&str]) -> String {
-        TRUST.replace("SERVICES", &format!("{services:?}"))
-    }
-
-    fn account() -> AccountRef {
-        AccountRef { partition: "aws".into(), id: "123456789012".into() }
-    }
-
-    fn observed(services: &[&str]) -> Observed {
-        Observed {
-            name: "app".into(),
-            path: "/".into(),
-            arn: String::new(),
-            id: String::new(),
-            create_date: String::new(),
-            description: String::new(),
-            max_session: 3600,
-            boundary: None,
-            tags: [].into(),
-            trust: Canonical::read(Grammar::Trust, &trust(services), &account()),
-            managed: [].into(),
-            inline: [].into(),
-            own: [].into(),
-            profiles: [].into(),
-        }
-    }
-
-    fn update_trust() -> Plan {
-        let trust = trust(&["ec2.amazonaws.com"]);
-        let document = Document::from_json(Grammar::Trust, "trust", &trust, &Tokens::default());
-        Plan { steps: vec![Step::new(Phase::Widen, Action::UpdateTrust(document.unwrap()))], ..Plan::default() }
-    }
-
-    fn detach() -> Plan {
-        Plan { steps: vec![Step::new(Phase::Remove, Action::Detach("arn:x".into()))], ..Plan::default() }
-    }
-
-    #[derive(Default)]
-    struct Case {
-        repairs: Repairs,
-    }
-
-    impl Case {
-        /// Looks, and repairs what is not given up.
-        fn check(&mut self, mut plan: Plan, services: &[&str], seconds: u64) -> Vec<Why> {
-            let (observed, account) = (observed(services), account());
-            let (now, settle) = (Duration::from_secs(seconds), Duration::from_secs(30));
-            let look = Look { observed: &observed, account: &account, now, settle };
-            let contests = self.repairs.withhold(&mut plan, look);
-            self.repairs.note(&plan.steps, look);
-            contests.iter().map(|contest: &Contest| contest.why).collect()
-        }
-    }
-
-    /// The same in words that are not understood.
-    const STRANGE: &[&str] = &["AIDAEXAMPLEEXAMPLE123"];
-
-    #[test]
-    fn a_document_that_reads_as_before_its_repair_is_left_alone() {
-        let mut case = Case::default();
-        assert_eq!(case.check(update_trust(), STRANGE, 0), []);
-        assert!(case.repairs.unconfirmed());
-        assert_eq!(case.check(update_trust(), STRANGE, 60), [Why::Rewritten]);
-        assert_eq!(case.check(update_trust(), STRANGE, 18_000), [Why::Rewritten], "also hours later");
-        assert_eq!(
-            case.check(update_trust(), &["ecs.amazonaws.com"], 18_060),
-            [],
-            "another difference is another matter"
-        );
-    }
-
-    #[test]
-    fn a_repair_that_cannot_be_seen_yet_is_not_judged() {
-        let mut case = Case::default();
-        assert_eq!(case.check(update_trust(), STRANGE, 0), []);
-        for second in [1, 3, 20] {
-            assert_eq!(case.check(update_trust(), STRANGE, second), [], "the read may be old");
-        }
-        assert_eq!(case.check(update_trust(), STRANGE, 50), [Why::Rewritten]);
-    }
-
-    #[test]
-    fn what_aws_showed_as_wanted_before_is_no_rewriting() {
-        let mut case = Case::default();
-        assert_eq!(case.check(Plan::default(), &["ec2.amazonaws.com"], 0), []);
-        for minute in [1, 2, 3] {
-            assert_eq!(case.check(update_trust(), STRANGE, minute * 60), [], "it is repaired again");
-        }
-        assert_eq!(case.check(update_trust(), STRANGE, 240), [Why::Undone]);
-    }
-
-    #[test]
-    fn an_addition_is_somebodys_also_when_it_is_there_at_once_again() {
-        let (mut case, more) = (Case::default(), ["ec2.amazonaws.com", "evil.amazonaws.com"]);
-        for minute in [0, 1, 2] {
-            assert_eq!(case.check(update_trust(), &more, minute * 60), [], "it is repaired again");
-        }
-        assert_eq!(case.check(update_trust(), &more, 180), [Why::Undone]);
-        assert_eq!(case.check(update_trust(), &more, 3700), [], "and again in the next hour");
-    }
-
-    #[test]
-    fn a_repair_that_held_is_no_rewriting_when_it_is_needed_again() {
-        let mut case = Case::default();
-        assert_eq!(case.check(update_trust(), STRANGE, 0), []);
-        assert_eq!(case.check(Plan::default(), &["ec2.amazonaws.com"], 60), []);
-        assert!(!case.repairs.unconfirmed());
-        assert_eq!(case.check(update_trust(), STRANGE, 1200), []);
-    }
-
-    #[test]
-    fn the_fourth_repair_within_an_hour_waits() {
-        let mut case = Case::default();
-        for minute in [0, 10, 20] {
-            assert_eq!(case.check(detach(), STRANGE, minute * 60), []);
-        }
-        assert_eq!(case.check(detach(), STRANGE, 1800), [Why::Undone]);
-        assert_eq!(case.check(detach(), STRANGE, 3660), [], "one is more than an hour old");
-    }
-
-    #[test]
-    fn a_boundary_is_never_given_up() {
-        let mut case = Case::default();
-        let put =
-            || Plan { steps: vec![Step::new(Phase::Restore, Action::PutBoundary("arn:b".into()))], ..Plan::default() };
-        case.repairs.resume([("PutRolePermissionsBoundary", "arn:b")], Duration::from_secs(0));
-        for minute in 1..10 {
-            assert_eq!(case.check(put(), STRANGE, minute * 60), []);
-        }
-    }
-
-    #[test]
-    fn what_is_worded_otherwise_is_written_once_more_after_a_restart_and_never_again() {
-        let mut case = Case::default();
-        case.repairs.resume([("UpdateAssumeRolePolicy", "app")], Duration::from_secs(0));
-        assert_eq!(case.check(update_trust(), STRANGE, 60), [Why::Undone]);
-        assert_eq!(case.check(update_trust(), STRANGE, 3700), [], "once");
-        for hour in 2..50 {
-            assert_eq!(case.check(update_trust(), STRANGE, hour * 3600), [Why::Rewritten]);
-        }
-    }
-
-    #[test]
-    fn what_an_earlier_process_gave_up_waits_its_hour() {
-        let mut case = Case::default();
-        case.repairs.resume([("DetachRolePolicy", "arn:x")], Duration::from_secs(40));
-        assert_eq!(case.check(detach(), STRANGE, 41), [Why::Undone], "at once");
-        assert_eq!(case.check(update_trust(), STRANGE, 100), [], "another thing is not concerned");
-        assert_eq!(case.check(detach(), STRANGE, 3700), []);
-        case.repairs.resume([("DetachRolePolicy", "arn:x")], Duration::from_secs(3700));
-        assert_eq!(case.check(detach(), STRANGE, 3760), [], "only at the first look");
-    }
-}
+mod tests;

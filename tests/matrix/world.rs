@@ -213,6 +213,12 @@ impl Inner {
         self.writes = 0;
     }
 
+    /// Somebody else changes the account, or AWS words it in its own way.
+    pub fn meddle(&mut self, change: impl FnOnce(&mut Iam)) {
+        change(&mut self.iam);
+        self.history.push((Instant::now(), self.iam.clone()));
+    }
+
     /// Whether the call that meets the fault has been made.
     pub fn struck(&self) -> bool {
         self.begun && self.script.is_some_and(|script| self.calls.len() > script.position)
