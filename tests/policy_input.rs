@@ -1,0 +1,67 @@
+//! How documents come in: as objects, of which the API server has read the numbers already, or as JSON text.
+#![allow(clippy::unwrap_used)]
+
+use iamrole_operator::policy::{AccountRef, Document, Finding, Grammar, Tokens};
+use serde_json::{Value, json};
+
+fn account() -> AccountRef {
+    AccountRef { partition: "aws".into(), id: "111122223333".into() }
+}
+
+fn lines(result: Result<Document, Vec<Finding>>) -> Vec<String> {
+    result.err().into_iter().flatten().map(|finding| finding.to_string()).collect()
+}
+
+fn of_value(value: &Value) -> Result<Document, Vec<Finding>> {
+    Document::from_value(Grammar::Permission, "doc", value, &Tokens::default())
+}
+
+fn of_text(text: &str) -> Result<Document, Vec<Finding>> {
+    Document::from_json(Grammar::Permission, "doc", text, &Tokens::default())
+}
+
+/// A document with this under `NumericEquals`.
+fn numeric(number: &str) -> String {
+    format!(
+        r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Deny","Action":"*","Resource":"*",
+            "Condition":{{"NumericEquals":{{"s3:max-keys":[{number}]}}}}}}]}}"#
+    )
+}
+
+#[test]
+fn a_number_that_may_have_become_another_is_refused_and_its_text_is_kept() {
+    for number in ["9007199254740993", "-9007199254740993", "0.1234567890123456789", "1e30", "123456789012345678901"] {
+        let text = numeric(number);
+        let found = lines(of_value(&serde_json::from_str(&text).unwrap()));
+        assert_eq!(found.len(), 1, "{number}: {found:?}");
+        let place = "doc.Statement[0].Condition.NumericEquals[\"s3:max-keys\"][0]: ";
+        assert!(found[0].starts_with(place) && found[0].ends_with("write it in quotes"), "{found:?}");
+        assert!(
+            of_text(&text).unwrap().to_json().contains(&format!("\"{number}\"")),
+            "JSON text keeps what was written"
+        );
+        let quoted = numeric(&format!("\"{number}\""));
+        assert!(of_value(&serde_json::from_str(&quoted).unwrap()).unwrap().to_json().contains(number));
+    }
+    for number in ["9007199254740991", "0", "-5", "1.5", "1000.0", "0.000123456789012345"] {
+        let text = numeric(number);
+        let value = of_value(&serde_json::from_str(&text).unwrap()).unwrap();
+        assert!(value.canonical(&account()) == of_text(&text).unwrap().canonical(&account()), "{number}");
+    }
+}
+
+#[test]
+fn dates_as_numbers_are_seconds_of_the_epoch() {
+    let document = |date: Value| {
+        json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": "*", "Resource": "*",
+            "Condition": { "DateLessThan": { "aws:CurrentTime": date } } }] })
+    };
+    assert_eq!(lines(of_value(&document(json!(1_767_225_600)))), Vec::<String>::new());
+    for date in
+        [json!(2026), json!(20_260_131), json!(-1_767_225_600), json!(1_767_225_600_000_i64), json!(1_767_225_600.5)]
+    {
+        for found in [lines(of_value(&document(date.clone()))), lines(of_text(&document(date.clone()).to_string()))] {
+            assert!(found.len() == 1 && found[0].contains("seconds since 1970"), "{date}: {found:?}");
+        }
+    }
+}
