@@ -4,7 +4,7 @@ use super::{Exceptions, Facts, OwnPolicy, Problem, tokens};
 use crate::api::iamrole::CustomerManagedPolicy;
 use crate::api::schema::PolicyDocument;
 use crate::api::{IamRoleSpec, Reason, TAG_PREFIX};
-use crate::policy::{AccountRef, Arn, Document, Finding, Grammar, Tokens};
+use crate::policy::{AccountRef, Arn, Document, Finding, Grammar, Tokens, Usage};
 use crate::role::guard::{self, Guard, Refusal};
 use crate::role::names;
 use std::collections::{BTreeMap, BTreeSet};
@@ -204,21 +204,23 @@ impl<'a> Builder<'a> {
     pub(super) fn trust(&mut self) -> Option<Document> {
         let (object, text) = (self.spec.trust_policy.as_ref(), self.spec.trust_policy_json.as_ref());
         let trust = self.document(Grammar::Trust, "spec.trustPolicy", object, text)?;
-        let (size, limit) = (trust.size(), self.facts.limits.trust);
-        if size > limit {
-            let field = if text.is_some() { "spec.trustPolicyJson" } else { "spec.trustPolicy" };
-            let message = format!(
-                "{size} characters without white space; IAM takes {limit}. Name fewer principals or conditions"
-            );
-            self.invalid(field, message);
-        }
+        let field = if text.is_some() { "spec.trustPolicyJson" } else { "spec.trustPolicy" };
+        let fits = self.fits(field, &self.facts.limits.of_trust(&trust));
         self.findings(trust.beyond_partition(self.facts.account));
         // What is too large is refused already, and would take long to judge.
-        let refusals = if size > limit { Vec::new() } else { self.guard.trust(&trust) };
+        let refusals = if fits { self.guard.trust(&trust) } else { Vec::new() };
         for (place, refusal) in refusals {
             self.not_allowed(&place, refusal);
         }
         Some(trust)
+    }
+
+    /// Whether a quota is kept; if not, that is a problem.
+    fn fits(&mut self, field: &str, usage: &Usage) -> bool {
+        let excess = usage.excess(field);
+        let fits = excess.is_none();
+        self.findings(Vec::from_iter(excess));
+        fits
     }
 
     pub(super) fn managed(&mut self) -> BTreeSet<String> {
@@ -273,7 +275,9 @@ impl<'a> Builder<'a> {
             let Some(document) = self.document(Grammar::Permission, &field, object, text) else {
                 continue;
             };
-            self.allowed_actions(&document);
+            if document.size() <= self.facts.limits.inline_total {
+                self.allowed_actions(&document);
+            }
             let field = format!("spec.inlinePolicies[{i}].name");
             self.policy_name(&field, &policy.name);
             if exceptions.keep_inline(&policy.name) {
@@ -287,18 +291,9 @@ impl<'a> Builder<'a> {
             }
             inline.insert(policy.name.clone(), document);
         }
-        let (total, limit) = (inline.values().map(Document::size).sum::<usize>(), self.facts.limits.inline_total);
-        if total > limit {
-            let biggest = inline.iter().max_by_key(|(_, document)| document.size());
-            let biggest = biggest.map(|(name, document)| format!("{name:?} with {}", document.size()));
-            self.invalid(
-                "spec.inlinePolicies",
-                format!(
-                    "{total} characters in all without white space; IAM takes {limit} per role. The biggest is {}; \
-                     move it to customerManagedPolicies",
-                    biggest.unwrap_or_default()
-                ),
-            );
+        let policies = inline.iter().map(|(name, document)| (name.as_str(), document));
+        if let Some(Finding { path, message }) = self.facts.limits.of_inline(policies).excess("spec.inlinePolicies") {
+            self.invalid(&path, format!("{message} (spec.customerManagedPolicies)"));
         }
         inline
     }
@@ -348,13 +343,9 @@ impl<'a> Builder<'a> {
         let field = format!("spec.customerManagedPolicies[{i}].document");
         let (object, text) = (entry.document.as_ref(), entry.document_json.as_ref());
         let document = self.document(Grammar::Permission, &field, object, text)?;
-        self.allowed_actions(&document);
-        let (size, limit) = (document.size(), self.facts.limits.managed);
-        if size > limit {
-            let field = if text.is_some() { format!("{field}Json") } else { field };
-            let message =
-                format!("{size} characters without white space; IAM takes {limit}. Split it into several policies");
-            self.invalid(&field, message);
+        let place = if text.is_some() { format!("{field}Json") } else { field };
+        if self.fits(&place, &self.facts.limits.of_managed(&document)) {
+            self.allowed_actions(&document);
         }
         let name = entry.policy_name.clone().unwrap_or_else(|| {
             names::bounded(&format!("{role}.{}", entry.name), names::POLICY_NAME, &[role, &entry.name])

@@ -183,11 +183,33 @@ fn sizes_are_checked_against_the_quotas() {
     };
     let one =
         json!({ "inlinePolicies": [{ "name": "a", "document": big(4000) }, { "name": "b", "document": big(7000) }] });
-    refused(one, "InvalidSpec: spec.inlinePolicies:", "\"b\"");
+    let says = "The biggest part is policy \"b\" with 7086; make it a customer managed policy, which has a quota of its own \
+                (spec.customerManagedPolicies)";
+    refused(one, "InvalidSpec: spec.inlinePolicies:", says);
     let own = json!({ "customerManagedPolicies": [{ "name": "a", "documentJson": big(7000).to_string() }] });
-    refused(own, "InvalidSpec: spec.customerManagedPolicies[0].documentJson:", "6144");
+    refused(
+        own,
+        "InvalidSpec: spec.customerManagedPolicies[0].documentJson:",
+        "IAM takes 6144. The biggest part is Statement[0]",
+    );
     let users: Vec<String> = (0..60).map(|i| format!("arn:aws:iam::444455556666:user/somebody-{i:02}")).collect();
-    refused(json!({ "trustPolicy": trust(&json!({ "AWS": users })) }), "InvalidSpec: spec.trustPolicy:", "2048");
+    refused(
+        json!({ "trustPolicy": trust(&json!({ "AWS": users })) }),
+        "InvalidSpec: spec.trustPolicy:",
+        "IAM takes 2048. The biggest part is Statement[0]",
+    );
+}
+
+#[test]
+fn advice_on_sizes_names_the_biggest_part() {
+    let resources: Vec<String> = (0..80).map(|i| format!("arn:aws:s3:::{}{i:02}", "b".repeat(88))).collect();
+    let big = json!({ "Version": "2012-10-17",
+        "Statement": [{ "Sid": "Buckets", "Effect": "Allow", "Action": "s3:GetObject", "Resource": resources }] });
+    let desired = make(json!({ "inlinePolicies": [{ "name": "big", "document": big }] })).unwrap();
+    let advice = crate::role::advice::advice(&desired, &Limits::default());
+    assert_eq!(advice.len(), 1, "{advice:?}");
+    let starts = "the inline policies together: 8590 of the 10240 characters that IAM takes are used. The biggest part is policy \"big\"";
+    assert!(advice[0].starts_with(starts) && advice[0].ends_with("before it grows"), "{advice:?}");
 }
 
 #[test]
