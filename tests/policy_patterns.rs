@@ -179,6 +179,85 @@ fn actions_of_documents() {
     assert_eq!(lines(document.actions_among(&[])), Vec::<String>::new());
 }
 
+/// Every list of one or two short patterns, against the resources of a small alphabet: what a statement includes is told,
+/// and nothing else, but where two patterns of a `NotResource` leave something out only together.
+#[test]
+fn resources_against_enumeration() {
+    const BUCKET: &str = "arn:aws:s3:::";
+    let texts = texts(&['a', 'b', 'z'], 4);
+    let patterns = self::texts(&['a', 'b', '*', '?'], 2);
+    let matched: Vec<Vec<bool>> = patterns.iter().map(|pattern| matched(pattern, &texts)).collect();
+    let all: Vec<usize> = (0..patterns.len()).collect();
+    let pairs = all.iter().flat_map(|a| all.iter().filter(move |b| a <= b).map(move |b| (*a, *b)));
+    for (a, b) in pairs {
+        let listed = [a, b].map(|index| format!("{BUCKET}{}", patterns[index]));
+        let read =
+            |key: &str| document(Grammar::Permission, &json!([{ "Effect": "Allow", "Action": "*", key: listed }]));
+        let (positive, negative) = (read("Resource"), read("NotResource"));
+        for (asked, of_asked) in patterns.iter().zip(&matched) {
+            let asked = [Pattern::new(&format!("{BUCKET}{asked}"))];
+            let common = |index: usize| of_asked.iter().zip(&matched[index]).any(|(asked, listed)| *asked && *listed);
+            let expected: Vec<String> = [a, b]
+                .into_iter()
+                .filter(|index| common(*index))
+                .map(|index| format!("{BUCKET}{}", patterns[index]))
+                .collect();
+            let among: Vec<String> = positive.resources_among(&asked).into_iter().map(|grant| grant.text).collect();
+            assert_eq!(among, expected, "{listed:?} {asked:?}");
+            let left = (0..texts.len()).any(|text| of_asked[text] && !matched[a][text] && !matched[b][text]);
+            let said = !negative.resources_among(&asked).is_empty();
+            assert!(said || !left, "{listed:?} includes {asked:?}");
+            let out = |index: usize| of_asked.iter().zip(&matched[index]).all(|(asked, listed)| *listed || !asked);
+            assert_eq!(said, !(out(a) || out(b)), "{listed:?} {asked:?}");
+            let beyond: Vec<String> = positive.resources_beyond(&asked).into_iter().map(|grant| grant.text).collect();
+            let outside = |index: usize| matched[index].iter().zip(of_asked).any(|(listed, asked)| *listed && !asked);
+            let expected: Vec<String> = [a, b]
+                .into_iter()
+                .filter(|index| outside(*index))
+                .map(|index| format!("{BUCKET}{}", patterns[index]))
+                .collect();
+            assert_eq!(beyond, expected, "{listed:?} {asked:?}");
+            assert_eq!(negative.resources_beyond(&asked).len(), 1, "everything else is beyond a bucket");
+        }
+        assert!(negative.resources_beyond(&[Pattern::new("*")]).is_empty());
+    }
+}
+
+#[test]
+fn resources_of_documents() {
+    let statements = json!([
+        { "Effect": "Allow", "Action": "*", "Resource": ["arn:aws:s3:::home/${aws:username}/*", "arn:aws:s3:::B"] },
+        { "Effect": "Allow", "Action": "*", "NotResource": ["arn:aws:s3:::home/${aws:username}/*", "arn:aws:s3:::b*"] },
+        { "Effect": "Deny", "Action": "*", "Resource": "*" },
+    ]);
+    let ask = |version: &str, patterns: &[&str]| {
+        let text = json!({ "Version": version, "Statement": statements }).to_string();
+        let document = Document::from_json(Grammar::Permission, "d", &text, &Tokens::default()).unwrap();
+        let patterns: Vec<Pattern> = patterns.iter().map(|text| Pattern::new(text)).collect();
+        let paths =
+            |grants: Vec<Grant>| grants.into_iter().map(|grant| grant.path[12..].to_owned()).collect::<Vec<_>>();
+        (paths(document.resources_among(&patterns)), paths(document.resources_beyond(&patterns)))
+    };
+    let (new, old) = ("2012-10-17", "2008-10-17");
+    let alice = ["arn:aws:s3:::home/alice/key"];
+    assert_eq!(ask(new, &alice).0, ["0].Resource[0]", "1].NotResource"], "a variable may be anybody");
+    assert_eq!(ask(old, &alice).0, ["1].NotResource"], "and is a text under the old version");
+    let literal = ["arn:aws:s3:::home/${aws:username}/x"];
+    assert_eq!(ask(old, &literal).0, ["0].Resource[0]"], "which is left out");
+    assert_eq!(ask(new, &["arn:aws:s3:::b"]).0, Vec::<String>::new(), "case counts");
+    assert_eq!(ask(new, &["arn:aws:s3:::B"]).0, ["0].Resource[1]", "1].NotResource"]);
+    assert_eq!(ask(new, &["arn:aws:s3:::*"]).1, ["1].NotResource"], "denials allow nothing");
+    assert_eq!(ask(new, &["arn:aws:s3:::home/*"]).1, ["0].Resource[1]", "1].NotResource"]);
+    assert_eq!(ask(new, &["arn:aws:s3:::home/a*"]).1.len(), 3, "a variable may be anybody");
+    let text =
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","NotResource":["arn:aws:s3:::b"]}]}"#;
+    let document = Document::from_json(Grammar::Permission, "d", text, &Tokens::default()).unwrap();
+    assert_eq!(
+        lines(document.resources_among(&[Pattern::new("*")])),
+        ["d.Statement[0].NotResource everything but arn:aws:s3:::b"]
+    );
+}
+
 #[test]
 fn long_lists_are_cut() {
     let actions: Vec<String> = (0..1000).map(|index| format!("s3:A{index}")).collect();

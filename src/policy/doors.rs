@@ -2,7 +2,7 @@
 
 use super::document::{Document, Effect, PrincipalType, Statement};
 use super::operator::{Kind, Operator};
-use super::pattern::Pattern;
+use super::pattern::{Pattern, without_variables};
 
 /// A principal of an `Allow` statement behind which ServiceAccounts may stand: an OIDC provider or a service.
 pub struct Door<'d> {
@@ -58,17 +58,4 @@ impl Door<'_> {
                 && condition.values.iter().all(|value| within(&Pattern::new(&without_variables(value))))
         })
     }
-}
-
-/// The text with `*` in place of each `${…}`.
-fn without_variables(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
-        out.push_str(before);
-        out.push('*');
-        rest = after.split_once('}').map_or("", |(_, rest)| rest);
-    }
-    out.push_str(rest);
-    out
 }

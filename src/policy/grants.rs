@@ -9,13 +9,13 @@ use super::leaf;
 use super::pattern::{Budget, Pattern};
 use std::cell::RefCell;
 
-/// Something that a document allows: a pattern of actions, or a principal.
+/// Something that a document allows: a pattern of actions or resources, or a principal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {
     /// Its place, from the path that the caller gave.
     pub path: String,
-    /// The pattern or the principal. For `NotAction` `everything but …` with the first patterns, for principals the type,
-    /// a colon and the value.
+    /// The pattern or the principal. For `NotAction` and `NotResource` `everything but …` with the first patterns, for
+    /// principals the type, a colon and the value.
     pub text: String,
 }
 
@@ -127,14 +127,14 @@ impl Document {
         findings
     }
 
-    fn allowing(&self) -> impl Iterator<Item = &Statement> {
+    pub(super) fn allowing(&self) -> impl Iterator<Item = &Statement> {
         let statements = self.statements.iter();
         statements.filter(|statement| statement.effect == Effect::Allow)
     }
 }
 
-/// Names the first few patterns of a `NotAction`.
-fn everything_but(values: &[String]) -> String {
+/// Names the first few patterns of a `NotAction` or `NotResource`.
+pub(super) fn everything_but(values: &[String]) -> String {
     const NAMED: usize = 5;
     let named: Vec<&str> = values.iter().take(NAMED).map(String::as_str).collect();
     let more = values.len().saturating_sub(NAMED);
@@ -179,7 +179,7 @@ impl Action {
 }
 
 /// The place of a value: one of several, or the only one.
-fn place(statement: &Statement, key: &str, index: usize, count: usize) -> String {
+pub(super) fn place(statement: &Statement, key: &str, index: usize, count: usize) -> String {
     let path = &statement.path;
     if count == 1 { format!("{path}.{key}") } else { format!("{path}.{key}[{index}]") }
 }

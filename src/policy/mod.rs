@@ -38,6 +38,7 @@ mod parse;
 mod pattern;
 mod principal;
 mod print;
+mod reach;
 mod relation;
 mod resource;
 mod set;

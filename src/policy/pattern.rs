@@ -90,20 +90,22 @@ impl Pattern {
 
     /// Like [`Pattern::covers_ignore_case`], as one of many calls: without budget it is `false`.
     pub(super) fn covers_within(&self, other: &Self, budget: &mut Budget) -> bool {
-        let mut own = Budget(budget.0.min(STEPS));
-        let granted = own.0;
-        let covers = covers(&self.lower, &other.lower, &mut own);
-        budget.spend(granted - own.0);
-        covers
+        covers_within(&self.lower, &other.lower, budget)
     }
 
     /// Like [`Pattern::overlaps_ignore_case`], as one of many calls: without budget it is `true`.
     pub(super) fn overlaps_within(&self, other: &Self, budget: &mut Budget) -> bool {
-        let differ = |(a, b): (&Part, &Part)| matches!((a, b), (Part::Char(a), Part::Char(b)) if a != b);
-        if self.lower.first().zip(other.lower.first()).is_some_and(differ) {
-            return false;
-        }
-        !budget.spend((self.lower.len() + 1) * (other.lower.len() + 1) / 8) || overlaps(&self.lower, &other.lower)
+        overlaps_within(&self.lower, &other.lower, budget)
+    }
+
+    /// Like [`Pattern::covers`], as one of many calls: without budget it is `false`.
+    pub(super) fn covers_case_within(&self, other: &Self, budget: &mut Budget) -> bool {
+        covers_within(&self.parts, &other.parts, budget)
+    }
+
+    /// Like [`Pattern::overlaps`], as one of many calls: without budget it is `true`.
+    pub(super) fn overlaps_case_within(&self, other: &Self, budget: &mut Budget) -> bool {
+        overlaps_within(&self.parts, &other.parts, budget)
     }
 
     /// Whether there is a text that both patterns match: `s3:Get*` and `*Object` overlap. Exact.
@@ -123,6 +125,19 @@ impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// The text with `*` in place of each `${…}`.
+pub(super) fn without_variables(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        out.push_str(before);
+        out.push('*');
+        rest = after.split_once('}').map_or("", |(_, rest)| rest);
+    }
+    out.push_str(rest);
+    out
 }
 
 /// The parts of a pattern in normal form: a run of wildcards is its `?`s, then one `*` if it had any.
@@ -172,6 +187,22 @@ fn match_literal(pattern: &[Part], text: &[Part]) -> bool {
         }
     }
     pattern.get(p..).unwrap_or_default().iter().all(|part| *part == Part::Many)
+}
+
+fn covers_within(pattern: &[Part], other: &[Part], budget: &mut Budget) -> bool {
+    let mut own = Budget(budget.0.min(STEPS));
+    let granted = own.0;
+    let covers = covers(pattern, other, &mut own);
+    budget.spend(granted - own.0);
+    covers
+}
+
+fn overlaps_within(a: &[Part], b: &[Part], budget: &mut Budget) -> bool {
+    let differ = |(a, b): (&Part, &Part)| matches!((a, b), (Part::Char(a), Part::Char(b)) if a != b);
+    if a.first().zip(b.first()).is_some_and(differ) {
+        return false;
+    }
+    !budget.spend((a.len() + 1) * (b.len() + 1) / 8) || overlaps(a, b)
 }
 
 /// Whether some text matches both: the places in `b` that a common text can have reached, place by place in `a`.
