@@ -101,7 +101,7 @@ fn plain_documents_pass() {
 #[test]
 fn top_level() {
     let table = r#"
-        {"Version": "absent"} => - => `Version` is missing; write "Version": "2012-10-17"
+        {"Version": "absent"} => - => `Version` is missing, which AWS takes for 2008-10-17; write "Version": "2012-10-17", which means the same here
         {"Statement": "absent"} => - => `Statement` is missing
         {"Statement": "absent", "statement": []} => .statement => unknown key; did you mean `Statement`?
         {"Statement": "absent", "Statements": []} => .Statements => did you mean `Statement`?
@@ -109,6 +109,8 @@ fn top_level() {
         {"a b\n": "x"} => ["a b\n"] => unknown key
         {"Id": "x"} => .Id => a permission policy has no `Id`; leave it out
         {"Version": "2012-10-18"} => .Version => `2012-10-18` is no version of the policy language; write
+        {"Version": "2008-10-7"} => .Version => write "Version": "2008-10-17"
+        {"Version": "20121017"} => .Version => write "Version": "2012-10-17"
         {"Version": 2012} => .Version => a number, where text is expected; write "Version": "2012-10-17"
         {"Version": null} => .Version => null, where text is expected; write "Version": "2012-10-17"
         {"Statement": []} => .Statement => an empty list

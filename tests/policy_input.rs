@@ -65,3 +65,19 @@ fn dates_as_numbers_are_seconds_of_the_epoch() {
         }
     }
 }
+
+#[test]
+fn a_missing_version_is_not_guessed_where_it_decides_what_is_meant() {
+    let document = |resource: &str, key: &str| {
+        json!({ "Statement": [{ "Effect": "Allow", "Action": "s3:Get", "Resource": resource,
+            "Condition": { "StringLike": { "aws:x": key } } }] })
+    };
+    let same = "doc: `Version` is missing, which AWS takes for 2008-10-17; write \"Version\": \"2012-10-17\", which means the \
+                same here";
+    assert_eq!(lines(of_value(&document("*", "$aws:username}"))), [same]);
+    let which = "doc: `Version` is missing, which AWS takes for 2008-10-17, under which `${…}` is plain text; write \
+                 \"Version\": \"2012-10-17\" if `${…}` are variables, such as `${aws:username}`, or \"2008-10-17\" if they are \
+                 text as they stand";
+    assert_eq!(lines(of_value(&document("arn:aws:s3:::${aws:username}", "x"))), [which]);
+    assert_eq!(lines(of_value(&document("*", "a${b}"))), [which]);
+}

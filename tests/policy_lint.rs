@@ -194,11 +194,8 @@ fn variables_that_are_none() {
     };
     let resource = |text: &str| json!({"Resource": ["*", format!("arn:aws:s3:::b/{text}")]});
     let condition = |text: &str| json!({"Condition": {"StringLike": {"aws:x": ["a", text]}}});
-    finds(
-        &of("2008-10-17", resource("${aws:username}")),
-        &[".Resource: variables such as `${aws:username}` are plain"],
-    );
-    finds(&of("2008-10-17", condition("secret${aws:username}")), &[".Condition: variables such as"]);
+    finds(&of("2008-10-17", resource("${aws:username}")), &[".Resource: `${…}` is plain text under this version"]);
+    finds(&of("2008-10-17", condition("secret${aws:username}")), &[".Condition: `${…}` is plain text"]);
     assert!(!of("2008-10-17", condition("secret${aws:username}"))[0].contains("secret"));
     finds(&of("2008-10-17", resource("$aws")), &[]);
     for text in ["${aws:username}", "a${*}b${?}", "$", "{}", "}${$}", "$$$"] {

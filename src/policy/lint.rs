@@ -198,7 +198,8 @@ fn variables(statement: &Statement, version: Version, add: Add<'_>) {
         let variables = values.iter().filter_map(|value| value.split_once("${"));
         let message = match version {
             Version::V2008 if variables.count() > 0 => {
-                "variables such as `${aws:username}` are plain text under this version; write \"Version\": \"2012-10-17\""
+                "`${…}` is plain text under this version; write \"Version\": \"2012-10-17\" if a variable such as \
+                 `${aws:username}` is meant"
             }
             Version::V2012 if values.iter().any(|value| is_unclosed(value)) => {
                 "`${` without `}`, so that this is no variable; close it, or write `${$}{` where the text is meant"

@@ -7,6 +7,9 @@ use super::{Finding, Tokens, statement};
 
 const KEYS: [&str; 3] = ["Version", "Id", "Statement"];
 const WRITE_VERSION: &str = "write \"Version\": \"2012-10-17\"";
+/// Which version to write where it decides what the document means.
+const WHICH_VERSION: &str = "write \"Version\": \"2012-10-17\" if `${…}` are variables, such as `${aws:username}`, or \
+                             \"2008-10-17\" if they are text as they stand";
 
 pub(super) fn from_value(
     grammar: Grammar,
@@ -84,7 +87,12 @@ impl<'a> Reader<'a> {
             }
         }
         if !keys.has("Version") {
-            let message = format!("`Version` is missing; {WRITE_VERSION}");
+            let missing = "`Version` is missing, which AWS takes for 2008-10-17";
+            let message = if has_variables(node) {
+                format!("{missing}, under which `${{…}}` is plain text; {WHICH_VERSION}")
+            } else {
+                format!("{missing}; {WRITE_VERSION}, which means the same here")
+            };
             self.findings.add(&root, node.at, message);
         }
         if !keys.has("Statement") {
@@ -103,7 +111,10 @@ impl<'a> Reader<'a> {
         let text = self.text(path, node)?;
         let version = Version::parse(&text);
         if version.is_none() {
-            let message = format!("{} is no version of the policy language; {WRITE_VERSION}", quote(&text));
+            let known = [Version::V2012, Version::V2008].map(Version::as_str);
+            let meant = did_you_mean(&text, known).unwrap_or(Version::V2012.as_str());
+            let message =
+                format!("{} is no version of the policy language; write \"Version\": \"{meant}\"", quote(&text));
             self.findings.add(path, node.at, message);
         }
         version
@@ -188,6 +199,16 @@ impl<'a> Reader<'a> {
             all.extend(read(self, &path.index(index), item));
         }
         all
+    }
+}
+
+/// Whether a text in it has `${`, which versions read differently.
+fn has_variables(node: &Node) -> bool {
+    match &node.value {
+        Value::Text(text) => text.contains("${"),
+        Value::List(items) => items.iter().any(has_variables),
+        Value::Object(members) => members.iter().any(|member| has_variables(&member.node)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
