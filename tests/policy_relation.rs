@@ -70,7 +70,7 @@ fn applies(statement: &Statement, request: &Request) -> bool {
     let conditions = statement.condition.iter().all(|condition| {
         let asked = if condition.key.eq_ignore_ascii_case("aws:x") { request.x } else { request.y };
         let any = |asked: &str| condition.values.iter().any(|value| value == asked);
-        match (condition.operator.as_str(), asked) {
+        match (&*condition.operator, asked) {
             ("StringEquals", asked) => asked.is_some_and(any),
             ("StringEqualsIfExists", asked) => asked.is_none_or(any),
             ("StringNotEquals", asked) => !asked.is_some_and(any),
@@ -183,6 +183,28 @@ proptest! {
         // It is a document like any other.
         let sent = Document::from_json(Grammar::Trust, "d", &between.to_json(), &Tokens::default()).unwrap();
         prop_assert!(canonical(&sent) == canonical(&between));
+    }
+}
+
+#[test]
+fn documents_beyond_any_quota_get_a_bridge_that_lets_nobody_in() {
+    let account = account();
+    let document = |count: usize, condition: &str| {
+        let allow = |n: usize| {
+            format!(
+                r#"{{"Effect":"Allow","Principal":{{"AWS":"{n:012}"}},"Action":"sts:AssumeRole","Condition":{{"StringLike":{{"aws:x":"{condition}"}}}}}}"#
+            )
+        };
+        let statements: Vec<String> = (0..count).map(allow).collect();
+        let text = format!(r#"{{"Version":"2012-10-17","Statement":[{}]}}"#, statements.join(","));
+        Document::from_json(Grammar::Trust, "d", &text, &Tokens::default()).unwrap()
+    };
+    let (small, large) = (document(3, "a"), document(200, "b"));
+    let lets_in =
+        |old: &Document, new: &Document| !bridge(&old.canonical(&account), new, &account).trusted(&account).is_empty();
+    assert!(lets_in(&small, &small) && lets_in(&document(3, "a"), &document(4, "a")));
+    for (old, new) in [(&small, &large), (&large, &small), (&large, &large)] {
+        assert!(!lets_in(old, new));
     }
 }
 

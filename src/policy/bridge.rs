@@ -1,16 +1,21 @@
 //! The trust policy between two that neither narrow nor widen each other.
 
-use super::canonical::{self, AccountRef, Canonical, Conditions, Meaning, What, Who};
+use super::canonical::{self, AccountRef, Canonical, Meaning, What, Who};
+use super::conditions::{Asked, Conditions};
 use super::document::{Condition, Document, Effect, PrincipalType, Principals, Statement, Terms};
 use super::leaf;
 use super::operator::{Kind, Operator};
 use super::principal::is_unique_id;
 use super::relation::{Rules, implies, what_within, who_within};
 use super::set::Set;
+use super::size;
 use std::sync::Arc;
 
 /// Comparisons that finding the common statements takes at most.
 const BUDGET: usize = 20_000;
+/// Larger documents are not looked into, in characters: twice the highest quota for trust policies that is heard of, and
+/// small enough that a bridge is built within some milliseconds.
+const LARGEST: usize = 16_384;
 
 /// Actions by which a role is assumed.
 const ASSUME: [&str; 3] = ["sts:AssumeRole", "sts:AssumeRoleWithSAML", "sts:AssumeRoleWithWebIdentity"];
@@ -20,8 +25,9 @@ const ASSUME: [&str; 3] = ["sts:AssumeRole", "sts:AssumeRoleWithSAML", "sts:Assu
 /// It stands between the two while the permissions of a role are exchanged: no principal that only one of them lets in
 /// can then use permissions that were meant for the other. Names of statements are left out.
 ///
-/// Where nothing is common, where `old` is not understood in full, or where the result would be larger than both
-/// documents (and so perhaps larger than the quota), it is one statement that denies everybody to assume the role.
+/// Where nothing is common, where `old` is not understood in full, where the result would be larger than both documents
+/// (and so perhaps larger than the quota), or where one of them is larger than any quota, it is one statement that denies
+/// everybody to assume the role.
 #[must_use]
 pub fn bridge(old: &Canonical, new: &Document, account: &AccountRef) -> Document {
     build(old, new, account).unwrap_or_else(|| closed(new))
@@ -36,29 +42,17 @@ pub fn closed(trust: &Document) -> Document {
 }
 
 fn build(old: &Canonical, new: &Document, account: &AccountRef) -> Option<Document> {
+    let size = Some(new.size()).filter(|size| *size <= LARGEST)?;
     let target = new.canonical(account);
     let (old, target) = (Rules::of(old)?, Rules::of(&target)?);
-    let mut statements = Vec::new();
-    let mut budget = BUDGET;
-    for statement in new.statements.iter().filter(|statement| statement.effect == Effect::Allow) {
-        let meaning = canonical::meaning(statement, account)?;
-        if old.cover(&meaning, &target, &mut budget) {
-            statements.push(unnamed(statement.clone()));
-            continue;
-        }
-        let principals = statement.principal.iter().flat_map(|who| &who.entries);
-        let principals: usize = principals.map(|(_, values)| values.len()).sum();
-        let cost = principals + statement.action.values.len() + statement.condition.len();
-        for other in old.of_effect(Effect::Allow) {
-            budget = budget.checked_sub(cost)?;
-            if old.speaks_alike(&target, &meaning) && old.speaks_alike(&target, other) {
-                statements.extend(common(statement, &meaning, other, account));
-            }
-        }
-    }
-    if statements.is_empty() {
+    let before = || old.of_effect(Effect::Allow).chain(old.of_effect(Effect::Deny));
+    if before().map(weight).sum::<usize>() > LARGEST {
         return None;
     }
+    let before: Vec<Statement> = before().filter_map(revive).flatten().collect();
+    let limit = size.max(with_statements(new, before).size());
+    let statements = common_statements(&old, &target, new, account, limit)?;
+    let mut statements = Some(statements).filter(|statements| !statements.is_empty())?;
     let denied = new.statements.iter().filter(|statement| statement.effect == Effect::Deny);
     statements.extend(denied.cloned().map(unnamed));
     for meaning in old.of_effect(Effect::Deny).filter(|meaning| !target.contains(meaning)) {
@@ -68,10 +62,50 @@ fn build(old: &Canonical, new: &Document, account: &AccountRef) -> Option<Docume
         statements.extend(revive(meaning)?);
     }
     let document = with_statements(new, statements);
-    let before = old.of_effect(Effect::Allow).chain(old.of_effect(Effect::Deny));
-    let before: Vec<Statement> = before.filter_map(revive).flatten().collect();
-    let limit = new.size().max(with_statements(new, before).size());
     (document.size() <= limit).then_some(document)
+}
+
+/// What statements of both documents allow. `None` where finding that takes too long, or it is larger than `limit`.
+fn common_statements(
+    old: &Rules<'_>,
+    target: &Rules<'_>,
+    new: &Document,
+    account: &AccountRef,
+    limit: usize,
+) -> Option<Vec<Statement>> {
+    let (mut statements, mut budget, mut room) = (Vec::new(), BUDGET, limit);
+    let mut add = |statement: Statement| {
+        room = room.checked_sub(size::of_statement(&statement))?;
+        statements.push(statement);
+        Some(())
+    };
+    for statement in new.statements.iter().filter(|statement| statement.effect == Effect::Allow) {
+        let meaning = canonical::meaning(statement, account)?;
+        if old.cover(&meaning, target, &mut budget) {
+            add(unnamed(statement.clone()))?;
+            continue;
+        }
+        let principals = statement.principal.iter().flat_map(|who| &who.entries);
+        let principals: usize = principals.map(|(_, values)| values.len()).sum();
+        let cost = principals + statement.action.values.len() + meaning.condition.weight();
+        for other in old.of_effect(Effect::Allow) {
+            budget = budget.checked_sub(cost + other.condition.weight())?;
+            if old.speaks_alike(target, &meaning)
+                && old.speaks_alike(target, other)
+                && let Some(common) = common(statement, &meaning, other, account)
+            {
+                add(common)?;
+            }
+        }
+    }
+    Some(statements)
+}
+
+/// The characters of a statement's values, without the syntax around them.
+fn weight(meaning: &Meaning) -> usize {
+    let who = meaning.principal.iter().flat_map(|who| who.entries.values().flatten());
+    let conditions = meaning.condition.iter().flat_map(|((_, key), values)| std::iter::once(key).chain(values));
+    who.chain(&meaning.action.values).chain(conditions).map(String::len).sum()
 }
 
 fn with_statements(new: &Document, statements: Vec<Statement>) -> Document {
@@ -99,23 +133,15 @@ fn common(new: &Statement, meaning: &Meaning, old: &Meaning, account: &AccountRe
 
 /// Conditions that hold only where both given ones do; `None` where that is never or can't be said.
 fn both(one: &Conditions, other: &Conditions) -> Option<Conditions> {
-    let mut both = one.clone();
-    for (place, values) in other {
-        let Some(known) = both.get_mut(place) else {
-            both.insert(place.clone(), values.clone());
-            continue;
-        };
-        match Operator::parse(&place.0) {
-            Some(operator) if operator.negated => *known = known.union(values),
-            Some(operator) if operator.kind != Kind::Null => *known = known.intersection(values),
-            _ if known == values => {}
+    one.both(other, |(operator, _), one, other| {
+        let common = match Operator::parse(operator) {
+            Some(operator) if operator.negated => one.union(other),
+            Some(operator) if operator.kind != Kind::Null => one.intersection(other),
+            _ if one == other => one.clone(),
             _ => return None,
-        }
-        if known.is_empty() {
-            return None;
-        }
-    }
-    Some(both)
+        };
+        (!common.is_empty()).then_some(common)
+    })
 }
 
 fn common_who(new: &Statement, meaning: &Meaning, old: &Meaning, account: &AccountRef) -> Option<Principals> {
@@ -193,8 +219,8 @@ fn revive_actions(action: &What) -> Terms {
 }
 
 fn revive_conditions(conditions: &Conditions) -> Vec<Condition> {
-    let one = |((operator, key), values): (&(Arc<str>, String), &Set)| Condition {
-        operator: operator.to_string(),
+    let one = |((operator, key), values): (&Asked, &Set)| Condition {
+        operator: Arc::clone(operator),
         key: key.clone(),
         values: values.iter().cloned().collect(),
     };

@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use super::conditions::Conditions;
 use super::document::{Effect, Grammar, Statement};
-use super::json::{self, Node, Seen, Value};
+use super::json::{self, Member, Node, Seen, Value};
 use super::leaf::{self, ValueRule};
 use super::principal::is_unique_id;
 use super::print;
@@ -87,9 +88,6 @@ pub(super) struct What {
     pub negated: bool,
     pub values: Set,
 }
-
-/// Values by operator and lower-case key.
-pub(super) type Conditions = BTreeMap<(Arc<str>, String), Set>;
 
 impl Canonical {
     /// Reads what AWS returned: percent-encoded (RFC 3986) JSON. A `+` is a plus sign, as in every part of a URL but
@@ -212,7 +210,7 @@ impl Meaning {
 /// A statement, or `None` where a part of it is not understood.
 fn known(node: &Node, account: &AccountRef) -> Option<(Meaning, Sid)> {
     let (mut sid, mut effect, mut principal, mut action, mut resource) = (String::new(), None, None, None, None);
-    let mut condition = Conditions::new();
+    let mut condition = Conditions::default();
     for (key, node) in distinct(node)? {
         let negated = key.starts_with("Not");
         // Of a pair such as `Action` and `NotAction` one may be there.
@@ -262,13 +260,18 @@ fn who(node: &Node, negated: bool, account: &AccountRef) -> Option<Who> {
 
 /// Conditions. An operator without keys and a key without values have no effect.
 fn conditions(node: &Node) -> Option<Conditions> {
-    let mut all = Vec::new();
+    let mut operators: Vec<(&str, &[Member])> = Vec::new();
     for (operator, node) in distinct(node)? {
-        let rule = ValueRule::of(operator);
-        let operator: Arc<str> = operator.into();
         let Value::Object(members) = &node.value else {
             return None;
         };
+        operators.push((operator, members));
+    }
+    operators.sort_unstable_by_key(|(operator, _)| *operator);
+    let mut all = Vec::with_capacity(operators.iter().map(|(_, members)| members.len()).sum());
+    for (operator, members) in operators {
+        let rule = ValueRule::of(operator);
+        let operator: Arc<str> = operator.into();
         let mut keys = Vec::with_capacity(members.len());
         for member in members {
             let key = member.key.to_ascii_lowercase();
@@ -282,8 +285,7 @@ fn conditions(node: &Node) -> Option<Conditions> {
         let keys = keys.into_iter().filter(|(_, _, values)| !values.is_empty());
         all.extend(keys.map(|(_, key, values)| ((Arc::clone(&operator), key), values)));
     }
-    // Making the map is quick where its parts are sorted.
-    Some(all.into_iter().collect())
+    Some(Conditions::of_sorted(all))
 }
 
 fn condition_values(rule: ValueRule, node: &Node) -> Option<Set> {

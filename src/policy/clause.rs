@@ -8,6 +8,7 @@ use super::document::{Condition, Document, Effect, Statement, Terms};
 use super::set::Set;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 /// A statement with more pairs of action and resource than that is taken as a whole.
 const PAIRS: usize = 100;
@@ -136,7 +137,7 @@ fn nothing() -> What {
 fn written(meaning: &Meaning) -> Statement {
     let terms = |what: &What| Terms { negated: what.negated, values: what.values.iter().cloned().collect() };
     let condition = meaning.condition.iter().map(|((operator, key), values)| Condition {
-        operator: operator.to_string(),
+        operator: Arc::clone(operator),
         key: key.clone(),
         values: values.iter().cloned().collect(),
     });

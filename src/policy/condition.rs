@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::document::Condition;
 use super::finding::Path;
@@ -28,12 +29,13 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node) -> Vec
         let Some(keys) = reader.object(&place, &member.node) else {
             continue;
         };
+        let name: Arc<str> = member.key.as_str().into();
         let mut seen = HashSet::with_capacity(keys.len());
         for key in keys {
             if reader.findings.are_enough() {
                 break;
             }
-            conditions.extend(read_key(reader, &place, &member.key, operator, key, &mut seen));
+            conditions.extend(read_key(reader, &place, &name, operator, key, &mut seen));
         }
     }
     conditions
@@ -42,7 +44,7 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node) -> Vec
 fn read_key<'m>(
     reader: &mut Reader<'_>,
     path: &Path<'_>,
-    name: &str,
+    name: &Arc<str>,
     operator: Operator,
     member: &'m Member,
     seen: &mut HashSet<Cow<'m, str>>,
@@ -61,7 +63,7 @@ fn read_key<'m>(
     }
     let values =
         reader.one_or_more(&place, &member.node, |reader, path, node| value(reader, path, node, operator.kind));
-    Some(Condition { operator: name.to_owned(), key, values })
+    Some(Condition { operator: Arc::clone(name), key, values })
 }
 
 /// Reads one value. Values are text; a number or boolean stands for its text where the operator compares such.
@@ -107,7 +109,7 @@ fn unfit(kind: Kind, text: &str) -> Option<&'static str> {
         Kind::Bool | Kind::Null => {
             (text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false"), "`true` or `false`")
         }
-        Kind::Numeric => (text.parse::<f64>().is_ok_and(f64::is_finite), "a number"),
+        Kind::Numeric => (is_number(text), "a number"),
         Kind::Date => (is_date(text), "a date such as `2026-01-31T12:00:00Z`, or seconds since 1970 (10 digits today)"),
         Kind::Ip => (is_network(text), "an address or a network such as `203.0.113.0/24`"),
         Kind::Arn => {
@@ -117,6 +119,12 @@ fn unfit(kind: Kind, text: &str) -> Option<&'static str> {
         Kind::String => (true, ""),
     };
     (!fits).then_some(wanted)
+}
+
+/// A number that is no infinity as floating point. Most need no reading for that.
+fn is_number(text: &str) -> bool {
+    let short = (1..20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    short || text.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 /// Whether a text is an ARN, or a pattern that can match one: a wildcard may stand for several parts.

@@ -1,6 +1,7 @@
 //! The model of a policy document (IAM user guide, "Grammar of the IAM JSON policy language").
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::json::{self, Member, Node, Value};
 use super::parse;
@@ -118,8 +119,9 @@ pub struct Terms {
 /// One key of one operator of a `Condition`. A statement applies when all of them hold.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Condition {
-    /// The operator, such as `StringEquals` or `ForAnyValue:StringLikeIfExists`.
-    pub operator: String,
+    /// The operator, such as `StringEquals` or `ForAnyValue:StringLikeIfExists`. Shared, since thousands of keys can
+    /// have the same.
+    pub operator: Arc<str>,
     /// The key, as it was written; IAM ignores its case.
     pub key: String,
     /// The values as text. One of them has to match; for a negated operator such as `StringNotEquals`, none.
@@ -295,7 +297,7 @@ fn conditions(conditions: &[Condition]) -> Node {
     for condition in conditions {
         let entry = member(&condition.key, texts(&condition.values));
         match operators.last_mut() {
-            Some(Member { key, node: Node { value: Value::Object(keys), .. }, .. }) if *key == condition.operator => {
+            Some(Member { key, node: Node { value: Value::Object(keys), .. }, .. }) if **key == *condition.operator => {
                 keys.push(entry);
             }
             _ => operators.push(member(&condition.operator, Node::new(Value::Object(vec![entry])))),

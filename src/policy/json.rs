@@ -10,6 +10,10 @@ use std::fmt::Write as _;
 /// Deepest nesting that is read. A policy document needs 6 levels.
 pub(super) const MAX_DEPTH: usize = 64;
 
+/// Characters without white space that are read; IAM's API takes no larger documents (IAM API reference, length of
+/// `PolicyDocument`).
+pub(super) const LARGEST: usize = 131_072;
+
 /// A value with the byte offset it was read from; values that came from no text have none.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Node {
@@ -74,31 +78,61 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
     Ok(node)
 }
 
-/// Takes over a value that was parsed elsewhere; `Err` when it is nested deeper than [`MAX_DEPTH`].
-pub(super) fn from_value(value: &serde_json::Value) -> Result<Node, ()> {
-    take_over(value, 0)
+/// Takes over a value that was parsed elsewhere.
+///
+/// # Errors
+/// It is nested deeper than [`MAX_DEPTH`], or has more than [`LARGEST`] characters; nothing is copied then.
+pub(super) fn from_value(value: &serde_json::Value) -> Result<Node, Excess> {
+    let mut left = LARGEST;
+    measure(value, 0, &mut left)?;
+    Ok(take_over(value))
 }
 
-fn take_over(value: &serde_json::Value, depth: usize) -> Result<Node, ()> {
+/// How a value is too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Excess {
+    Depth,
+    Size,
+}
+
+/// Takes the characters of a value from those that are `left`: what it has as compact JSON at least.
+fn measure(value: &serde_json::Value, depth: usize, left: &mut usize) -> Result<(), Excess> {
+    let mut take = |characters: usize| {
+        *left = left.checked_sub(characters).ok_or(Excess::Size)?;
+        Ok(())
+    };
     if depth > MAX_DEPTH {
-        return Err(());
+        return Err(Excess::Depth);
     }
-    let value = match value {
+    match value {
+        serde_json::Value::String(text) => take(text.chars().count() + 2),
+        serde_json::Value::Array(items) => {
+            take(2 + items.len().saturating_sub(1))?;
+            items.iter().try_for_each(|item| measure(item, depth + 1, left))
+        }
+        serde_json::Value::Object(members) => {
+            take(2 + members.len().saturating_sub(1))?;
+            members.iter().try_for_each(|(key, value)| {
+                *left = left.checked_sub(key.chars().count() + 3).ok_or(Excess::Size)?;
+                measure(value, depth + 1, left)
+            })
+        }
+        _ => take(1),
+    }
+}
+
+fn take_over(value: &serde_json::Value) -> Node {
+    Node::new(match value {
         serde_json::Value::Null => Value::Null,
         serde_json::Value::Bool(flag) => Value::Bool(*flag),
         serde_json::Value::Number(number) => Value::Number(number.to_string()),
         serde_json::Value::String(text) => Value::Text(text.clone()),
-        serde_json::Value::Array(items) => {
-            Value::List(items.iter().map(|item| take_over(item, depth + 1)).collect::<Result<_, ()>>()?)
+        serde_json::Value::Array(items) => Value::List(items.iter().map(take_over).collect()),
+        serde_json::Value::Object(members) => {
+            let member = |(key, value): (&String, _)| Member { key: key.clone(), at: None, node: take_over(value) };
+            Value::Object(members.iter().map(member).collect())
         }
-        serde_json::Value::Object(members) => Value::Object(
-            members
-                .iter()
-                .map(|(key, value)| Ok(Member { key: key.clone(), at: None, node: take_over(value, depth + 1)? }))
-                .collect::<Result<_, ()>>()?,
-        ),
-    };
-    Ok(Node::new(value))
+    })
 }
 
 struct Parser<'t> {
@@ -492,6 +526,6 @@ mod tests {
         for _ in 0..=MAX_DEPTH {
             value = serde_json::Value::Array(vec![value]);
         }
-        assert!(from_value(&value).is_err());
+        assert!(matches!(from_value(&value), Err(Excess::Depth)));
     }
 }

@@ -26,6 +26,7 @@ mod bridge;
 mod canonical;
 mod clause;
 mod condition;
+mod conditions;
 mod document;
 mod doors;
 mod finding;

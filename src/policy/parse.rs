@@ -3,9 +3,12 @@
 use super::document::{Document, Grammar, Version};
 use super::finding::{Findings, Path, did_you_mean, quote};
 use super::json::{self, Member, Node, Seen, Value};
+use super::size::count;
 use super::{Finding, Tokens, statement};
 
 const KEYS: [&str; 3] = ["Version", "Id", "Statement"];
+const TOO_LARGE: &str =
+    "more than 131072 characters, which is more than IAM reads of any document; split it into several policies";
 const WRITE_VERSION: &str = "write \"Version\": \"2012-10-17\"";
 /// Which version to write where it decides what the document means.
 const WHICH_VERSION: &str = "write \"Version\": \"2012-10-17\" if `${…}` are variables, such as `${aws:username}`, or \
@@ -19,12 +22,16 @@ pub(super) fn from_value(
 ) -> Result<Document, Vec<Finding>> {
     let mut reader = Reader::new(grammar, path, None, tokens);
     let root = Path::Root(path);
-    let document = if let Ok(node) = json::from_value(value) {
-        reader.document(path, &node)
-    } else {
-        let limit = json::MAX_DEPTH;
-        reader.findings.add(&root, None, format!("nested deeper than {limit} levels"));
-        None
+    let document = match json::from_value(value) {
+        Ok(node) => reader.document(path, &node),
+        Err(excess) => {
+            let message = match excess {
+                json::Excess::Depth => format!("nested deeper than {} levels", json::MAX_DEPTH),
+                json::Excess::Size => TOO_LARGE.to_owned(),
+            };
+            reader.findings.add(&root, None, message);
+            None
+        }
     };
     reader.finish(document)
 }
@@ -32,6 +39,10 @@ pub(super) fn from_value(
 pub(super) fn from_json(grammar: Grammar, path: &str, text: &str, tokens: &Tokens) -> Result<Document, Vec<Finding>> {
     let mut reader = Reader::new(grammar, path, Some(text), tokens);
     let root = Path::Root(path);
+    if count(text) > json::LARGEST {
+        reader.findings.add(&root, None, TOO_LARGE);
+        return reader.finish(None);
+    }
     let document = match json::parse(text) {
         Ok(node) => reader.document(path, &node),
         Err(error) => {

@@ -39,7 +39,7 @@ fn statement(meaning: &Meaning, sid: &str) -> Node {
         add("Resource", resource);
     }
     let mut operators: Vec<Member> = Vec::new();
-    for ((operator, key), values) in &meaning.condition {
+    for ((operator, key), values) in meaning.condition.iter() {
         let entry = member(key, set(values));
         match operators.last_mut() {
             Some(Member { key: last, node: Node { value: Value::Object(keys), .. }, .. }) if **last == **operator => {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::canonical::{Body, Canonical, Conditions, Entry, Meaning, Policy, What, Who};
+use super::canonical::{Body, Canonical, Entry, Meaning, Policy, What, Who};
+use super::conditions::Conditions;
 use super::document::Effect;
 use super::operator::{Kind, Operator};
 use super::set::Set;
@@ -124,7 +125,7 @@ fn spend(budget: &mut usize, cost: usize) -> bool {
 
 fn has_variables(meaning: &Meaning) -> bool {
     let resources = meaning.resource.iter().flat_map(|what| &what.values);
-    let mut texts = resources.chain(meaning.condition.values().flatten());
+    let mut texts = resources.chain(meaning.condition.iter().flat_map(|(_, values)| values));
     texts.any(|text| text.contains("${"))
 }
 

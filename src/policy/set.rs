@@ -1,32 +1,72 @@
 //! Sets of texts that are made once and compared.
 
-/// A set as a sorted list, which takes one allocation where a tree takes many.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Set(Vec<String>);
+/// A set as a sorted list, which takes one allocation where a tree takes many; a single text, the most common set of
+/// all, takes none.
+#[derive(Clone, Eq, PartialOrd, Ord, Hash)]
+#[allow(
+    clippy::derived_hash_with_manual_eq,
+    reason = "equal as a derived one would have it, but for the time it takes"
+)]
+pub(super) enum Set {
+    One(String),
+    /// None, or at least two.
+    Several(Vec<String>),
+}
+
+impl PartialEq for Set {
+    fn eq(&self, other: &Self) -> bool {
+        // Some `memcmp`s take far longer for the dangling pointers of empty texts as for short ones.
+        let same = |(a, b): (&String, &String)| a.len() == b.len() && (a.is_empty() || a == b);
+        self.len() == other.len() && self.iter().zip(other).all(same)
+    }
+}
+
+impl Default for Set {
+    fn default() -> Self {
+        Self::Several(Vec::new())
+    }
+}
 
 impl Set {
     pub(super) fn of(value: String) -> Self {
-        Self(vec![value])
+        Self::One(value)
+    }
+
+    fn of_sorted(mut values: Vec<String>) -> Self {
+        match values.pop() {
+            Some(only) if values.is_empty() => Self::One(only),
+            last => {
+                values.extend(last);
+                Self::Several(values)
+            }
+        }
+    }
+
+    fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Several(values) => values,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.as_slice().len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.as_slice().is_empty()
     }
 
     pub(super) fn contains(&self, value: &str) -> bool {
-        self.0.binary_search_by(|known| known.as_str().cmp(value)).is_ok()
+        self.as_slice().binary_search_by(|known| known.as_str().cmp(value)).is_ok()
     }
 
     pub(super) fn is_subset(&self, other: &Self) -> bool {
-        self.0.len() <= other.0.len() && self.0.iter().all(|value| other.contains(value))
+        self.len() <= other.len() && self.iter().all(|value| other.contains(value))
     }
 
     pub(super) fn iter(&self) -> std::slice::Iter<'_, String> {
-        self.0.iter()
+        self.as_slice().iter()
     }
 
     pub(super) fn union(&self, other: &Self) -> Self {
@@ -34,7 +74,7 @@ impl Set {
     }
 
     pub(super) fn intersection(&self, other: &Self) -> Self {
-        Self(self.iter().filter(|value| other.contains(value)).cloned().collect())
+        Self::of_sorted(self.iter().filter(|value| other.contains(value)).cloned().collect())
     }
 }
 
@@ -49,7 +89,7 @@ impl FromIterator<String> for Set {
             values.sort_unstable();
         }
         values.dedup();
-        Self(values)
+        Self::of_sorted(values)
     }
 }
 
@@ -84,7 +124,7 @@ mod tests {
             };
             (0..count).rev().map(text).collect::<Vec<String>>()
         };
-        for count in [0, 1, 20, 33, 500] {
+        for count in [0, 1, 2, 20, 33, 500] {
             let set: Set = texts(count).into_iter().collect();
             let expected: std::collections::BTreeSet<String> = texts(count).into_iter().collect();
             assert!(set.iter().eq(&expected), "{count}");

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use super::document::{Document, Statement};
 use super::finding::{Finding, quote};
-use super::{Document, json};
+use super::json;
 
 /// Share of a quota, in percent, from which on [`Usage::is_near`] warns.
 const NEAR: usize = 80;
@@ -101,12 +102,17 @@ fn one(limit: usize, document: &Document, advice: &'static str) -> Usage {
     let parts = document.statements().iter().enumerate().map(|(index, statement)| {
         let sid = statement.sid.as_deref().filter(|sid| !sid.is_empty());
         let sid = sid.map(|sid| format!(" (Sid {})", quote(sid))).unwrap_or_default();
-        let mut text = String::new();
-        json::write(&statement.to_node(), &mut text);
-        (format!("Statement[{index}]{sid}"), count(&text))
+        (format!("Statement[{index}]{sid}"), of_statement(statement))
     });
     let (_, biggest, biggest_size) = sum(parts);
     Usage { used: document.size(), limit, biggest, biggest_size, advice }
+}
+
+/// The size of a statement in the form that is sent.
+pub(super) fn of_statement(statement: &Statement) -> usize {
+    let mut text = String::new();
+    json::write(&statement.to_node(), &mut text);
+    count(&text)
 }
 
 /// The sum of sizes, and the first of the biggest parts.

@@ -195,7 +195,7 @@ impl Request {
                 let is = |value: &String| any(&condition.values, false, value);
                 let equals = |value: &String| condition.values.contains(value);
                 let same = |value: &String| condition.values.iter().any(|known| known.eq_ignore_ascii_case(value));
-                match condition.operator.as_str() {
+                match &*condition.operator {
                     "StringLike" | "ArnLike" => actual.is_some_and(|values| values.iter().all(is)),
                     "StringLikeIfExists" => actual.is_none_or(|values| values.iter().all(is)),
                     "StringNotLike" => !actual.is_some_and(|values| values.iter().any(is)),

@@ -201,6 +201,26 @@ fn sizes_are_checked_against_the_quotas() {
 }
 
 #[test]
+fn what_is_too_large_is_not_judged() {
+    let actions: Vec<String> = (0..2000).map(|i| format!("ec2:Action{i:04}")).collect();
+    let big =
+        json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": actions, "Resource": "*" }] });
+    let class =
+        class(json!({ "allowed": { "actions": ["s3:*"], "trustPrincipals": ["*"], "customerManagedPolicies": true } }));
+    for (list, field) in [
+        ("inlinePolicies", "spec.inlinePolicies"),
+        ("customerManagedPolicies", "spec.customerManagedPolicies[0].document"),
+    ] {
+        let problems = under(&spec(json!({ list: [{ "name": "big", "document": big }] })), &class).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems[0].starts_with(&format!("InvalidSpec: {field}: ")) && problems[0].contains("IAM takes"),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
 fn advice_on_sizes_names_the_biggest_part() {
     let resources: Vec<String> = (0..80).map(|i| format!("arn:aws:s3:::{}{i:02}", "b".repeat(88))).collect();
     let big = json!({ "Version": "2012-10-17",
