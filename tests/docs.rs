@@ -15,12 +15,13 @@ use std::fmt::Write as _;
 use std::process;
 use support::kubectl::kubectl;
 
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 11] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/design.md",
     "docs/permissions.md",
+    "docs/policies.md",
     "docs/reasons.md",
     "docs/security.md",
     "docs/troubleshooting.md",

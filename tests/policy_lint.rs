@@ -1,7 +1,7 @@
 //! What IAM takes but what is probably a mistake.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use iamrole_operator::policy::{AccountRef, Document, Grammar, Tokens};
+use iamrole_operator::policy::{AccountRef, Document, Grammar, Rule, Tokens};
 use serde_json::{Value, json};
 
 fn lint(grammar: Grammar, statement: &Value) -> Vec<String> {
@@ -216,4 +216,51 @@ fn resources_of_other_partitions() {
     finds(&resource("Resource", json!(["*", "arn:aws-cn:s3:::b"])), &[".Resource: `arn:aws-cn:s3:::b` is of another"]);
     finds(&resource("NotResource", json!("arn:aws-us-gov:s3:::b")), &[".NotResource: "]);
     finds(&resource("Resource", json!(["arn:aws:s3:::b", "arn:*:s3:::b", "arn:aws*:s3:::b"])), &[]);
+}
+
+/// A document that breaks nothing but one rule, for each of them. `match`: a new rule must be thought about here.
+fn breaks(rule: Rule) -> Value {
+    let trust = |principal: Value| json!({ "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": principal });
+    let reads = |resource: &str| json!({ "Effect": "Allow", "Action": "s3:Get", "Resource": resource });
+    match rule {
+        Rule::ServiceWithoutSource => trust(json!({ "Service": "sns.amazonaws.com" })),
+        Rule::OtherAccountUnbound => trust(json!({ "AWS": "444455556666" })),
+        Rule::OidcUnbound => json!({ "Effect": "Allow", "Action": "sts:AssumeRoleWithWebIdentity",
+            "Principal": { "Federated": "arn:aws:iam::111122223333:oidc-provider/id.example" },
+            "Condition": { "StringEquals": { "id.example:sub": "x" } } }),
+        Rule::WebIdentityUnbound => trust(json!({ "Federated": "accounts.google.com" })),
+        Rule::EverybodyUnbound => trust(json!("*")),
+        Rule::DeletedPrincipal => trust(json!({ "AWS": "AROAEXAMPLEEXAMPLE123" })),
+        Rule::PodIdentityIncomplete => json!({ "Effect": "Allow", "Action": "sts:AssumeRole",
+            "Principal": { "Service": "pods.eks.amazonaws.com" },
+            "Condition": { "StringEquals": { "aws:SourceAccount": "111122223333" } } }),
+        Rule::EverythingAllowed => json!({ "Effect": "Allow", "Action": "*", "Resource": "*" }),
+        Rule::NotPrincipalNobody => json!({ "Effect": "Deny", "Action": "sts:AssumeRole", "NotPrincipal": "*" }),
+        Rule::UnknownAction => json!({ "Effect": "Deny", "Action": "sts:New2", "Principal": "*" }),
+        Rule::VariableAsText | Rule::VariableUnclosed => reads("arn:aws:s3:::${x"),
+        Rule::OtherPartition => reads("arn:aws-cn:s3:::b"),
+    }
+}
+
+#[test]
+fn each_rule_is_told_by_its_word_and_in_the_documentation() {
+    let account = AccountRef { partition: "aws".to_owned(), id: "111122223333".to_owned() };
+    for rule in Rule::ALL {
+        let version = if rule == Rule::VariableAsText { "2008-10-17" } else { "2012-10-17" };
+        let statement = breaks(rule);
+        let grammar = if statement.get("Resource").is_some() { Grammar::Permission } else { Grammar::Trust };
+        let value = json!({ "Version": version, "Statement": [statement] });
+        let document = Document::from_value(grammar, "d", &value, &Tokens::default()).unwrap();
+        let found = document.lint(&account);
+        assert_eq!(found.iter().map(|lint| lint.rule).collect::<Vec<_>>(), [rule]);
+        assert!(found[0].to_string().ends_with(&format!(" ({rule:?})")), "{}", found[0]);
+    }
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/policies.md")).unwrap();
+    let (_, table) = text.split_once("\n| finding |").unwrap();
+    let rows = table.lines().filter_map(|row| row.strip_prefix("| `")).filter_map(|row| row.split('`').next());
+    let code = Rule::ALL.map(|rule| rule.to_string());
+    assert!(
+        rows.eq(code.iter().map(String::as_str)),
+        "docs/policies.md has a row for each rule, in the order of the code"
+    );
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::json::{self, Member, Node, Value};
 use super::parse;
 use super::size::count;
-use super::{AccountRef, Canonical, Finding, Tokens, canonical, lint};
+use super::{AccountRef, Canonical, Finding, Lint, Tokens, canonical, lint};
 
 /// Which of IAM's two grammars a document follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -207,32 +207,9 @@ impl Document {
         canonical::of_node(&self.to_node(), self.grammar, account)
     }
 
-    /// What IAM takes but what is probably a mistake (IAM user guide, "The confused deputy problem" and "Security
-    /// best practices in IAM"). About `Allow` statements:
-    ///
-    /// - a service without a condition on `aws:SourceArn`, `aws:SourceAccount`, `aws:SourceOrgID` or
-    ///   `aws:SourceOrgPaths`: it can be made to use the role for somebody else (EC2 and Lambda, which a role is
-    ///   passed to, send none and are left out, in every partition and region);
-    /// - a principal of another account without a condition on `sts:ExternalId`, or on `aws:PrincipalOrgID`, which
-    ///   keeps it in the own organization;
-    /// - an OIDC provider without conditions on its own `:sub` and `:aud` keys: everybody it knows may assume the role;
-    /// - a web identity provider such as `accounts.google.com` without a condition on a key of its own;
-    /// - everybody (`{"AWS": "*"}`) without a condition that asks for something;
-    /// - a unique id (`AROA…`, `AIDA…`), which is what is left of a deleted principal;
-    /// - `pods.eks.amazonaws.com` without both `sts:AssumeRole` and `sts:TagSession`, which EKS Pod Identity needs;
-    /// - in permission policies, `Action` `*` (or `*:*`) on `Resource` `*`.
-    ///
-    /// About all statements:
-    ///
-    /// - `NotPrincipal` with everybody, which is nobody;
-    /// - in trust policies, an action of sts that is not known;
-    /// - variables under the version `2008-10-17`, which are plain text there, and `${` without `}` under the other;
-    /// - a resource of another partition than the account's.
-    ///
-    /// A condition counts only where it asks for something: not under `…IfExists`, `ForAllValues:`, a negated
-    /// operator or `Null`, and not with a value of wildcards alone (`*`, `?*`).
+    /// What IAM takes but what is probably a mistake: the broken [`Rule`](super::Rule)s, statement by statement.
     #[must_use]
-    pub fn lint(&self, account: &AccountRef) -> Vec<Finding> {
+    pub fn lint(&self, account: &AccountRef) -> Vec<Lint> {
         lint::lint(self, account)
     }
 

@@ -1,5 +1,6 @@
-//! Findings about documents that IAM takes but that are probably mistakes; the rules are told at
-//! [`Document::lint`](super::Document::lint).
+//! Findings about documents that IAM takes but that are probably mistakes.
+
+use std::fmt;
 
 use super::action;
 use super::arn::Arn;
@@ -18,13 +19,91 @@ const PASSED: [&str; 2] = ["ec2", "lambda"];
 const DOMAINS: [&str; 5] = ["amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "c2s.ic.gov", "sc2s.sgov.gov"];
 const SOURCES: [&str; 4] = ["aws:sourcearn", "aws:sourceaccount", "aws:sourceorgid", "aws:sourceorgpaths"];
 
+/// A rule that a statement breaks (IAM user guide, "The confused deputy problem" and "Security best practices in IAM").
+/// docs/policies.md tells how to end each.
+///
+/// Where a condition is asked for, one counts only if it asks for something: not under `…IfExists`, `ForAllValues:`, a
+/// negated operator or `Null`, and not with a value of wildcards alone (`*`, `?*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// A service may assume the role without a condition on `aws:SourceArn`, `aws:SourceAccount`, `aws:SourceOrgID` or
+    /// `aws:SourceOrgPaths`: it can be made to use the role for somebody else. EC2 and Lambda, which a role is passed to,
+    /// send none and are left out, in every partition and region.
+    ServiceWithoutSource,
+    /// A principal of another account without a condition on `sts:ExternalId`, or on `aws:PrincipalOrgID`, which keeps it
+    /// in the own organization.
+    OtherAccountUnbound,
+    /// An OIDC provider without conditions on its own `:sub` and `:aud` keys: everybody it knows may assume the role.
+    OidcUnbound,
+    /// A web identity provider such as `accounts.google.com` without a condition on a key of its own.
+    WebIdentityUnbound,
+    /// Everybody (`{"AWS": "*"}`) without a condition that asks for something.
+    EverybodyUnbound,
+    /// A unique id (`AROA…`, `AIDA…`), which is what is left of a deleted principal.
+    DeletedPrincipal,
+    /// `pods.eks.amazonaws.com` without both `sts:AssumeRole` and `sts:TagSession`, which EKS Pod Identity needs.
+    PodIdentityIncomplete,
+    /// `Action` `*` (or `*:*`) on `Resource` `*`.
+    EverythingAllowed,
+    /// `NotPrincipal` with everybody, which is nobody.
+    NotPrincipalNobody,
+    /// An action of sts that is not known, in a trust policy.
+    UnknownAction,
+    /// A variable under the version `2008-10-17`, where it is plain text.
+    VariableAsText,
+    /// `${` without `}`.
+    VariableUnclosed,
+    /// A resource of another partition than the account's.
+    OtherPartition,
+}
+
+impl Rule {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::ServiceWithoutSource,
+        Self::OtherAccountUnbound,
+        Self::OidcUnbound,
+        Self::WebIdentityUnbound,
+        Self::EverybodyUnbound,
+        Self::DeletedPrincipal,
+        Self::PodIdentityIncomplete,
+        Self::EverythingAllowed,
+        Self::NotPrincipalNobody,
+        Self::UnknownAction,
+        Self::VariableAsText,
+        Self::VariableUnclosed,
+        Self::OtherPartition,
+    ];
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A broken rule.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lint {
+    /// Which one.
+    pub rule: Rule,
+    /// Where, and what to do.
+    pub finding: Finding,
+}
+
+impl fmt::Display for Lint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.finding, self.rule)
+    }
+}
+
 /// The findings of a document, statement by statement.
-pub(super) fn lint(document: &Document, account: &AccountRef) -> Vec<Finding> {
+pub(super) fn lint(document: &Document, account: &AccountRef) -> Vec<Lint> {
     let mut findings = Vec::new();
     for statement in &document.statements {
-        let mut add = |place: &str, message: String| {
+        let mut add = |rule: Rule, place: &str, message: String| {
             let path = format!("{}{place}", statement.path);
-            findings.push(Finding { path, message });
+            findings.push(Lint { rule, finding: Finding { path, message } });
         };
         if statement.effect == Effect::Allow {
             service(statement, &mut add);
@@ -40,7 +119,7 @@ pub(super) fn lint(document: &Document, account: &AccountRef) -> Vec<Finding> {
     findings
 }
 
-type Add<'a> = &'a mut dyn FnMut(&str, String);
+type Add<'a> = &'a mut dyn FnMut(Rule, &str, String);
 
 fn values(statement: &Statement, kind: PrincipalType) -> impl Iterator<Item = &str> {
     let principals = statement.principal.iter().flat_map(|principal| &principal.entries);
@@ -85,12 +164,12 @@ fn service(statement: &Statement, add: Add<'_>) {
              `aws:SourceAccount` or `aws:SourceArn`",
             quote(first)
         );
-        add(".Principal.Service", message);
+        add(Rule::ServiceWithoutSource, ".Principal.Service", message);
     }
     let complete = ["sts:AssumeRole", "sts:TagSession"].iter().all(|wanted| allows(&statement.action, wanted));
     if services.contains(&POD_IDENTITY) && !complete {
         let message = format!("`{POD_IDENTITY}` needs both `sts:AssumeRole` and `sts:TagSession`");
-        add(".Action", message);
+        add(Rule::PodIdentityIncomplete, ".Action", message);
     }
 }
 
@@ -98,12 +177,12 @@ fn aws(statement: &Statement, account: &AccountRef, add: Add<'_>) {
     if values(statement, PrincipalType::Aws).any(|value| value == "*") && !asks(statement, |_| true) {
         let message = "everybody in every AWS account may assume the role; name principals, or add a condition that \
                        asks for something";
-        add(".Principal.AWS", message.to_owned());
+        add(Rule::EverybodyUnbound, ".Principal.AWS", message.to_owned());
     }
     if let Some(dead) = values(statement, PrincipalType::Aws).find(|value| is_unique_id(value)) {
         let message =
             format!("{} is what AWS shows for a deleted role or user; write the ARN of one that exists", quote(dead));
-        add(".Principal.AWS", message);
+        add(Rule::DeletedPrincipal, ".Principal.AWS", message);
     }
     let foreign = values(statement, PrincipalType::Aws).find(|value| is_foreign(value, account));
     if let Some(foreign) = foreign
@@ -114,7 +193,7 @@ fn aws(statement: &Statement, account: &AccountRef, add: Add<'_>) {
              your organization, on `aws:PrincipalOrgID`",
             quote(foreign)
         );
-        add(".Principal.AWS", message);
+        add(Rule::OtherAccountUnbound, ".Principal.AWS", message);
     }
 }
 
@@ -139,7 +218,7 @@ fn federated(statement: &Statement, add: Add<'_>) {
                         "{} without a condition on its `{key}` key accepts {what}; add one under `StringEquals`",
                         quote(provider)
                     );
-                    add(".Condition", message);
+                    add(Rule::OidcUnbound, ".Condition", message);
                 }
                 asked
             });
@@ -153,7 +232,7 @@ fn federated(statement: &Statement, add: Add<'_>) {
                     quote(provider),
                     quote(&format!("{provider}:aud"))
                 );
-                add(".Condition", message);
+                add(Rule::WebIdentityUnbound, ".Condition", message);
             }
         }
     }
@@ -165,7 +244,7 @@ fn everything(statement: &Statement, add: Add<'_>) {
     let all_actions = all(&statement.action, &["*", "*:*"]);
     if all_actions && statement.resource.as_ref().is_some_and(|resource| all(resource, &["*"])) {
         let message = "everything is allowed on everything; name the actions and resources that are needed";
-        add("", message.to_owned());
+        add(Rule::EverythingAllowed, "", message.to_owned());
     }
 }
 
@@ -175,7 +254,7 @@ fn nobody(statement: &Statement, add: Add<'_>) {
     if negated && values(statement, PrincipalType::Aws).any(|value| value == "*") {
         let message = "`NotPrincipal` with everybody is nobody, so that this statement does nothing; write `Principal`, \
                        or name who is left out";
-        add(".NotPrincipal.AWS", message.to_owned());
+        add(Rule::NotPrincipalNobody, ".NotPrincipal.AWS", message.to_owned());
     }
 }
 
@@ -185,7 +264,11 @@ fn unknown_action(statement: &Statement, add: Add<'_>) {
     }
     if let Some(unknown) = statement.action.values.iter().find(|action| action::is_unknown(action)) {
         let key = if statement.action.negated { ".NotAction" } else { ".Action" };
-        add(key, format!("{} is no action of sts that is known, and may be a typing mistake", quote(unknown)));
+        add(
+            Rule::UnknownAction,
+            key,
+            format!("{} is no action of sts that is known, and may be a typing mistake", quote(unknown)),
+        );
     }
 }
 
@@ -196,17 +279,19 @@ fn variables(statement: &Statement, version: Version, add: Add<'_>) {
     let conditions = statement.condition.iter().map(|condition| (".Condition", &condition.values));
     for (place, values) in resources.chain(conditions) {
         let variables = values.iter().filter_map(|value| value.split_once("${"));
-        let message = match version {
-            Version::V2008 if variables.count() > 0 => {
+        let (rule, message) = match version {
+            Version::V2008 if variables.count() > 0 => (
+                Rule::VariableAsText,
                 "`${…}` is plain text under this version; write \"Version\": \"2012-10-17\" if a variable such as \
-                 `${aws:username}` is meant"
-            }
-            Version::V2012 if values.iter().any(|value| is_unclosed(value)) => {
-                "`${` without `}`, so that this is no variable; close it, or write `${$}{` where the text is meant"
-            }
+                 `${aws:username}` is meant",
+            ),
+            Version::V2012 if values.iter().any(|value| is_unclosed(value)) => (
+                Rule::VariableUnclosed,
+                "`${` without `}`, so that this is no variable; close it, or write `${$}{` where the text is meant",
+            ),
             _ => continue,
         };
-        add(place, message.to_owned());
+        add(rule, place, message.to_owned());
         return;
     }
 }
@@ -231,6 +316,6 @@ fn foreign_resource(statement: &Statement, account: &AccountRef, add: Add<'_>) {
             quote(foreign),
             account.partition
         );
-        add(if resource.negated { ".NotResource" } else { ".Resource" }, message);
+        add(Rule::OtherPartition, if resource.negated { ".NotResource" } else { ".Resource" }, message);
     }
 }

@@ -56,6 +56,7 @@ pub use document::{Condition, Document, Effect, Grammar, PrincipalType, Principa
 pub use doors::Door;
 pub use finding::Finding;
 pub use grants::Grant;
+pub use lint::{Lint, Rule};
 pub use pattern::Pattern;
 pub use relation::{Relation, relation};
 pub use size::{Limits, Usage};
