@@ -147,6 +147,20 @@ fn more_than_one_replica_needs_leader_election() {
 }
 
 #[test]
+fn what_the_values_say_of_the_cluster_reaches_the_operator() {
+    let arguments = |settings: &[&str]| {
+        let all = objects(&render(CHART, settings));
+        of_kind(&all, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"].to_string()
+    };
+    let default = arguments(&[]);
+    assert!(!default.contains("--cluster-name") && !default.contains("--oidc-issuer"), "{default}");
+    let said = arguments(&[r#"cluster={"name":"prod","oidcIssuer":"https://oidc.example/id/A"}"#]);
+    for argument in [r#""--cluster-name=prod""#, r#""--oidc-issuer=https://oidc.example/id/A""#] {
+        assert!(said.contains(argument), "{argument}: {said}");
+    }
+}
+
+#[test]
 fn nothing_has_a_wildcard_or_reads_secrets() {
     for settings in [
         vec![],
@@ -212,6 +226,7 @@ fn a_mistyped_value_is_refused_and_named() {
         ("rbac={\"aggregateToEdt\":true}", "aggregateToEdt"),
         ("defaultClass={\"spec\":{\"unbonded\":true}}", "unbonded"),
         ("concurrency=\"many\"", "concurrency"),
+        ("cluster={\"oidcIssuer\":\"oidc.example\"}", "oidcIssuer"),
         ("admissionPolicy={\"enable\":true}", "enable"),
         ("admissionPolicy={\"failurePolicy\":\"Faill\"}", "failurePolicy"),
         ("admissionPolicy={\"validationActions\":[\"Deny\",\"Warn\"]}", "validationActions"),
