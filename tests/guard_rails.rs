@@ -227,6 +227,47 @@ async fn a_class_is_ready_once_its_boundary_and_the_operators_rights_are_there()
 }
 
 #[tokio::test]
+async fn a_class_with_a_mistake_serves_nobody_says_so_and_lets_go() {
+    let (mut world, policy) = bounded("rails", |_| {}).await;
+    let boundary = aws::foreign_policy(&world.iam, &policy).await;
+    world.operator.start().await;
+    for name in ["app", "goes"] {
+        world.create(name, spec()).await;
+        world.ready(name).await;
+    }
+    for (fields, field) in [
+        (
+            json!({ "permissionsBoundary": "arn:aws:iam::$(account):policy/$(nonsense)" }),
+            "spec.permissionsBoundary: unknown token",
+        ),
+        (json!({ "permissionsBoundary": "arn:aws:iam::210987654321:policy/x" }), "spec.permissionsBoundary: "),
+        (json!({ "permissionsBoundary": boundary, "path": "/$(nonsense)/" }), "spec.path: unknown token"),
+    ] {
+        world.patch_class(fields).await;
+        let message = class_says(&world, "InvalidSpec").await;
+        assert!(message.starts_with(field), "{message}");
+        // Also one that was as wanted: nobody keeps its boundary now.
+        let said = || async {
+            let ready = condition(&world.get("app").await, "Ready").expect("Ready").clone();
+            (ready.status.as_str(), ready.reason.as_str()) == ("False", "ClassNotReady")
+                && ready.message.contains(field)
+        };
+        assert!(eventually(SOON, said).await, "{:?}", world.status("app").await.conditions);
+    }
+    world.proxy.forget();
+    world.create("new", spec()).await;
+    world.reason("new", "ClassNotReady").await;
+    assert_eq!(world.proxy.writes(), Vec::<String>::new());
+    world.delete("goes").await;
+    world.gone("goes").await;
+    assert_eq!(aws::role(&world.iam, &world.templated("goes")).await, None);
+    world.patch_class(json!({ "path": null })).await;
+    class_says(&world, "Applied").await;
+    world.ready("app").await;
+    world.ready("new").await;
+}
+
+#[tokio::test]
 async fn a_removed_boundary_is_back_within_one_check_interval() {
     let (mut world, policy) = bounded("rails", |_| {}).await;
     let boundary = aws::foreign_policy(&world.iam, &policy).await;

@@ -11,6 +11,7 @@ use crate::api::iamroleclass::ORPHANS;
 use crate::api::{IamRoleClass, IamRoleClassStatus, Reason};
 use crate::aws::{Account, AwsError, Kind, Session};
 use crate::policy::Tokens;
+use crate::role::desired::class_mistakes;
 use crate::role::names;
 use kube::api::{Api, PostParams};
 use kube::runtime::controller::Action;
@@ -52,12 +53,13 @@ async fn work(class: &IamRoleClass, ctx: &Context) -> (Action, &'static str) {
     {
         return (action, "success");
     }
-    let found = check(class, ctx).await;
+    let (found, reached) = check(class, ctx).await;
     let generation = class.metadata.generation.unwrap_or_default();
     let state = ClassState {
         uid: class.uid().unwrap_or_default(),
         generation,
         account: found.as_ref().map(Arc::clone).map_err(Clone::clone),
+        reached,
     };
     let name = class.name_any();
     let news = ctx.set_class_state(&name, state);
@@ -76,13 +78,22 @@ async fn work(class: &IamRoleClass, ctx: &Context) -> (Action, &'static str) {
     result
 }
 
-/// Who we are in AWS, whether that is the account the class means, and whether we can work there.
-async fn check(class: &IamRoleClass, ctx: &Context) -> Result<Arc<Account>, Failure> {
-    let account = identify(class, ctx).await?;
-    if class.spec.suspend != Some(true) {
-        preflight(class, ctx, &account).await?;
+/// Who we are in AWS, whether that is the account the class means, and whether roles of the class can be served there.
+/// The account also where only the last is not so.
+async fn check(class: &IamRoleClass, ctx: &Context) -> (Result<Arc<Account>, Failure>, Option<Arc<Account>>) {
+    match identify(class, ctx).await {
+        Ok(account) => (usable(class, ctx, &account).await.map(|()| account.clone()), Some(account)),
+        Err(failure) => (Err(failure), None),
     }
-    Ok(account)
+}
+
+/// A class with a mistake allows nothing: what it forces could not be kept.
+async fn usable(class: &IamRoleClass, ctx: &Context, account: &Account) -> Result<(), Failure> {
+    let mistakes = class_mistakes(&class.spec, &ctx.cluster, &account.account, ctx.issuer.as_deref());
+    if !mistakes.is_empty() {
+        return Err(Failure::problems(&mistakes));
+    }
+    if class.spec.suspend == Some(true) { Ok(()) } else { preflight(class, ctx, account).await }
 }
 
 /// The rights once per generation, and again while one is missing; the boundary at each check, since without it no role

@@ -34,8 +34,10 @@ pub struct ClassState {
     pub uid: String,
     /// Generation of the class that was looked at.
     pub generation: i64,
-    /// The account to work in, or why there is none.
+    /// The account to work in, or why roles can't be served.
     pub account: Result<Arc<Account>, Failure>,
+    /// The account that the class leads to, also where its roles can't be served: deletion asks for no more.
+    pub reached: Option<Arc<Account>>,
 }
 
 /// The roles that one controller watches: all, or those of one namespace.
@@ -121,7 +123,11 @@ impl Context {
         let mut states = self.class_states.lock().unwrap_or_else(PoisonError::into_inner);
         let news = states.get(name).is_none_or(|before| {
             let usable = |state: &ClassState| state.account.as_ref().map(|account| account.account.clone()).ok();
-            before.uid != state.uid || before.generation != state.generation || usable(before) != usable(&state)
+            let reached = |state: &ClassState| state.reached.as_ref().map(|account| account.account.clone());
+            before.uid != state.uid
+                || before.generation != state.generation
+                || usable(before) != usable(&state)
+                || reached(before) != reached(&state)
         });
         states.insert(name.to_owned(), state);
         if news {

@@ -22,7 +22,10 @@ pub async fn find(client: &kube::Client, configured: Option<&str>) -> Option<Str
             Some(issuer)
         }
         Err(error) => {
-            tracing::warn!(error, "the issuer of ServiceAccount tokens is not known; set --oidc-issuer (chart: cluster.oidcIssuer)");
+            tracing::warn!(
+                error,
+                "the issuer of ServiceAccount tokens is not known; set --oidc-issuer (chart: cluster.oidcIssuer)"
+            );
             None
         }
     }

@@ -109,7 +109,11 @@ fn reach(
     let Some(state) = state else {
         return Err(Failure::wait(Duration::from_secs(1), format!("waiting for IamRoleClass {name} to be checked")));
     };
-    let account = state.account.map_err(|why| blocked(format!("IamRoleClass {name} is not ready: {}", why.message)))?;
+    // A class with a mistake, or whose boundary is not there, serves no role and still lets go of those it has.
+    let account = match (state.reached, state.account) {
+        (Some(account), _) | (None, Ok(account)) => account,
+        (None, Err(why)) => return Err(blocked(format!("IamRoleClass {name} is not ready: {}", why.message))),
+    };
     match &subject.status.account_id {
         Some(id) if *id != account.account.id => Err(blocked(format!(
             "the role lives in account {id}, but IamRoleClass {name} leads to {}; correct the class",

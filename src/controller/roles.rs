@@ -160,7 +160,7 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
     if let Some(by) = settings.suspended_by {
         return Ok(suspended(status, by));
     }
-    let Some(account) = account(ctx, &class).map_err(|failure| keep(failure, subject))? else {
+    let Some(account) = account(ctx, &class, subject)? else {
         // Its controller wakes us; should that be missed, the object must not wait for ever.
         return Ok(Outcome { again: Some(CLASS_CHECK), ..ignored(subject) });
     };
@@ -189,16 +189,21 @@ pub fn namespace_labels(subject: &Subject, ctx: &Context) -> BTreeMap<String, St
 }
 
 /// The class's account; `None` while its controller has not looked at this generation yet (it wakes us).
-fn account(ctx: &Context, class: &IamRoleClass) -> Result<Option<Arc<Account>>, Failure> {
+fn account(ctx: &Context, class: &IamRoleClass, subject: &Subject) -> Stepped<Option<Arc<Account>>> {
     let name = class.name_any();
     match ctx.class_state(&name, &class.uid().unwrap_or_default()) {
         Some(state) if state.generation >= class.metadata.generation.unwrap_or_default() => match state.account {
             Ok(account) => Ok(Some(account)),
-            Err(why) => Err(Failure {
-                reason: Reason::ClassNotReady,
-                message: format!("IamRoleClass {name} is not ready: {}", why.message),
-                retry: why.retry,
-            }),
+            Err(why) => Err(Box::new(Setback {
+                // A mistake does not pass, and what the class forces is not kept meanwhile: no role is as wanted then.
+                pending: why.reason == Reason::InvalidSpec,
+                failure: Failure {
+                    reason: Reason::ClassNotReady,
+                    message: format!("IamRoleClass {name} is not ready: {}", why.message),
+                    retry: why.retry,
+                },
+                status: subject.status.clone(),
+            })),
         },
         _ => Ok(None),
     }

@@ -4,8 +4,10 @@
 //! nothing of it can reach AWS.
 
 mod build;
+mod class;
 
 use self::build::Builder;
+pub use self::class::class_mistakes;
 use super::owner::Owner;
 use super::settings::Settings;
 use crate::api::iamrole::{Adoption, WhenUnlisted};

@@ -93,11 +93,15 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn path(&mut self) -> String {
+        let before = self.problems.len();
         let (field, path) = match (&self.spec.path, &self.facts.class.path) {
             (Some(path), _) => ("spec.path", path.clone()),
             (None, Some(path)) => ("spec.path of the class", self.expand("spec.path of the class", path)),
             (None, None) => return "/".to_owned(),
         };
+        if self.problems.len() > before {
+            return path;
+        }
         let printable = path.chars().all(|c| ('!'..='~').contains(&c));
         if !(printable && path.starts_with('/') && path.ends_with('/') && path.len() <= 512) {
             self.invalid(field, "begins and ends with / and has at most 512 printable ASCII characters");
