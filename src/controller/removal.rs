@@ -109,10 +109,11 @@ fn reach(
     let Some(state) = state else {
         return Err(Failure::wait(Duration::from_secs(1), format!("waiting for IamRoleClass {name} to be checked")));
     };
-    // A class with a mistake, or whose boundary is not there, serves no role and still lets go of those it has.
-    let account = match (state.reached, state.account) {
-        (Some(account), _) | (None, Ok(account)) => account,
-        (None, Err(why)) => return Err(blocked(format!("IamRoleClass {name} is not ready: {}", why.message))),
+    let account = match (state.account, state.reached) {
+        (Ok(account), _) => account,
+        // A class with a mistake, or whose boundary is not there, serves no role and still lets go of those it has.
+        (Err(_), Some(account)) if subject.status.role.is_some() => account,
+        (Err(why), _) => return Err(blocked(format!("IamRoleClass {name} is not ready: {}", why.message))),
     };
     match &subject.status.account_id {
         Some(id) if *id != account.account.id => Err(blocked(format!(
