@@ -202,6 +202,40 @@ async fn a_bad_spec_is_no_way_out_of_the_boundary() {
 }
 
 #[tokio::test]
+async fn a_spec_that_cannot_be_read_is_no_way_out_of_the_boundary() {
+    let (mut world, policy) = bounded("rails", |_| {}).await;
+    let boundary = aws::foreign_policy(&world.iam, &policy).await;
+    world.operator.start().await;
+    for wiped in [false, true] {
+        let app = if wiped { "wiped" } else { "app" };
+        world.create(app, spec()).await;
+        world.ready(app).await;
+        let name = world.templated(app);
+        let patch = |subresource: &str, patch: &str| {
+            let part = format!("--subresource={subresource}");
+            let namespace = format!("--namespace={}", world.namespace);
+            let mut line = vec!["patch", "iamrole", app, &namespace, "--type=merge", "-p", patch];
+            line.extend((!subresource.is_empty()).then_some(part.as_str()));
+            support::kubectl::kubectl_ok(&line, "");
+        };
+        let deep = format!("{}1{}", "[".repeat(300), "]".repeat(300));
+        patch("", &format!(r#"{{"spec":{{"trustPolicy":{{"Id":"x","Extra":{deep}}}}}}}"#));
+        if wiped {
+            patch("status", r#"{"status":null}"#);
+        }
+        world.iam.delete_role_permissions_boundary().role_name(&name).send().await.expect("no boundary");
+        world.proxy.forget();
+        patch("", r#"{"metadata":{"annotations":{"iamrole.dev/reconcile-requested-at":"now"}}}"#);
+        let back = || async {
+            let role = aws::role(&world.iam, &name).await.expect("the role");
+            role.boundary.as_deref() == Some(boundary.as_str())
+        };
+        assert!(eventually(SOON, back).await, "{app}: {}", world.operator.log());
+        assert_eq!(world.proxy.writes(), ["PutRolePermissionsBoundary"]);
+    }
+}
+
+#[tokio::test]
 async fn a_class_is_ready_once_its_boundary_and_the_operators_rights_are_there() {
     let (mut world, policy) = bounded("rails", |_| {}).await;
     let denied =

@@ -34,6 +34,7 @@ pub mod status;
 pub mod subject;
 mod sweep;
 pub mod sweeps;
+pub mod unread;
 pub mod watch;
 
 pub use run::{ElectionOptions, Error, Options, run};

@@ -22,35 +22,35 @@ pub async fn accepted(
     owner: &Owner,
     status: &IamRoleStatus,
 ) -> Stepped<Desired> {
-    let class_name = case.class.metadata.name.clone().unwrap_or_default();
-    let facts = Facts {
-        owner,
-        account: &case.account.account,
-        class_name: &class_name,
-        class: &case.class.spec,
-        limits: &case.account.quotas.limits,
-        issuer: ctx.issuer.as_deref(),
-    };
-    let failure = match desired(case.spec, case.settings, facts) {
+    let failure = match desired(case.spec, case.settings, facts(ctx, case, owner)) {
         Ok(desired) => match identity::check(subject, ctx, case, &desired).await {
             Ok(()) => return Ok(desired),
             Err(failure) => failure,
         },
         Err(problems) => Failure::problems(&problems),
     };
-    let (mut status, given) = (status.clone(), role_name(case.spec, facts));
-    let failure = refused(subject, ctx, case, owner, given, &mut status, failure).await;
+    let mut status = status.clone();
+    let failure = refused(subject, ctx, case, owner, &mut status, failure).await;
     Err(Setback::early(failure, status))
 }
 
-/// The failure of a refused spec, after the boundary was looked at. `given` is the role's name as spec and class give
-/// it.
-async fn refused(
+fn facts<'a>(ctx: &'a Context, case: Case<'a>, owner: &'a Owner) -> Facts<'a> {
+    Facts {
+        owner,
+        account: &case.account.account,
+        class_name: case.class.metadata.name.as_deref().unwrap_or_default(),
+        class: &case.class.spec,
+        limits: &case.account.quotas.limits,
+        issuer: ctx.issuer.as_deref(),
+    }
+}
+
+/// The failure of a refused spec, after the boundary was looked at.
+pub async fn refused(
     subject: &Subject,
     ctx: &Context,
     case: Case<'_>,
     owner: &Owner,
-    given: Option<String>,
     status: &mut IamRoleStatus,
     mut failure: Failure,
 ) -> Failure {
@@ -58,6 +58,7 @@ async fn refused(
     if is_forced && failure.retry == Retry::OnChange {
         failure.retry = Retry::Within(interval(case.class));
     }
+    let given = role_name(case.spec, facts(ctx, case, owner));
     for name in roles(subject, given) {
         match hold_boundary(subject, ctx, case, owner, &name, status).await {
             Ok(Some(change)) => {

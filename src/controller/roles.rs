@@ -10,6 +10,7 @@ use super::removal;
 use super::resolve::class_for;
 use super::status::{Tri, Verdict, conditions, is_news, is_ready, is_stalled};
 use super::subject::{Subject, version};
+use super::unread::unread;
 use crate::api::iamrole::ClassRef;
 use crate::api::{IamRoleClass, IamRoleStatus, Reason};
 use crate::aws::Account;
@@ -143,7 +144,13 @@ async fn newest(object: &Arc<RawRole>, ctx: &Context) -> Result<Option<RawRole>,
 /// Everything a live object goes through before AWS is touched.
 async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> {
     let keep = |failure: Failure, subject: &Subject| Setback::early(failure, subject.status.clone());
-    let spec = subject.spec.clone().map_err(|failure| keep(failure, subject))?;
+    let spec = match subject.spec.clone() {
+        Ok(spec) => spec,
+        Err(failure) => {
+            let (failure, status) = unread(subject, ctx, failure).await;
+            return Err(Setback::early(failure, status));
+        }
+    };
     let origin = subject.status.role.as_ref().and_then(|role| role.origin);
     let class = match resolve(subject, ctx, spec.role_class_name.as_deref()) {
         Ok(Some(class)) => class,
@@ -170,7 +177,8 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
     apply::apply(subject, ctx, case, status).await
 }
 
-fn resolve(subject: &Subject, ctx: &Context, named: Option<&str>) -> Result<Option<Arc<IamRoleClass>>, Failure> {
+/// The class of the object; `None` if another installation serves it.
+pub fn resolve(subject: &Subject, ctx: &Context, named: Option<&str>) -> Result<Option<Arc<IamRoleClass>>, Failure> {
     let labels = namespace_labels(subject, ctx);
     let remembered = subject.status.class.as_ref().map(|class| class.name.as_str());
     class_for(&ctx.classes.state(), &ctx.controller, named, remembered, &subject.namespace, &labels)
@@ -189,7 +197,7 @@ pub fn namespace_labels(subject: &Subject, ctx: &Context) -> BTreeMap<String, St
 }
 
 /// The class's account; `None` while its controller has not looked at this generation yet (it wakes us).
-fn account(ctx: &Context, class: &IamRoleClass, subject: &Subject) -> Stepped<Option<Arc<Account>>> {
+pub fn account(ctx: &Context, class: &IamRoleClass, subject: &Subject) -> Stepped<Option<Arc<Account>>> {
     let name = class.name_any();
     match ctx.class_state(&name, &class.uid().unwrap_or_default()) {
         Some(state) if state.generation >= class.metadata.generation.unwrap_or_default() => match state.account {
@@ -209,7 +217,8 @@ fn account(ctx: &Context, class: &IamRoleClass, subject: &Subject) -> Stepped<Op
     }
 }
 
-fn same_account(subject: &Subject, account: &Account) -> Result<(), Failure> {
+/// A role that exists stays in its account.
+pub fn same_account(subject: &Subject, account: &Account) -> Result<(), Failure> {
     let exists = subject.status.role.as_ref().is_some_and(|role| role.id.is_some());
     match &subject.status.account_id {
         Some(id) if exists && *id != account.account.id => Err(Failure::on_change(

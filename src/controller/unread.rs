@@ -1,0 +1,46 @@
+//! A spec that can't be read: stored before a stricter schema, or nested too deep. Nothing of it is carried out, but what
+//! its class forces on the role holds all the same.
+
+use super::apply::Case;
+use super::context::Context;
+use super::failure::Failure;
+use super::refused::refused;
+use super::roles::{account, resolve, same_account};
+use super::subject::Subject;
+use crate::api::{IamRoleSpec, IamRoleStatus};
+use crate::role::settings::settings;
+use serde_json::Value;
+
+/// The failure of a spec that can't be read, after the boundary of the role was looked at, with the status that follows.
+/// The role is the one that status names, or the one of the name that spec or class give; the class the one in status,
+/// or the one that spec names, or the namespace's default.
+pub async fn unread(subject: &Subject, ctx: &Context, failure: Failure) -> (Failure, IamRoleStatus) {
+    let mut status = subject.status.clone();
+    let spec = salvaged(subject);
+    let remembered = status.class.as_ref().map(|class| class.name.clone());
+    let named = remembered.or_else(|| spec.role_class_name.clone());
+    let Ok(Some(class)) = resolve(subject, ctx, named.as_deref()) else { return (failure, status) };
+    let origin = status.role.as_ref().and_then(|role| role.origin);
+    let settings = settings(&spec, Some(&class.spec), origin, subject.suspend_annotation());
+    let Ok(Some(account)) = account(ctx, &class, subject) else { return (failure, status) };
+    if settings.suspended_by.is_some() || same_account(subject, &account).is_err() {
+        return (failure, status);
+    }
+    let case = Case { spec: &spec, class: &class, settings: &settings, account: &account };
+    let owner = subject.owner(ctx, &class);
+    let failure = refused(subject, ctx, case, &owner, &mut status, failure).await;
+    (failure, status)
+}
+
+/// What of the spec can be read by itself and tells which role it is about, and whether it may be touched.
+fn salvaged(subject: &Subject) -> IamRoleSpec {
+    let field = |name: &str| subject.object().data.pointer(&format!("/spec/{name}"));
+    let text = |name: &str| field(name).and_then(Value::as_str).map(str::to_owned);
+    IamRoleSpec {
+        role_class_name: text("roleClassName"),
+        role_name: text("roleName"),
+        suspend: field("suspend").and_then(Value::as_bool),
+        mode: subject.status.effective.as_ref().map(|effective| effective.mode),
+        ..IamRoleSpec::default()
+    }
+}
