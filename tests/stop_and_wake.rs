@@ -36,6 +36,35 @@ async fn a_role_moves_to_a_class_that_is_made_in_the_same_breath() {
 }
 
 #[tokio::test]
+async fn requested_checks_have_a_limit_and_the_last_one_is_answered() {
+    let world = World::new("requests").await;
+    for (name, spec) in
+        [("app", json!({ "trustPolicy": ec2() })), ("watched", json!({ "trustPolicy": ec2(), "mode": "Observe" }))]
+    {
+        world.create(name, spec).await;
+        world
+            .until(name, "a first look", |role| {
+                support::condition(role, "Ready").is_some_and(|ready| ready.status != "Unknown")
+            })
+            .await;
+        world.proxy.forget();
+        world.check_now(name).await;
+        let one = world.proxy.actions().len();
+        let mut last = String::new();
+        for _ in 0..20 {
+            last = world.request_check(name).await;
+        }
+        world
+            .until(name, "handling the last request", |role| {
+                role.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_ref()) == Some(&last)
+            })
+            .await;
+        assert!(one > 0);
+        assert_eq!(world.proxy.actions().len(), 2 * one, "{name}: {:?}", world.proxy.actions());
+    }
+}
+
+#[tokio::test]
 async fn who_only_observes_keeps_nobody_from_a_name() {
     let world = World::new("observer").await;
     let name = format!("shared-{}", world.namespace);

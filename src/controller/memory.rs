@@ -17,6 +17,8 @@ const STALLED_AFTER: Duration = Duration::from_mins(2);
 const ON_CHANGE: Duration = Duration::from_mins(10);
 const PASSING_CAP: Duration = Duration::from_mins(1);
 const FIRST_DELAY: Duration = Duration::from_secs(1);
+/// Who may annotate an object must not get the account throttled.
+const REQUESTS_APART: Duration = Duration::from_secs(10);
 
 /// What is remembered of one object.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +53,8 @@ pub struct Entry {
     pub preflight: Option<i64>,
     /// The resource version of our last write to the object.
     pub written_version: u64,
+    /// The check that was last requested and begun, and when.
+    requested: Option<(String, Instant)>,
 }
 
 /// When to look again, and whether the failure counts as stalled.
@@ -96,6 +100,22 @@ impl Entry {
         self.failures = 0;
         self.failing_since = None;
         self.failing_generation = None;
+    }
+
+    /// How long the requested check `token` has to wait for its turn after the last one; `None` if it may begin. One that
+    /// has begun goes on.
+    pub fn request(&mut self, token: String, now: Instant) -> Option<Duration> {
+        if let Some((known, at)) = &self.requested
+            && *known != token
+            && let left = REQUESTS_APART.saturating_sub(now.saturating_duration_since(*at))
+            && !left.is_zero()
+        {
+            return Some(left);
+        }
+        if self.requested.as_ref().is_none_or(|(known, _)| *known != token) {
+            self.requested = Some((token, now));
+        }
+        None
     }
 
     fn delay(&self, cap: Duration) -> Duration {
@@ -182,6 +202,19 @@ mod tests {
         assert!(entry.fail(&slow, 1, false, later).stalled);
         assert!(!entry.fail(&slow, 2, false, later).stalled, "a new generation gets its own two minutes");
         assert!(entry.fail(&slow, 2, true, later).stalled, "it was before the restart");
+    }
+
+    #[test]
+    fn requested_checks_take_turns_and_the_one_under_way_goes_on() {
+        let (mut entry, start) = (Entry::default(), Instant::now());
+        let mut ask = |token: &str, after: u64| entry.request(token.to_owned(), start + Duration::from_secs(after));
+        assert_eq!(ask("a", 0), None);
+        assert_eq!(ask("b", 1), Some(Duration::from_secs(9)));
+        assert_eq!(ask("a", 2), None, "it waits for AWS, say");
+        assert_eq!(ask("c", 9), Some(Duration::from_secs(1)), "asking does not put it off");
+        assert_eq!(ask("c", 10), None);
+        assert_eq!(ask("d", 11), Some(Duration::from_secs(9)));
+        assert_eq!(ask("d", 60), None);
     }
 
     #[test]

@@ -121,12 +121,22 @@ async fn work(object: &Arc<RawRole>, ctx: &Arc<Context>) -> (Action, &'static st
             return (Action::requeue(again.delay), "error");
         }
     };
+    if let Some(left) = out_of_turn(&subject, ctx) {
+        return (Action::requeue(left), "requeue_after");
+    }
     let result =
         if subject.is_deleted() { removal::remove(&mut subject, ctx).await } else { advance(&mut subject, ctx).await };
     match result {
         Ok(outcome) => conclude(&mut subject, ctx, outcome).await,
         Err(setback) => fail(&mut subject, ctx, *setback).await,
     }
+}
+
+/// How long a requested check waits for its turn. A spec that is new does not.
+fn out_of_turn(subject: &Subject, ctx: &Context) -> Option<Duration> {
+    let token = subject.requested()?;
+    let left = ctx.memory.with(&subject.uid, |entry| entry.request(token, Instant::now()));
+    left.filter(|_| subject.status.observed_generation == Some(subject.generation))
 }
 
 /// The object, read anew where the cache is older than our own last write.

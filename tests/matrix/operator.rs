@@ -192,7 +192,8 @@ impl Operator {
     /// What the controller of classes does.
     async fn check_class(&mut self) {
         let account = self.ctx.aws.identify(None).await.map_err(Into::into);
-        let state = ClassState { uid: "class-1".to_owned(), generation: 1, reached: account.as_ref().ok().cloned(), account };
+        let state =
+            ClassState { uid: "class-1".to_owned(), generation: 1, reached: account.as_ref().ok().cloned(), account };
         self.ctx.set_class_state("default", state);
     }
 
