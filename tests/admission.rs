@@ -279,6 +279,7 @@ async fn a_stricter_class_blocks_no_correction_and_no_deletion() {
     let spec = json!({
         "roleName": format!("{}-app", world.namespace), "trustPolicy": ec2(), "path": "/x/", "tags": { "Team": "a" },
         "managedPolicies": ["ReadOnlyAccess", "SecurityAudit"],
+        "inlinePolicies": [{ "name": "old", "document": support::allow("s3:Get*") }],
     });
     world.create("app", spec.clone()).await;
     world.ready("app").await;
@@ -299,8 +300,15 @@ async fn a_stricter_class_blocks_no_correction_and_no_deletion() {
     for (patch, field) in [
         (json!({ "spec": { "managedPolicies": ["ReadOnlyAccess", "AdministratorAccess"] } }), "spec.managedPolicies"),
         (json!({ "spec": { "tags": { "Cost": "b" } } }), "spec.tags"),
-        (json!({ "spec": { "instanceProfile": {} } }), "spec.instanceProfile"),
-        (json!({ "metadata": { "annotations": { "iamrole.dev/suspend": "" } } }), "iamrole.dev/suspend"),
+        (json!({ "spec": { "instanceProfile": {} } }), "spec.instanceProfile: {}"),
+        (
+            json!({ "spec": { "inlinePolicies": [{ "name": "new", "document": support::allow("s3:Get*") }] } }),
+            "spec.inlinePolicies: \"new\"",
+        ),
+        (
+            json!({ "metadata": { "annotations": { "iamrole.dev/suspend": "x".repeat(100) } } }),
+            &format!("iamrole.dev/suspend: \"{}\" is not allowed", "x".repeat(64)),
+        ),
     ] {
         let error = world.patch_object("app", patch).await.unwrap_err();
         assert!(error.contains(field) && !error.contains("spec.roleName"), "only what is new: {error}");

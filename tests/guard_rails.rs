@@ -125,7 +125,11 @@ async fn nobody_dodges_by_suspending_or_observing_where_the_class_gives_no_leave
     world.patch_object("app", annotation).await.expect("an annotation");
     world.patch("app", json!({ "suspend": true, "mode": "Observe" })).await;
     let message = world.reason("app", "NotAllowed").await;
-    for field in ["spec.suspend is ignored", "the annotation iamrole.dev/suspend is ignored", "spec.mode is ignored"] {
+    for field in [
+        "spec.suspend: true is ignored",
+        "the annotation iamrole.dev/suspend: \"yes\" is ignored",
+        "spec.mode: \"Observe\" is ignored",
+    ] {
         assert!(message.contains(field), "{field}: {message}");
     }
     aws::put_inline(&world.iam, &name, "backdoor", &allow("*")).await;

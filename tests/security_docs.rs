@@ -74,7 +74,7 @@ async fn under_the_example_class_one_role_fits_and_the_other_is_refused_in_five_
     let message = world.reason("climbs", "NotAllowed").await;
     for field in [
         "spec.roleName: \"admin\" is not allowed: allowed.roleNames lists nothing",
-        "spec.permissionsBoundary: the class forces",
+        "spec.permissionsBoundary: \"arn:aws:iam::123456789012:policy/mine\" is not allowed: the class forces",
         "spec.trustPolicy.Statement[0].Principal.AWS: \"AWS:444455556666\" is not allowed",
         "spec.managedPolicies[0]: \"arn:aws:iam::aws:policy/AdministratorAccess\" is not allowed",
         "spec.inlinePolicies[0].document.Statement[0].Action: \"s3:*\" is not allowed: it includes actions of denied.actions",

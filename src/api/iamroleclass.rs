@@ -190,7 +190,8 @@ pub struct Allowed {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "patterns")]
     pub trust_principals: Vec<String>,
-    /// Actions that documents may allow, such as `s3:*`. NotAction needs `*`.
+    /// Actions that documents may allow, such as `s3:*`. NotAction needs `*`. Without an entry there are no documents at
+    /// all, also none that only deny.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "many_patterns")]
     pub actions: Vec<String>,

@@ -106,11 +106,8 @@ async fn hold_boundary(
 #[must_use]
 pub fn ignored(case: Case<'_>) -> Option<Failure> {
     let class = case.class.metadata.name.as_deref().unwrap_or_default();
-    let message = |field: &&str| {
-        let leave = if *field == "spec.mode" { "observe" } else { "suspend" };
-        format!("{field} is ignored: allowed.{leave} is not true (IamRoleClass {class}); remove it")
-    };
-    let messages: Vec<String> = case.settings.ignored.iter().map(message).collect();
+    let told = case.settings.ignored.iter().map(|ignored| format!("{ignored} (IamRoleClass {class}); remove it"));
+    let messages: Vec<String> = told.collect();
     let failure = || Failure {
         retry: Retry::Within(interval(case.class)),
         ..Failure::on_change(Reason::NotAllowed, messages.join("; "))

@@ -84,14 +84,25 @@ impl<'a> Guard<'a> {
         listed("adoptedRoles", &self.allowed.adopted_roles, name)
     }
 
-    /// Judges `spec.customerManagedPolicies`.
-    pub fn customer_managed_policies(&self) -> Result<(), Refusal> {
-        flag("customerManagedPolicies", self.allowed.customer_managed_policies)
+    /// Judges `spec.customerManagedPolicies`, whose entries have these names.
+    pub fn customer_managed_policies(&self, names: &[String]) -> Result<(), Refusal> {
+        let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+        flag("customerManagedPolicies", self.allowed.customer_managed_policies, &shown(&names))
     }
 
-    /// Judges `spec.instanceProfile`.
-    pub fn instance_profile(&self) -> Result<(), Refusal> {
-        flag("instanceProfiles", self.allowed.instance_profiles)
+    /// Judges `spec.instanceProfile`; `name` if it has one.
+    pub fn instance_profile(&self, name: Option<&str>) -> Result<(), Refusal> {
+        let value = name.map_or_else(|| "{}".to_owned(), |name| format!("{name:?}"));
+        flag("instanceProfiles", self.allowed.instance_profiles, &value)
+    }
+
+    /// Judges that there is a permission policy `name` at all, whatever it says: one that only denies grants nothing,
+    /// but where no action is allowed there are no documents.
+    pub fn document(&self, name: &str) -> Result<(), Refusal> {
+        if self.allowed.actions.is_empty() {
+            return Err(format!("{}, so no document is", refusal("actions", &[], &format!("{name:?}"))));
+        }
+        Ok(())
     }
 
     /// Judges `spec.maxSessionDurationSeconds`.
@@ -199,18 +210,19 @@ impl<'a> Guard<'a> {
             };
             let within = |value: &Pattern| !is_ours(value) || may.iter().any(|pattern| pattern.covers(value));
             if !door.is_bound(&key, within) {
-                refusals.push((door.path, self.unbound(&key)));
+                let who = door.provider.unwrap_or(door.service);
+                refusals.push((door.path, self.unbound(who, &key)));
             }
         }
         refusals
     }
 
-    fn unbound(&self, key: &str) -> Refusal {
+    fn unbound(&self, who: &str, key: &str) -> Refusal {
         let namespace = self.namespace;
         let value =
             if key == POD_NAMESPACE { namespace.to_owned() } else { format!("system:serviceaccount:{namespace}:NAME") };
         format!(
-            "lets in ServiceAccounts of other namespaces: add the condition StringEquals {key}: {value}, or have \
+            "{who:?} lets in ServiceAccounts of other namespaces: add the condition StringEquals {key}: {value}, or have \
              ServiceAccount:NAMESPACE/NAME listed in allowed.trustPrincipals"
         )
     }
@@ -228,8 +240,8 @@ fn listed(list: &str, patterns: &[String], value: &str) -> Result<(), Refusal> {
     Err(refusal(list, patterns, &format!("{value:?}")))
 }
 
-fn flag(name: &str, value: Option<bool>) -> Result<(), Refusal> {
-    if value == Some(true) { Ok(()) } else { Err(format!("is not allowed: allowed.{name} is not true")) }
+fn flag(name: &str, leave: Option<bool>, value: &str) -> Result<(), Refusal> {
+    if leave == Some(true) { Ok(()) } else { Err(format!("{value} is not allowed: allowed.{name} is not true")) }
 }
 
 fn refusal(list: &str, patterns: &[String], value: &str) -> Refusal {

@@ -3,6 +3,11 @@
 use crate::api::iamrole::{DeletionPolicy, Effective, Mode, Origin, WhenUnlisted};
 use crate::api::iamroleclass::Allowed;
 use crate::api::{IamRoleClassSpec, IamRoleSpec};
+use std::fmt;
+
+const ANNOTATION: &str = "the annotation iamrole.dev/suspend";
+/// How much of a value a message shows.
+const SHOWN: usize = 64;
 
 /// The settings in force; see [`settings`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +21,25 @@ pub struct Settings {
     /// Who suspends the object, in words; `None` if nobody does.
     pub suspended_by: Option<&'static str>,
     /// What the object says to keep the operator from its work and its class does not permit: it is ignored.
-    pub ignored: Vec<&'static str>,
+    pub ignored: Vec<Ignored>,
+}
+
+/// Something of the object that is ignored, since its class does not permit it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ignored {
+    /// Where it is said.
+    pub field: &'static str,
+    /// What it says, at most 64 characters of it.
+    pub value: String,
+    /// The switch of the class's `allowed` that would permit it.
+    pub leave: &'static str,
+}
+
+impl fmt::Display for Ignored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, value, leave } = self;
+        write!(f, "{field}: {value} is ignored: allowed.{leave} is not true")
+    }
 }
 
 impl Settings {
@@ -56,14 +79,15 @@ pub fn settings(
     let mut ignored = Vec::new();
     let observes = spec.mode == Some(Mode::Observe);
     if observes && !may(|allowed| allowed.observe) {
-        ignored.push("spec.mode");
+        let value = format!("{:?}", Mode::Observe.as_str());
+        ignored.push(Ignored { field: "spec.mode", value, leave: "observe" });
     }
     let modes = [spec.mode.filter(|_| ignored.is_empty()), class.and_then(|class| class.mode)];
     let by_object = suspended_by_object(spec, suspend_annotation);
     let suspended_by = if may(|allowed| allowed.suspend) {
         by_object.first().copied()
     } else {
-        ignored.extend(by_object);
+        ignored.extend(by_object.into_iter().map(|field| suspending(field, suspend_annotation)));
         None
     };
     Settings {
@@ -84,7 +108,14 @@ pub fn settings(
 fn suspended_by_object(spec: &IamRoleSpec, annotation: Option<&str>) -> Vec<&'static str> {
     let by_spec = (spec.suspend == Some(true)).then_some("spec.suspend");
     let by_annotation = annotation.is_some_and(|value| value != "false");
-    by_spec.into_iter().chain(by_annotation.then_some("the annotation iamrole.dev/suspend")).collect()
+    by_spec.into_iter().chain(by_annotation.then_some(ANNOTATION)).collect()
+}
+
+fn suspending(field: &'static str, annotation: Option<&str>) -> Ignored {
+    let said = annotation.filter(|_| field == ANNOTATION);
+    let value =
+        said.map_or_else(|| "true".to_owned(), |said| format!("{:?}", said.chars().take(SHOWN).collect::<String>()));
+    Ignored { field, value, leave: "suspend" }
 }
 
 fn suspended_otherwise(class: Option<&IamRoleClassSpec>, modes: &[Option<Mode>]) -> Option<&'static str> {
@@ -144,7 +175,15 @@ mod tests {
         let dodging = IamRoleSpec { mode: Some(Mode::Observe), suspend: Some(true), ..IamRoleSpec::default() };
         let strict = settings(&dodging, Some(&IamRoleClassSpec::default()), None, Some("yes"));
         assert_eq!((strict.mode, strict.suspended_by), (Mode::Enforce, None));
-        assert_eq!(strict.ignored, ["spec.mode", "spec.suspend", "the annotation iamrole.dev/suspend"]);
+        let ignored: Vec<String> = strict.ignored.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            ignored,
+            [
+                "spec.mode: \"Observe\" is ignored: allowed.observe is not true",
+                "spec.suspend: true is ignored: allowed.suspend is not true",
+                "the annotation iamrole.dev/suspend: \"yes\" is ignored: allowed.suspend is not true",
+            ]
+        );
         let leave = Allowed { suspend: Some(true), observe: Some(true), ..Allowed::default() };
         let class = IamRoleClassSpec { allowed: Some(leave), ..IamRoleClassSpec::default() };
         let open = settings(&dodging, Some(&class), None, Some("yes"));

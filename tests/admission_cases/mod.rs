@@ -196,7 +196,38 @@ fn trust_and_the_rest() -> Vec<Case> {
     ]
 }
 
+/// Where no action is allowed there is no document, whatever it says.
+fn documents() -> Vec<Case> {
+    let case = |actions: Value, spec: Value, field| {
+        let mut lists = json!({ "trustPrincipals": ["*"], "customerManagedPolicies": true });
+        if !actions.is_null() {
+            lists["actions"] = actions;
+        }
+        (allowed(lists), spec, field)
+    };
+    let mut denies = support::allow("s3:*");
+    denies["Statement"][0]["Effect"] = json!("Deny");
+    let inline = |document: &Value| json!({ "inlinePolicies": [{ "name": "guard", "document": document }] });
+    let own = |document: &Value| json!({ "customerManagedPolicies": [{ "name": "guard", "document": document }] });
+    let text = json!({ "inlinePolicies": [{ "name": "guard", "documentJson": denies.to_string() }] });
+    let (no_inline, no_own) = (Some("spec.inlinePolicies: \"guard\""), Some("spec.customerManagedPolicies: \"guard\""));
+    let some = || json!(["sqs:SendMessage"]);
+    vec![
+        case(Value::Null, inline(&denies), no_inline),
+        case(json!([]), inline(&denies), no_inline),
+        case(json!([]), text.clone(), no_inline),
+        case(Value::Null, own(&denies), no_own),
+        case(Value::Null, inline(&support::allow("s3:Get*")), no_inline),
+        case(some(), inline(&denies), None),
+        case(some(), text, None),
+        case(some(), own(&denies), None),
+        case(Value::Null, json!({ "inlinePolicies": [], "customerManagedPolicies": [] }), None),
+        // Whether the actions are among them is for the operator.
+        case(some(), inline(&support::allow("s3:Get*")), None),
+    ]
+}
+
 /// All of them.
 pub fn all() -> Vec<Case> {
-    [names_and_paths(), policies_and_boundaries(), trust_and_the_rest()].concat()
+    [names_and_paths(), policies_and_boundaries(), trust_and_the_rest(), documents()].concat()
 }

@@ -119,7 +119,10 @@ impl<'a> Builder<'a> {
         let asked = asked.map(|arn| self.policy_arn("spec.permissionsBoundary", arn));
         match (forced, asked) {
             (Some(Some(forced)), Some(Some(asked))) if forced != asked => {
-                self.not_allowed("spec.permissionsBoundary", format!("the class forces {forced}; remove the field"));
+                self.not_allowed(
+                    "spec.permissionsBoundary",
+                    format!("{asked:?} is not allowed: the class forces {forced}; remove the field"),
+                );
                 None
             }
             (Some(forced), _) => forced,
@@ -147,7 +150,7 @@ impl<'a> Builder<'a> {
             }
             match seen.insert(key.to_lowercase(), (key, by_class)) {
                 Some((other, true)) if !by_class => {
-                    self.not_allowed(&field, format!("the class sets {other}; remove it"));
+                    self.not_allowed(&field, format!("{key:?} is not allowed: the class sets {other}; remove it"));
                 }
                 Some((other, _)) => self.invalid(
                     &field,
@@ -280,13 +283,15 @@ impl<'a> Builder<'a> {
                 continue;
             };
             if document.size() <= self.facts.limits.inline_total {
-                self.allowed_actions(&document);
+                self.allowed_actions(&field, &policy.name, &document);
             }
             let field = format!("spec.inlinePolicies[{i}].name");
             self.policy_name(&field, &policy.name);
             if exceptions.keep_inline(&policy.name) {
-                let message =
-                    format!("{:?} is kept for others by unlistedExceptions; choose another name", policy.name);
+                let message = format!(
+                    "{:?} is not allowed: unlistedExceptions keeps it for others; choose another name",
+                    policy.name
+                );
                 self.not_allowed(&field, message);
             }
             if inline.keys().any(|name: &String| name.eq_ignore_ascii_case(&policy.name)) {
@@ -302,8 +307,12 @@ impl<'a> Builder<'a> {
         inline
     }
 
-    fn allowed_actions(&mut self, document: &Document) {
-        for (place, refusal) in self.guard.actions(document) {
+    fn allowed_actions(&mut self, field: &str, name: &str, document: &Document) {
+        let refusals = self.guard.actions(document);
+        if refusals.is_empty() {
+            self.judged(field, self.guard.document(name));
+        }
+        for (place, refusal) in refusals {
             self.not_allowed(&place, refusal);
         }
     }
@@ -317,7 +326,7 @@ impl<'a> Builder<'a> {
 
     pub(super) fn profile(&mut self, role_name: &str) -> Option<String> {
         let profile = self.spec.instance_profile.as_ref()?;
-        self.judged("spec.instanceProfile", self.guard.instance_profile());
+        self.judged("spec.instanceProfile", self.guard.instance_profile(profile.name.as_deref()));
         if let Some(name) = &profile.name {
             self.judged("spec.instanceProfile.name", self.guard.role_name(name));
         }
@@ -328,8 +337,9 @@ impl<'a> Builder<'a> {
 
     pub(super) fn own(&mut self, role_name: &str, path: &str) -> Vec<OwnPolicy> {
         let entries = self.spec.customer_managed_policies.iter().flatten().enumerate();
-        if self.spec.customer_managed_policies.as_ref().is_some_and(|list| !list.is_empty()) {
-            self.judged("spec.customerManagedPolicies", self.guard.customer_managed_policies());
+        let names: Vec<String> = entries.clone().map(|(_, entry)| entry.name.clone()).collect();
+        if !names.is_empty() {
+            self.judged("spec.customerManagedPolicies", self.guard.customer_managed_policies(&names));
         }
         let own: Vec<OwnPolicy> = entries.filter_map(|(i, entry)| self.own_policy(i, entry, role_name, path)).collect();
         let mut names = BTreeSet::new();
@@ -347,9 +357,9 @@ impl<'a> Builder<'a> {
         let field = format!("spec.customerManagedPolicies[{i}].document");
         let (object, text) = (entry.document.as_ref(), entry.document_json.as_ref());
         let document = self.document(Grammar::Permission, &field, object, text)?;
-        let place = if text.is_some() { format!("{field}Json") } else { field };
+        let place = if text.is_some() { format!("{field}Json") } else { field.clone() };
         if self.fits(&place, &self.facts.limits.of_managed(&document)) {
-            self.allowed_actions(&document);
+            self.allowed_actions(&field, &entry.name, &document);
         }
         let name = entry.policy_name.clone().unwrap_or_else(|| {
             names::bounded(&format!("{role}.{}", entry.name), names::POLICY_NAME, &[role, &entry.name])
