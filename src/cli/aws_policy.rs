@@ -164,98 +164,102 @@ struct Place {
 impl Place {
     fn agree(&mut self, option: &'static str, arn: &str) -> Result<(), Error> {
         let Ok(arn) = arn.parse::<Arn>() else { return Ok(()) };
-        same(option, "partition", &mut self.partition, arn.partition)?;
         // AWS's own policies are in every account.
-        if Arn::is_account_id(&arn.account) { same(option, "account", &mut self.account, arn.account) } else { Ok(()) }
+        let account = Some(arn.account).filter(|account| Arn::is_account_id(account));
+        let both = [("partition", &mut self.partition, Some(arn.partition)), ("account", &mut self.account, account)];
+        for (what, known, found) in both {
+            match (&known, found) {
+                (Some(expected), Some(found)) if *expected != found => {
+                    return Err(Error::Mismatch { option, what, found, expected: expected.clone() });
+                }
+                (_, Some(found)) => *known = Some(found),
+                (_, None) => {}
+            }
+        }
+        Ok(())
     }
 }
 
-fn same(option: &'static str, what: &'static str, known: &mut Option<String>, found: String) -> Result<(), Error> {
-    match known {
-        Some(expected) if *expected != found => {
-            Err(Error::Mismatch { option, what, found, expected: expected.clone() })
-        }
-        _ => {
-            *known = Some(found);
-            Ok(())
-        }
-    }
-}
+const GET_UID: &str = "get the UID by: kubectl get namespace kube-system -o jsonpath='{.metadata.uid}'";
 
-fn notes(options: &Options) -> Vec<&'static str> {
+fn notes(options: &Options) -> Vec<String> {
+    let others = format!("without --cluster it lets the operator change what others made, too; {GET_UID}");
     let notes = [
-        (
-            options.cluster.is_none(),
-            "without --cluster it lets the operator change what others made, too; get the UID by: kubectl get \
-             namespace kube-system -o jsonpath='{.metadata.uid}'",
-        ),
+        (options.cluster.is_none(), others.as_str()),
         (options.boundaries.is_empty(), "without --boundary it lets the operator make roles with any permission"),
+        (options.attach.is_empty(), "without --attach it lets the operator attach any policy"),
+        (options.path == "/", "without --path it covers all roles of the account; name the path of the classes"),
         (options.identity.is_none(), "without --operator-role it does not keep the operator off its own role"),
     ];
-    notes.into_iter().filter(|(applies, _)| *applies).map(|(_, note)| note).collect()
+    notes.into_iter().filter(|(applies, _)| *applies).map(|(_, note)| note.to_owned()).collect()
+}
+
+/// The text, or what was expected.
+fn check(text: &str, valid: bool, expected: &str) -> Result<String, String> {
+    if valid { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
+}
+
+/// Printable, and nothing in it has a meaning in a policy but the wildcards, where they are meant.
+fn plain(text: &str, wildcards: bool) -> bool {
+    let odd = if wildcards { "$\"\\" } else { "$\"\\*?" };
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !odd.contains(c))
 }
 
 fn cluster(text: &str) -> Result<String, String> {
-    let uid = text.rsplit('/').next().unwrap_or_default();
-    let valid = !uid.is_empty() && uid.len() <= 64 && uid.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-    if valid { Ok(text.to_owned()) } else { Err("no NAME/UID: a UID has letters, digits and -".to_owned()) }
+    let uid: Vec<&str> = text.rsplit('/').next().unwrap_or_default().split('-').collect();
+    let hex = |part: &&str| part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let valid = uid.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]) && uid.iter().all(hex);
+    let what = "no NAME/UID, or UID alone, such as 0f6c1a52-5d0b-4a3c-9b61-5f1c8b1d2a10 of the namespace kube-system";
+    check(text, valid, &format!("{what}; {GET_UID}"))
 }
 
 fn account(text: &str) -> Result<String, String> {
-    if Arn::is_account_id(text) { Ok(text.to_owned()) } else { Err("an account id has 12 digits".to_owned()) }
+    check(text, Arn::is_account_id(text), "an account id has 12 digits")
 }
 
 fn partition(text: &str) -> Result<String, String> {
-    let valid = text.starts_with("aws") && text.chars().all(|c| c.is_ascii_lowercase() || c == '-');
-    if valid { Ok(text.to_owned()) } else { Err("a partition is such as aws, aws-cn or aws-us-gov".to_owned()) }
+    check(text, Arn::is_partition(text), "a partition is such as aws, aws-cn or aws-us-gov")
 }
 
 fn path(text: &str) -> Result<String, String> {
-    let plain = text.chars().all(|c| c.is_ascii_graphic() && !"*?$\"\\".contains(c));
-    if plain && text.starts_with('/') && text.ends_with('/') && text.len() <= 512 {
-        Ok(text.to_owned())
-    } else {
-        Err("a path begins and ends with / and has no wildcards; all that begins with it is meant".to_owned())
-    }
+    let valid = plain(text, false) && text.starts_with('/') && text.ends_with('/') && text.len() <= 512;
+    check(text, valid, "a path begins and ends with / and has no wildcards; all that begins with it is meant")
 }
 
 fn boundary(text: &str) -> Result<String, String> {
-    exact(text, &["policy"], "the ARN of a policy, such as arn:aws:iam::111122223333:policy/NAME")
+    let valid = is_one(text, &["policy"]);
+    check(text, valid, "not the ARN of a policy, such as arn:aws:iam::111122223333:policy/NAME")
 }
 
 fn identity(text: &str) -> Result<String, String> {
-    exact(text, &["role", "user"], "the ARN of a role or user, such as arn:aws:iam::111122223333:role/NAME")
+    let valid = is_one(text, &["role", "user"]);
+    check(text, valid, "not the ARN of a role or user, such as arn:aws:iam::111122223333:role/NAME")
 }
 
-/// An ARN of IAM without wildcards.
-fn exact(text: &str, kinds: &[&str], expected: &str) -> Result<String, String> {
-    let plain = text.chars().all(|c| c.is_ascii_graphic() && !"*?$\"\\".contains(c));
-    let arn = text.parse::<Arn>().ok().filter(|arn| plain && arn.service == "iam" && kinds.contains(&arn.kind()));
-    match arn {
-        Some(arn) if names::valid(arn.name()) && arn.resource != arn.name() => Ok(text.to_owned()),
-        _ => Err(format!("not {expected}")),
-    }
+/// Whether it is the ARN of one thing of IAM, of these kinds.
+fn is_one(text: &str, kinds: &[&str]) -> bool {
+    let arn = text.parse::<Arn>().ok().filter(|arn| arn.service == "iam" && kinds.contains(&arn.kind()));
+    plain(text, false) && arn.is_some_and(|arn| names::valid(arn.name()) && arn.resource != arn.name())
 }
 
 fn attachable(text: &str) -> Result<String, String> {
-    let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !"$\"\\".contains(c));
     let arn = !text.contains(':') || text.starts_with("arn:") && text.contains(":policy/");
-    if plain && arn {
-        Ok(text.to_owned())
-    } else {
-        Err("neither a policy's ARN nor the name of an AWS-managed policy such as service-role/*".to_owned())
-    }
+    let valid = plain(text, true) && arn;
+    check(text, valid, "neither a policy's ARN nor the name of an AWS-managed policy such as service-role/*")
 }
 
 fn policy_name(text: &str) -> Result<String, String> {
-    let valid = names::valid(text) && text.len() <= 128;
-    if valid { Ok(text.to_owned()) } else { Err("1 to 128 of the characters A-Z a-z 0-9 _+=,.@-".to_owned()) }
+    let valid = names::valid(text) && text.len() <= names::POLICY_NAME;
+    check(text, valid, "1 to 128 of the characters A-Z a-z 0-9 _+=,.@-")
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Args, notes, options};
     use clap::Parser;
+
+    const UID: &str = "0f6c1a52-5d0b-4a3c-9b61-5f1c8b1d2a10";
+    const OLD: &str = "9e107d9d-372b-4b68-8a4f-1d2c3b4a5f60";
 
     #[derive(Parser)]
     struct Line {
@@ -293,32 +297,45 @@ mod tests {
 
     #[test]
     fn of_a_cluster_the_uid_counts_and_names_of_policies_are_made_arns() {
-        let line = "--partition aws-cn --cluster prod/uid-1 --take-over uid-2 --attach service-role/* --attach *";
-        let options = options(&parse(line).unwrap()).unwrap();
-        assert_eq!(options.cluster.as_deref(), Some("uid-1"));
-        assert_eq!(options.take_over, ["uid-2"]);
+        let line =
+            format!("--partition aws-cn --cluster prod/{UID} --take-over {OLD} --attach service-role/* --attach *");
+        let options = options(&parse(&line).unwrap()).unwrap();
+        assert_eq!(options.cluster.as_deref(), Some(UID));
+        assert_eq!(options.take_over, [OLD]);
         assert_eq!(options.attach, ["arn:aws-cn:iam::aws:policy/service-role/*", "*"]);
     }
 
     #[test]
     fn what_is_left_open_is_said() {
-        let all = "--cluster uid-1 --boundary arn:aws:iam::111122223333:policy/b --operator-role \
-                   arn:aws:iam::111122223333:role/op";
-        assert_eq!(notes(&options(&parse(all).unwrap()).unwrap()), [""; 0]);
+        let all = format!(
+            "--cluster {UID} --boundary arn:aws:iam::111122223333:policy/b --operator-role \
+             arn:aws:iam::111122223333:role/op --path /k8s/ --attach ReadOnlyAccess"
+        );
+        assert_eq!(notes(&options(&parse(&all).unwrap()).unwrap()), [""; 0]);
         let notes = notes(&options(&parse("").unwrap()).unwrap());
-        for option in ["--cluster", "--boundary", "--operator-role"] {
+        for option in ["--cluster", "--boundary", "--operator-role", "--path", "--attach"] {
             assert!(notes.iter().any(|note| note.contains(option)), "{option}: {notes:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_not_taken_for_the_uid_of_a_cluster() {
+        let names = format!("prod prod/ prod/* uid-1 {} {UID}0 {} {UID}/prod", &UID[1..], UID.to_uppercase());
+        for text in names.split(' ') {
+            for option in [format!("--cluster {text}"), format!("--cluster {UID} --take-over {text}")] {
+                let error = parse(&option).unwrap_err();
+                assert!(error.contains("kubectl get namespace kube-system"), "{option}: {error}");
+            }
         }
     }
 
     #[test]
     fn what_would_widen_or_break_the_policy_is_refused() {
         for line in [
-            "--cluster prod/",
-            "--cluster prod/*",
-            "--take-over uid-2",
+            &format!("--take-over {OLD}"),
             "--account 1",
             "--partition mars",
+            "--partition awsome",
             "--path k8s",
             "--path /k8s",
             "--path /*/",
