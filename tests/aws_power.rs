@@ -3,64 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod powers;
 mod support;
 
 use aws_sdk_iam::error::ProvideErrorMetadata as _;
 use aws_sdk_iam::types::Tag;
 use iamrole_operator::api::IamRoleClassSpec;
 use iamrole_operator::api::iamroleclass::DriftMethod;
+use powers::{POWER, Powers, READ_ONLY, everything, policy_arn};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::process::Command;
-use support::ministack::{ACCOUNT, Ministack, User};
+use support::ministack::ACCOUNT;
 use support::{SOON, World, allow, aws, ec2, eventually, trust};
-
-const READ_ONLY: &str = "arn:aws:iam::aws:policy/ReadOnlyAccess";
-const POWER: &str = "arn:aws:iam::aws:policy/PowerUserAccess";
-
-/// A world on ministack whose operator has the keys of a user who may do nothing yet.
-struct Powers {
-    ministack: Ministack,
-    user: User,
-    world: World,
-}
-
-impl Powers {
-    async fn new(test: &str, change: impl FnOnce(&mut IamRoleClassSpec)) -> Self {
-        let ministack = Ministack::start().await;
-        for name in ["boundary", "other-boundary"] {
-            aws::foreign_policy(&ministack.root, name).await;
-        }
-        let user = ministack.user("iamrole-operator").await;
-        let mut world = World::on(test, &ministack.url, ministack.root.clone(), change).await;
-        world.operator.environment = user.environment();
-        Self { ministack, user, world }
-    }
-
-    /// What `iamrole aws-policy` prints.
-    async fn policy(&self, options: &[&str]) -> Value {
-        let [(_, cluster), ..] = self.world.owner_tags("any", "Created").await;
-        let run = Command::new(env!("CARGO_BIN_EXE_iamrole"))
-            .args(["aws-policy", "--account", ACCOUNT])
-            .args(options.iter().map(|option| option.replace("CLUSTER", &cluster)))
-            .output()
-            .unwrap();
-        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-        serde_json::from_slice(&run.stdout).unwrap()
-    }
-
-    /// No call of the operator so far was denied.
-    async fn nothing_was_denied(&self) {
-        let (_, metrics) = self.world.operator.get("/metrics").await.unwrap();
-        assert!(metrics.contains("iamrole_aws_calls"), "{metrics}");
-        let denied: Vec<&str> = metrics.lines().filter(|line| line.contains("AccessDenied")).collect();
-        assert!(denied.is_empty(), "{denied:#?}\n{}", self.world.operator.log());
-    }
-}
-
-fn policy_arn(name: &str) -> String {
-    format!("arn:aws:iam::{ACCOUNT}:policy/{name}")
-}
 
 /// The policy without one action.
 fn without(policy: &Value, action: &str) -> Value {
@@ -77,17 +31,6 @@ fn allowed(policy: &Value) -> BTreeSet<String> {
     let statements = policy["Statement"].as_array().unwrap().iter();
     let allows = statements.filter(|statement| statement["Effect"] == "Allow");
     allows.flat_map(|s| s["Action"].as_array().unwrap()).map(|action| action.as_str().unwrap().to_owned()).collect()
-}
-
-/// A role with everything that a role can have.
-fn everything() -> Value {
-    json!({
-        "trustPolicy": ec2(), "description": "one", "maxSessionDurationSeconds": 7200,
-        "tags": { "team": "shop", "cost": "1" }, "managedPolicies": [READ_ONLY],
-        "inlinePolicies": [{ "name": "inline", "document": allow("s3:GetObject") }],
-        "customerManagedPolicies": [{ "name": "own", "document": allow("sqs:SendMessage") }],
-        "instanceProfile": {},
-    })
 }
 
 /// The same role with everything changed, and its documents moved: what was inline is a policy of its own, and the

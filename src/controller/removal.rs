@@ -183,7 +183,14 @@ impl Removal<'_> {
             );
             return Err(failed(Failure::slow(Reason::DeleteBlocked, message)));
         }
-        let done = self.carry_out(subject, &name, &deletion.plan).await?;
+        let done = match self.carry_out(subject, &name, &deletion.plan).await {
+            Err(mut setback) if setback.failure.reason == Reason::DeleteBlocked && foreign.is_some() => {
+                let (left, why) = (foreign.unwrap_or_default(), &setback.failure.message);
+                setback.failure.message = format!("{left}, and {why}");
+                return Err(setback);
+            }
+            done => done?,
+        };
         match foreign {
             Some(foreign) => release(subject, self.ctx, Reason::Retained, &foreign).await,
             None if done == 0 => {
