@@ -5,8 +5,9 @@
 
 mod support;
 
-use serde_json::Value;
-use support::{World, aws};
+use iamrole_operator::api::IamRoleClassSpec;
+use serde_json::{Value, json};
+use support::{SOON, World, aws, ec2, eventually};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_else(|e| panic!("{path}: {e}"))
@@ -47,7 +48,7 @@ fn every_row_of_the_threat_table_names_tests_that_exist() {
 #[tokio::test]
 async fn under_the_example_class_one_role_fits_and_the_other_is_refused_in_five_places() {
     let class = manifest("kind: IamRoleClass");
-    let mut spec: iamrole_operator::api::IamRoleClassSpec = serde_json::from_value(class["spec"].clone()).unwrap();
+    let mut spec: IamRoleClassSpec = serde_json::from_value(class["spec"].clone()).unwrap();
     assert_eq!(class["metadata"]["annotations"]["iamrole.dev/is-default-class"], "true");
     let world = World::with_class("secure", |own| {
         spec.namespace_selector = own.namespace_selector.clone();
@@ -83,4 +84,65 @@ async fn under_the_example_class_one_role_fits_and_the_other_is_refused_in_five_
     }
     assert_eq!(message.matches("(IamRoleClass ").count(), 5, "five places: {message}");
     assert_eq!(world.proxy.writes(), Vec::<String>::new());
+}
+
+/// The command of the text that begins so, for this namespace, with labels that are nobody else's.
+fn command(begin: &str, world: &World) -> Vec<String> {
+    let text = read("docs/security.md");
+    let line = text.lines().map(str::trim).find(|line| line.starts_with(begin)).unwrap_or_else(|| panic!("{begin}"));
+    let line = line.replace("NAMESPACE", &world.namespace).replace("iamrole.dev/", &format!("{}/", world.namespace));
+    line.split_whitespace().skip(1).map(str::to_owned).collect()
+}
+
+fn run(command: &[String]) {
+    let words: Vec<&str> = command.iter().map(String::as_str).collect();
+    support::kubectl::kubectl_ok(&words, "");
+}
+
+#[tokio::test]
+async fn the_way_from_the_default_class_to_the_one_for_tenants_goes_as_written() {
+    let mut world = World::without_operator("moves", |_| {}).await;
+    let enabled = format!("{}/enabled", world.namespace);
+    world.patch_class(json!({ "namespaceSelector": { "matchLabels": { &enabled: "true", "test": null } } })).await;
+    world.operator.start().await;
+    let text = read("README.md");
+    let open = text.lines().find(|line| line.trim().starts_with("kubectl label namespace")).expect("step 3");
+    assert!(open.contains("NAMESPACE iamrole.dev/enabled=true"), "the label that is taken off below: {open}");
+    run(&["label", "namespace", &world.namespace, &format!("{enabled}=true")].map(str::to_owned));
+    let old = json!({ "trustPolicy": ec2(), "managedPolicies": ["CloudWatchReadOnlyAccess"] });
+    world.create("old", old.clone()).await;
+    world.ready("old").await;
+
+    let [boundary] = blocks("json").try_into().expect("one boundary");
+    let _ = world.iam.create_policy().policy_name("tenant-boundary").policy_document(&boundary).send().await;
+    let class = manifest("kind: IamRoleClass")
+        .to_string()
+        .replace("iamrole.dev/tenant", &format!("{}/tenant", world.namespace));
+    let class: Value = serde_json::from_str(&class).unwrap();
+    let mut spec: IamRoleClassSpec = serde_json::from_value(class["spec"].clone()).unwrap();
+    spec.controller = Some(world.operator.controller.clone());
+    let tenants = format!("{}-tenants", world.namespace);
+    world.create_class(&tenants, spec, true).await;
+    let ready = || async {
+        let class = world.classes().get(&tenants).await.unwrap();
+        let conditions = class.status.unwrap_or_default().conditions;
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    };
+    assert!(eventually(SOON, ready).await, "{}", world.operator.log());
+    run(&command("kubectl label namespace", &world));
+    world.create("uploads", manifest("name: uploads")["spec"].clone()).await;
+    let made = world.ready("uploads").await.status.unwrap();
+    assert_eq!(made.class.unwrap().name, tenants);
+
+    world.check_now("old").await;
+    world.reason("old", "NoClass").await;
+    world.patch("old", json!({ "roleClassName": tenants })).await;
+    world.reason("old", "IdentityImmutable").await;
+    world.delete("old").await;
+    world.gone("old").await;
+    world.create("old", old.clone()).await;
+    world.ready("old").await;
+    let role = aws::role(&world.iam, &world.templated("old")).await.expect("the role");
+    assert_eq!(role.path, format!("/tenants/{}/", world.namespace));
+    assert!(role.boundary.is_some());
 }

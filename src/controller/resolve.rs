@@ -65,7 +65,8 @@ pub fn default_class(
              selects iamrole.dev/enabled=true), or name a class in spec.roleClassName"
         ))),
         several => Err(no_class(format!(
-            "more than one default IamRoleClass selects namespace {namespace}: {}; name one in spec.roleClassName",
+            "more than one default IamRoleClass selects namespace {namespace}: {}; name one in spec.roleClassName, or ask an \
+             admin to label the namespace for one of them",
             several.iter().map(|class| class.name_any()).collect::<Vec<_>>().join(", ")
         ))),
     }
