@@ -2,6 +2,7 @@
 
 use super::error::AwsError;
 use super::fence::Fence;
+use super::transport::{TransportError, http_client};
 use crate::api::iamroleclass::AssumeRole;
 use crate::lease::Leadership;
 use crate::policy::{AccountRef, Limits};
@@ -19,8 +20,6 @@ use aws_sdk_iam::config::http::HttpResponse;
 use aws_sdk_iam::config::retry::RetryPartition;
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_iam::types::SummaryKeyType;
-use aws_smithy_http_client::Builder as HttpClientBuilder;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::future::Future;
@@ -136,20 +135,22 @@ pub fn retries() -> RetryConfig {
 
 impl Aws {
     /// Reads AWS's own environment: keys, web identity, container credentials, endpoint, region, profile.
-    pub async fn from_environment(metrics: Metrics) -> Self {
+    ///
+    /// # Errors
+    /// The environment names certificates that can't be read.
+    pub async fn from_environment(metrics: Metrics) -> Result<Self, TransportError> {
         let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
             .or_else(ProfileFileRegionProvider::new())
             .or_else(Region::new(DEFAULT_REGION));
-        let http = HttpClientBuilder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
+            .http_client(http_client()?)
             .region(region)
             .timeout_config(time_limits())
             .retry_config(retries());
         if let Ok(name) = AppName::new(concat!("iamrole-operator-", env!("CARGO_PKG_VERSION"))) {
             loader = loader.app_name(name);
         }
-        Self::new(loader.load().await, metrics)
+        Ok(Self::new(loader.load().await, metrics))
     }
 
     /// Works with a configuration that was made elsewhere.

@@ -7,6 +7,7 @@ mod execute;
 mod fence;
 mod observe;
 mod preflight;
+mod transport;
 mod walk;
 
 pub use account::{Account, Aws, Quotas, Session, retries, time_limits};
@@ -14,4 +15,5 @@ pub use error::{AwsError, Kind};
 pub use execute::Done;
 pub use observe::RoleState;
 pub use preflight::PROBE;
+pub use transport::TransportError;
 pub use walk::RoleName;

@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long, env = "IAMROLE_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
 
-    /// How many roles are worked on at once.
+    /// How many calls to AWS are under way at once, in each account.
     #[arg(long, env = "IAMROLE_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub concurrency: u16,
 

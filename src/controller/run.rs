@@ -8,7 +8,7 @@ use super::memory::Memory;
 use super::sweeps::Sweeps;
 use super::{classes, crds, roles, sweep, watch};
 use crate::api::IamRoleClass;
-use crate::aws::Aws;
+use crate::aws::{Aws, TransportError};
 use crate::lease::{Election, Leadership, Lost, Timing};
 use crate::role::Cluster;
 use crate::server::Health;
@@ -73,6 +73,9 @@ pub enum Error {
     /// The client could not be built.
     #[error("building the Kubernetes client: {0}")]
     Client(#[from] kube::Error),
+    /// No way to AWS.
+    #[error(transparent)]
+    Aws(#[from] TransportError),
     /// Another replica may work by now.
     #[error("{0}; ending, so that no two replicas work at once")]
     Lost(#[from] Lost),
@@ -90,7 +93,8 @@ struct Process {
 /// the leader, and an error the moment that it is not any more; what is under way is then dropped.
 pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: Receiver<bool>) -> Result<(), Error> {
     let started = Instant::now();
-    let config = kube::Config::infer().await?;
+    let mut config = kube::Config::infer().await?;
+    config.proxy_url = config.proxy_url.filter(|proxy| !is_of_environment(proxy));
     let process = Process { metrics, health, stop };
     let reader = fenced(config.clone(), Leadership::unconditional())?;
     let before = async {
@@ -106,6 +110,12 @@ pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: 
         None => work(options, config, cluster, Leadership::unconditional(), started, &process).await,
         Some(election) => Box::pin(lead(options, config, cluster, election, &process)).await,
     }
+}
+
+/// A proxy of the environment is the way out to AWS, not to the API server.
+fn is_of_environment(proxy: &axum::http::Uri) -> bool {
+    let named = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok()).as_ref() == Some(proxy);
+    named("HTTPS_PROXY") || named("https_proxy")
 }
 
 /// Works while this replica is the leader.
@@ -155,7 +165,7 @@ async fn work(
     let client = fenced(config, leadership.clone())?;
     let Process { metrics, health, stop } = process.clone();
     let issuer = super::issuer::find(&client, options.oidc_issuer.as_deref()).await;
-    let aws = Aws::from_environment(metrics.clone()).await.fenced(leadership).at_once(options.concurrency);
+    let aws = Aws::from_environment(metrics.clone()).await?.fenced(leadership).at_once(options.concurrency);
     let (class_store, class_writer) = store::<IamRoleClass>();
     let (namespace_store, namespace_writer) = store_of_namespaces();
     let (wake_class, class_wakes) = unbounded();
