@@ -155,7 +155,7 @@ impl fmt::Debug for Canonical {
 }
 
 /// The canonical form of a document.
-pub(super) fn of_node(node: &Node, grammar: Grammar, account: &AccountRef) -> Canonical {
+pub(super) fn of_node(node: &Node<'_>, grammar: Grammar, account: &AccountRef) -> Canonical {
     match policy(node, grammar, account) {
         Some(policy) => Canonical { body: Body::Policy(policy) },
         None => Canonical::opaque(&verbatim(node)),
@@ -163,15 +163,15 @@ pub(super) fn of_node(node: &Node, grammar: Grammar, account: &AccountRef) -> Ca
 }
 
 /// A policy, or `None` where a document is so strange that only its text can be compared.
-fn policy(node: &Node, grammar: Grammar, account: &AccountRef) -> Option<Policy> {
+fn policy(node: &Node<'_>, grammar: Grammar, account: &AccountRef) -> Option<Policy> {
     let members = distinct(node)?;
     let mut policy =
         Policy { version: "2008-10-17".to_owned(), id: None, statements: BTreeSet::new(), rest: BTreeSet::new() };
     let mut rest = Vec::new();
     for (key, node) in members {
         match (key, &node.value) {
-            ("Version", Value::Text(text)) => policy.version.clone_from(text),
-            ("Id", Value::Text(text)) => policy.id = Some(text.clone()).filter(|id| !id.is_empty()),
+            ("Version", Value::Text(text)) => (**text).clone_into(&mut policy.version),
+            ("Id", Value::Text(text)) => policy.id = Some(text.to_string()).filter(|id| !id.is_empty()),
             ("Statement", Value::List(items)) => {
                 policy.statements = items.iter().map(|item| entry(item, grammar, account)).collect();
             }
@@ -191,7 +191,7 @@ pub(super) fn meaning(statement: &Statement, account: &AccountRef) -> Option<Mea
     known(&statement.to_node(), account).map(|(meaning, _)| meaning)
 }
 
-fn entry(node: &Node, grammar: Grammar, account: &AccountRef) -> Entry {
+fn entry(node: &Node<'_>, grammar: Grammar, account: &AccountRef) -> Entry {
     match known(node, account) {
         Some((meaning, sid)) if meaning.is_of(grammar) => Entry::Known(Box::new(meaning), sid),
         _ => Entry::Unknown(verbatim(node)),
@@ -208,7 +208,7 @@ impl Meaning {
 }
 
 /// A statement, or `None` where a part of it is not understood.
-fn known(node: &Node, account: &AccountRef) -> Option<(Meaning, Sid)> {
+fn known(node: &Node<'_>, account: &AccountRef) -> Option<(Meaning, Sid)> {
     let (mut sid, mut effect, mut principal, mut action, mut resource) = (String::new(), None, None, None, None);
     let mut condition = Conditions::default();
     for (key, node) in distinct(node)? {
@@ -242,7 +242,7 @@ fn known(node: &Node, account: &AccountRef) -> Option<(Meaning, Sid)> {
     Some((Meaning { effect: effect?, principal, action: action?, resource, condition }, sid))
 }
 
-fn who(node: &Node, negated: bool, account: &AccountRef) -> Option<Who> {
+fn who(node: &Node<'_>, negated: bool, account: &AccountRef) -> Option<Who> {
     if text(node) == Some("*") {
         let entries = BTreeMap::from([("AWS".to_owned(), Set::of("*".to_owned()))]);
         return Some(Who { negated, entries });
@@ -259,8 +259,8 @@ fn who(node: &Node, negated: bool, account: &AccountRef) -> Option<Who> {
 }
 
 /// Conditions. An operator without keys and a key without values have no effect.
-fn conditions(node: &Node) -> Option<Conditions> {
-    let mut operators: Vec<(&str, &[Member])> = Vec::new();
+fn conditions(node: &Node<'_>) -> Option<Conditions> {
+    let mut operators: Vec<(&str, &[Member<'_>])> = Vec::new();
     for (operator, node) in distinct(node)? {
         let Value::Object(members) = &node.value else {
             return None;
@@ -288,13 +288,13 @@ fn conditions(node: &Node) -> Option<Conditions> {
     Some(Conditions::of_sorted(all))
 }
 
-fn condition_values(rule: ValueRule, node: &Node) -> Option<Set> {
+fn condition_values(rule: ValueRule, node: &Node<'_>) -> Option<Set> {
     let items = match &node.value {
         Value::List(items) => items.as_slice(),
         Value::Null => &[],
         _ => std::slice::from_ref(node),
     };
-    let value = |item: &Node| match &item.value {
+    let value = |item: &Node<'_>| match &item.value {
         Value::Text(text) | Value::Number(text) => Some(rule.canonical(text)),
         Value::Bool(flag) => Some(flag.to_string()),
         Value::Null | Value::List(_) | Value::Object(_) => None,
@@ -305,7 +305,7 @@ fn condition_values(rule: ValueRule, node: &Node) -> Option<Set> {
     }
 }
 
-fn text(node: &Node) -> Option<&str> {
+fn text<'n>(node: &'n Node<'_>) -> Option<&'n str> {
     match &node.value {
         Value::Text(text) => Some(text),
         _ => None,
@@ -313,7 +313,7 @@ fn text(node: &Node) -> Option<&str> {
 }
 
 /// A text or a list of texts, as a set.
-fn set(node: &Node, normal: impl Fn(&str) -> String) -> Option<Set> {
+fn set(node: &Node<'_>, normal: impl Fn(&str) -> String) -> Option<Set> {
     match &node.value {
         Value::List(items) => items.iter().map(|item| text(item).map(&normal)).collect(),
         _ => text(node).map(|text| Set::of(normal(text))),
@@ -321,18 +321,18 @@ fn set(node: &Node, normal: impl Fn(&str) -> String) -> Option<Set> {
 }
 
 /// The members of an object as key and value; `None` for another value, and where a key is there twice.
-fn distinct(node: &Node) -> Option<impl Iterator<Item = (&str, &Node)>> {
+fn distinct<'n>(node: &'n Node<'_>) -> Option<impl Iterator<Item = (&'n str, &'n Node<'n>)>> {
     let Value::Object(members) = &node.value else {
         return None;
     };
     let mut seen = Seen::of(members.len());
     let distinct = members.iter().all(|member| seen.insert(&member.key));
-    let pairs = members.iter().map(|member| (member.key.as_str(), &member.node));
+    let pairs = members.iter().map(|member| (&*member.key, &member.node));
     distinct.then_some(pairs)
 }
 
 /// The text of a value, the keys of objects sorted.
-fn verbatim(node: &Node) -> String {
+fn verbatim(node: &Node<'_>) -> String {
     let mut out = String::new();
     json::write_sorted(node, &mut out);
     out

@@ -12,7 +12,7 @@ use super::operator::{Kind, Operator, Unknown};
 use super::parse::{Keys, Reader};
 
 /// Reads `Condition`. An empty object and an operator without keys have no effect and are left out.
-pub(super) fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node) -> Vec<Condition> {
+pub(super) fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node<'_>) -> Vec<Condition> {
     let mut conditions = Vec::new();
     let Some(operators) = reader.object(path, node) else {
         return conditions;
@@ -29,7 +29,7 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node) -> Vec
         let Some(keys) = reader.object(&place, &member.node) else {
             continue;
         };
-        let name: Arc<str> = member.key.as_str().into();
+        let name: Arc<str> = (*member.key).into();
         let mut seen = HashSet::with_capacity(keys.len());
         for key in keys {
             if reader.findings.are_enough() {
@@ -46,13 +46,13 @@ fn read_key<'m>(
     path: &Path<'_>,
     name: &Arc<str>,
     operator: Operator,
-    member: &'m Member,
+    member: &'m Member<'_>,
     seen: &mut HashSet<Cow<'m, str>>,
 ) -> Option<Condition> {
     let place = path.key(&member.key);
     let key = reader.expand(&place, member.at, &member.key)?;
     let lower = member.key == key && !key.bytes().any(|b| b.is_ascii_uppercase());
-    let folded = if lower { Cow::Borrowed(member.key.as_str()) } else { Cow::Owned(key.to_ascii_lowercase()) };
+    let folded = if lower { Cow::Borrowed(&*member.key) } else { Cow::Owned(key.to_ascii_lowercase()) };
     if !seen.insert(folded) {
         let message = "the key is there twice (case doesn't matter in condition keys); write one list of values";
         reader.findings.add(&place, member.at, message);
@@ -67,7 +67,7 @@ fn read_key<'m>(
 }
 
 /// Reads one value. Values are text; a number or boolean stands for its text where the operator compares such.
-fn value(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, kind: Kind) -> Option<String> {
+fn value(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node<'_>, kind: Kind) -> Option<String> {
     match (&node.value, kind) {
         (Value::Number(number), Kind::Numeric | Kind::Date) => {
             if node.at.is_none() && !survives(number) {
@@ -77,7 +77,7 @@ fn value(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, kind: Kind) -> O
             } else if let Some(wanted) = unfit(kind, number) {
                 reader.findings.add(path, node.at, format!("no value for this operator; write {wanted}"));
             }
-            Some(number.clone())
+            Some(number.to_string())
         }
         (Value::Bool(flag), Kind::Bool | Kind::Null) => Some(flag.to_string()),
         (Value::Number(_) | Value::Bool(_), _) => {

@@ -1,5 +1,6 @@
 //! The model of a policy document (IAM user guide, "Grammar of the IAM JSON policy language").
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -231,7 +232,7 @@ impl Document {
         &self.statements
     }
 
-    fn to_node(&self) -> Node {
+    fn to_node(&self) -> Node<'_> {
         let mut members = vec![member("Version", text(self.version.as_str()))];
         if let Some(id) = &self.id {
             members.push(member("Id", text(id)));
@@ -243,7 +244,7 @@ impl Document {
 }
 
 impl Statement {
-    pub(super) fn to_node(&self) -> Node {
+    pub(super) fn to_node(&self) -> Node<'_> {
         let mut members = Vec::new();
         if let Some(sid) = self.sid.as_ref().filter(|sid| !sid.is_empty()) {
             members.push(member("Sid", text(sid)));
@@ -269,30 +270,30 @@ impl Statement {
 }
 
 /// Conditions by operator. Those of one operator follow each other: that is how they are read.
-fn conditions(conditions: &[Condition]) -> Node {
-    let mut operators: Vec<Member> = Vec::new();
+fn conditions(conditions: &[Condition]) -> Node<'_> {
+    let mut operators: Vec<Member<'_>> = Vec::new();
     for condition in conditions {
-        let entry = member(&condition.key, texts(&condition.values));
+        let entry = member(condition.key.as_str(), texts(&condition.values));
         match operators.last_mut() {
             Some(Member { key, node: Node { value: Value::Object(keys), .. }, .. }) if **key == *condition.operator => {
                 keys.push(entry);
             }
-            _ => operators.push(member(&condition.operator, Node::new(Value::Object(vec![entry])))),
+            _ => operators.push(member(&*condition.operator, Node::new(Value::Object(vec![entry])))),
         }
     }
     Node::new(Value::Object(operators))
 }
 
-fn member(key: &str, node: Node) -> Member {
-    Member { key: key.to_owned(), at: None, node }
+fn member<'t>(key: impl Into<Cow<'t, str>>, node: Node<'t>) -> Member<'t> {
+    Member { key: key.into(), at: None, node }
 }
 
-fn text(text: &str) -> Node {
-    Node::new(Value::Text(text.to_owned()))
+fn text(text: &str) -> Node<'_> {
+    Node::new(Value::Text(text.into()))
 }
 
 /// One value as it is, several as a list.
-fn texts(values: &[String]) -> Node {
+fn texts(values: &[String]) -> Node<'_> {
     match values {
         [one] => text(one),
         several => Node::new(Value::List(several.iter().map(|value| text(value)).collect())),

@@ -4,47 +4,48 @@
 //! widens access; a number that became a float can be another number. Nesting is limited to [`MAX_DEPTH`], so no text
 //! exhausts the stack.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
 /// Deepest nesting that is read. A policy document needs 6 levels.
 pub(super) const MAX_DEPTH: usize = 64;
 
-/// Characters without white space that are read; IAM's API takes no larger documents (IAM API reference, length of
-/// `PolicyDocument`).
-pub(super) const LARGEST: usize = 131_072;
+/// Characters without white space that are read: twice what IAM's API takes of anybody (IAM API reference, length of
+/// `PolicyDocument`), since some policies of AWS itself are larger than that.
+pub(super) const LARGEST: usize = 262_144;
 
 /// A value with the byte offset it was read from; values that came from no text have none.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Node {
-    pub value: Value,
+pub(super) struct Node<'t> {
+    pub value: Value<'t>,
     pub at: Option<usize>,
 }
 
 /// A JSON value.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Value {
+pub(super) enum Value<'t> {
     Null,
     Bool(bool),
     /// The number as it was written.
-    Number(String),
-    Text(String),
-    List(Vec<Node>),
+    Number(Cow<'t, str>),
+    Text(Cow<'t, str>),
+    List(Vec<Node<'t>>),
     /// The members in the order they were written, duplicates included.
-    Object(Vec<Member>),
+    Object(Vec<Member<'t>>),
 }
 
 /// One `"key": value` of an object.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Member {
-    pub key: String,
+pub(super) struct Member<'t> {
+    pub key: Cow<'t, str>,
     pub at: Option<usize>,
-    pub node: Node,
+    pub node: Node<'t>,
 }
 
-impl Node {
+impl<'t> Node<'t> {
     /// A value that came from no text.
-    pub(super) fn new(value: Value) -> Self {
+    pub(super) fn new(value: Value<'t>) -> Self {
         Self { value, at: None }
     }
 
@@ -68,7 +69,7 @@ pub(super) struct SyntaxError {
 }
 
 /// Reads a JSON text.
-pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
+pub(super) fn parse(text: &str) -> Result<Node<'_>, SyntaxError> {
     let mut parser = Parser { text, at: 0 };
     let node = parser.value(0)?;
     parser.blanks();
@@ -82,7 +83,7 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
 ///
 /// # Errors
 /// It is nested deeper than [`MAX_DEPTH`], or has more than [`LARGEST`] characters; nothing is copied then.
-pub(super) fn from_value(value: &serde_json::Value) -> Result<Node, Excess> {
+pub(super) fn from_value(value: &serde_json::Value) -> Result<Node<'_>, Excess> {
     let mut left = LARGEST;
     measure(value, 0, &mut left)?;
     Ok(take_over(value))
@@ -121,16 +122,17 @@ fn measure(value: &serde_json::Value, depth: usize, left: &mut usize) -> Result<
     }
 }
 
-fn take_over(value: &serde_json::Value) -> Node {
+fn take_over(value: &serde_json::Value) -> Node<'_> {
     Node::new(match value {
         serde_json::Value::Null => Value::Null,
         serde_json::Value::Bool(flag) => Value::Bool(*flag),
-        serde_json::Value::Number(number) => Value::Number(number.to_string()),
-        serde_json::Value::String(text) => Value::Text(text.clone()),
+        serde_json::Value::Number(number) => Value::Number(number.to_string().into()),
+        serde_json::Value::String(text) => Value::Text(text.into()),
         serde_json::Value::Array(items) => Value::List(items.iter().map(take_over).collect()),
         serde_json::Value::Object(members) => {
-            let member = |(key, value): (&String, _)| Member { key: key.clone(), at: None, node: take_over(value) };
-            Value::Object(members.iter().map(member).collect())
+            let members =
+                members.iter().map(|(key, value)| Member { key: key.into(), at: None, node: take_over(value) });
+            Value::Object(members.collect())
         }
     })
 }
@@ -140,7 +142,7 @@ struct Parser<'t> {
     at: usize,
 }
 
-impl Parser<'_> {
+impl<'t> Parser<'t> {
     fn error(&self, message: impl Into<String>) -> SyntaxError {
         SyntaxError { message: message.into(), at: self.at }
     }
@@ -149,7 +151,7 @@ impl Parser<'_> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn rest(&self) -> &str {
+    fn rest(&self) -> &'t str {
         self.text.get(self.at..).unwrap_or_default()
     }
 
@@ -167,7 +169,7 @@ impl Parser<'_> {
         }
     }
 
-    fn value(&mut self, depth: usize) -> Result<Node, SyntaxError> {
+    fn value(&mut self, depth: usize) -> Result<Node<'t>, SyntaxError> {
         self.blanks();
         let at = self.at;
         if depth > MAX_DEPTH {
@@ -186,7 +188,7 @@ impl Parser<'_> {
         Ok(Node { value, at: Some(at) })
     }
 
-    fn word(&mut self, word: &str, value: Value) -> Result<Value, SyntaxError> {
+    fn word(&mut self, word: &str, value: Value<'t>) -> Result<Value<'t>, SyntaxError> {
         if self.rest().starts_with(word) {
             self.at += word.len();
             Ok(value)
@@ -195,7 +197,7 @@ impl Parser<'_> {
         }
     }
 
-    fn list(&mut self, depth: usize) -> Result<Value, SyntaxError> {
+    fn list(&mut self, depth: usize) -> Result<Value<'t>, SyntaxError> {
         self.at += 1;
         let mut items = Vec::new();
         self.blanks();
@@ -211,7 +213,7 @@ impl Parser<'_> {
         }
     }
 
-    fn object(&mut self, depth: usize) -> Result<Value, SyntaxError> {
+    fn object(&mut self, depth: usize) -> Result<Value<'t>, SyntaxError> {
         self.at += 1;
         let mut members = Vec::new();
         self.blanks();
@@ -275,7 +277,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn number(&mut self) -> Result<String, SyntaxError> {
+    fn number(&mut self) -> Result<Cow<'t, str>, SyntaxError> {
         let start = self.at;
         if self.peek() == Some(b'-') {
             self.at += 1;
@@ -297,25 +299,26 @@ impl Parser<'_> {
             }
             self.digits()?;
         }
-        Ok(self.text.get(start..self.at).unwrap_or_default().to_owned())
+        Ok(self.text.get(start..self.at).unwrap_or_default().into())
     }
 
-    fn string(&mut self) -> Result<String, SyntaxError> {
+    /// Text without escapes is taken from the source as it is.
+    fn string(&mut self) -> Result<Cow<'t, str>, SyntaxError> {
         self.at += 1;
-        let mut out = String::new();
+        let mut out = Cow::Borrowed("");
         loop {
             let start = self.at;
             while self.peek().is_some_and(|b| b != b'"' && b != b'\\' && b >= 0x20) {
                 self.at += 1;
             }
-            // The loop stops at ASCII bytes only, so both ends are character boundaries.
-            out.push_str(self.text.get(start..self.at).unwrap_or_default());
+            // The loop stops at ASCII bytes only, so both ends are character boundaries. Adding to nothing borrows.
+            out += self.text.get(start..self.at).unwrap_or_default();
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
                     return Ok(out);
                 }
-                Some(b'\\') => out.push(self.escape()?),
+                Some(b'\\') => out.to_mut().push(self.escape()?),
                 None => return Err(self.error("text without a closing quote")),
                 Some(_) => {
                     return Err(self.error(format!("{} inside quotes; write it as an escape", self.found())));
@@ -398,16 +401,16 @@ impl<'k> Seen<'k> {
 }
 
 /// Writes a value without white space. Only quotes, backslashes and control characters are escaped.
-pub(super) fn write(node: &Node, out: &mut String) {
+pub(super) fn write(node: &Node<'_>, out: &mut String) {
     write_value(node, false, out);
 }
 
 /// Like [`write()`], the members of objects sorted by key; those of one key stay in their order.
-pub(super) fn write_sorted(node: &Node, out: &mut String) {
+pub(super) fn write_sorted(node: &Node<'_>, out: &mut String) {
     write_value(node, true, out);
 }
 
-fn write_value(node: &Node, sorted: bool, out: &mut String) {
+fn write_value(node: &Node<'_>, sorted: bool, out: &mut String) {
     match &node.value {
         Value::Null => out.push_str("null"),
         Value::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
@@ -424,7 +427,7 @@ fn write_value(node: &Node, sorted: bool, out: &mut String) {
             out.push(']');
         }
         Value::Object(members) if sorted => {
-            let mut members: Vec<&Member> = members.iter().collect();
+            let mut members: Vec<&Member<'_>> = members.iter().collect();
             members.sort_by(|a, b| a.key.cmp(&b.key));
             write_members(members.into_iter(), sorted, out);
         }
@@ -432,7 +435,7 @@ fn write_value(node: &Node, sorted: bool, out: &mut String) {
     }
 }
 
-fn write_members<'m>(members: impl Iterator<Item = &'m Member>, sorted: bool, out: &mut String) {
+fn write_members<'m>(members: impl Iterator<Item = &'m Member<'m>>, sorted: bool, out: &mut String) {
     out.push('{');
     for (index, member) in members.enumerate() {
         if index > 0 {

@@ -8,7 +8,7 @@ use super::{Finding, Tokens, statement};
 
 const KEYS: [&str; 3] = ["Version", "Id", "Statement"];
 const TOO_LARGE: &str =
-    "more than 131072 characters, which is more than IAM reads of any document; split it into several policies";
+    "more than 262144 characters; IAM takes 131072 at most, and its quotas are lower; split it into several policies";
 const WRITE_VERSION: &str = "write \"Version\": \"2012-10-17\"";
 /// Which version to write where it decides what the document means.
 const WHICH_VERSION: &str = "write \"Version\": \"2012-10-17\" if `${…}` are variables, such as `${aws:username}`, or \
@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn document(&mut self, path: &str, node: &Node) -> Option<Document> {
+    fn document(&mut self, path: &str, node: &Node<'_>) -> Option<Document> {
         let root = Path::Root(path);
         if matches!(node.value, Value::List(_)) {
             let message = "a list; a policy document is one object, with the list under `Statement`";
@@ -90,7 +90,7 @@ impl<'a> Reader<'a> {
         for member in members {
             keys.check(self, &root, member);
             let place = root.key(&member.key);
-            match member.key.as_str() {
+            match &*member.key {
                 "Version" => version = self.version(&place, &member.node),
                 "Id" => id = self.id(&place, &member.node),
                 "Statement" => statements = statement::read_all(self, &place, &member.node),
@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
         Some(Document { grammar: self.grammar, version: version?, id, statements })
     }
 
-    fn version(&mut self, path: &Path<'_>, node: &Node) -> Option<Version> {
+    fn version(&mut self, path: &Path<'_>, node: &Node<'_>) -> Option<Version> {
         if !matches!(node.value, Value::Text(_)) {
             let message = format!("{}, where text is expected; {WRITE_VERSION}", node.kind());
             self.findings.add(path, node.at, message);
@@ -131,7 +131,7 @@ impl<'a> Reader<'a> {
         version
     }
 
-    fn id(&mut self, path: &Path<'_>, node: &Node) -> Option<String> {
+    fn id(&mut self, path: &Path<'_>, node: &Node<'_>) -> Option<String> {
         if self.grammar == Grammar::Permission {
             let message = "a permission policy has no `Id`; leave it out";
             self.findings.add(path, node.at, message);
@@ -141,7 +141,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The members of an object.
-    pub(super) fn object<'n>(&mut self, path: &Path<'_>, node: &'n Node) -> Option<&'n [Member]> {
+    pub(super) fn object<'n>(&mut self, path: &Path<'_>, node: &'n Node<'_>) -> Option<&'n [Member<'n>]> {
         if let Value::Object(members) = &node.value {
             return Some(members);
         }
@@ -151,7 +151,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A text, its tokens replaced.
-    pub(super) fn text(&mut self, path: &Path<'_>, node: &Node) -> Option<String> {
+    pub(super) fn text(&mut self, path: &Path<'_>, node: &Node<'_>) -> Option<String> {
         match &node.value {
             Value::Text(text) => self.expand(path, node.at, text),
             Value::Null => {
@@ -192,8 +192,8 @@ impl<'a> Reader<'a> {
     pub(super) fn one_or_more<T>(
         &mut self,
         path: &Path<'_>,
-        node: &Node,
-        mut read: impl FnMut(&mut Self, &Path<'_>, &Node) -> Option<T>,
+        node: &Node<'_>,
+        mut read: impl FnMut(&mut Self, &Path<'_>, &Node<'_>) -> Option<T>,
     ) -> Vec<T> {
         let Value::List(items) = &node.value else {
             return read(self, path, node).into_iter().collect();
@@ -214,7 +214,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Whether a text in it has `${`, which versions read differently.
-fn has_variables(node: &Node) -> bool {
+fn has_variables(node: &Node<'_>) -> bool {
     match &node.value {
         Value::Text(text) => text.contains("${"),
         Value::List(items) => items.iter().any(has_variables),
@@ -243,7 +243,7 @@ impl<'k> Keys<'k> {
 
     /// Adds a finding where a key is unknown, and where it is there twice: JSON readers silently keep one of them, and
     /// the lost one may be the condition.
-    pub(super) fn check(&mut self, reader: &mut Reader<'_>, path: &Path<'_>, member: &'k Member) {
+    pub(super) fn check(&mut self, reader: &mut Reader<'_>, path: &Path<'_>, member: &'k Member<'_>) {
         if reader.findings.are_enough() {
             return;
         }

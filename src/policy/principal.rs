@@ -7,7 +7,7 @@ use super::json::{Node, Value};
 use super::parse::{Keys, Reader};
 
 /// Reads `Principal` or `NotPrincipal`.
-pub(super) fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, negated: bool) -> Option<Principals> {
+pub(super) fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node<'_>, negated: bool) -> Option<Principals> {
     if let Value::Text(text) = &node.value {
         if text == "*" {
             let entries = vec![(PrincipalType::Aws, vec!["*".to_owned()])];
@@ -50,7 +50,7 @@ fn example(text: &str) -> String {
 }
 
 /// What to say about a number: the account id in quotes, where the number still is one.
-fn number(node: &Node) -> String {
+fn number(node: &Node<'_>) -> String {
     let id = match &node.value {
         Value::Number(text) if Arn::is_account_id(text) => text,
         _ => "012345670123",
@@ -61,7 +61,7 @@ fn number(node: &Node) -> String {
     )
 }
 
-fn value(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, kind: PrincipalType) -> Option<String> {
+fn value(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node<'_>, kind: PrincipalType) -> Option<String> {
     if matches!(node.value, Value::Number(_)) {
         reader.findings.add(path, node.at, number(node));
         return None;

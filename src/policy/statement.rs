@@ -13,12 +13,12 @@ const KEYS: [&str; 9] =
     ["Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"];
 
 /// Reads `Statement`: a list of statements, or one.
-pub(super) fn read_all(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node) -> Vec<Statement> {
+pub(super) fn read_all(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node<'_>) -> Vec<Statement> {
     let mut sids = HashSet::new();
     reader.one_or_more(path, node, |reader, path, node| read(reader, path, node, &mut sids))
 }
 
-fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, sids: &mut HashSet<String>) -> Option<Statement> {
+fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node<'_>, sids: &mut HashSet<String>) -> Option<Statement> {
     let members = reader.object(path, node)?;
     let mut keys = Keys::new(&KEYS);
     let (mut sid, mut effect, mut who, mut action, mut resource) = (None, None, None, None, None);
@@ -28,7 +28,7 @@ fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, sids: &mut HashSe
         let place = path.key(&member.key);
         let node = &member.node;
         let negated = member.key.starts_with("Not");
-        match member.key.as_str() {
+        match &*member.key {
             "Sid" => sid = read_sid(reader, &place, node, sids),
             "Effect" => effect = read_effect(reader, &place, node),
             "Principal" | "NotPrincipal" if allows_principal(reader, &place, member) => {
@@ -61,7 +61,7 @@ fn read(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, sids: &mut HashSe
     })
 }
 
-fn allows_principal(reader: &mut Reader<'_>, path: &Path<'_>, member: &Member) -> bool {
+fn allows_principal(reader: &mut Reader<'_>, path: &Path<'_>, member: &Member<'_>) -> bool {
     let allowed = reader.grammar == Grammar::Trust;
     if !allowed {
         let message = "a permission policy names no principal, it is for the role it belongs to; leave it out";
@@ -70,7 +70,7 @@ fn allows_principal(reader: &mut Reader<'_>, path: &Path<'_>, member: &Member) -
     allowed
 }
 
-fn allows_resource(reader: &mut Reader<'_>, path: &Path<'_>, member: &Member) -> bool {
+fn allows_resource(reader: &mut Reader<'_>, path: &Path<'_>, member: &Member<'_>) -> bool {
     let allowed = reader.grammar == Grammar::Permission;
     if !allowed {
         let message = "a trust policy names no resource, it is about the role it belongs to; leave it out";
@@ -80,7 +80,7 @@ fn allows_resource(reader: &mut Reader<'_>, path: &Path<'_>, member: &Member) ->
 }
 
 /// Adds findings for what a statement lacks, and for both of a pair of which one may be there.
-fn check_presence(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, keys: &Keys<'_>) {
+fn check_presence(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node<'_>, keys: &Keys<'_>) {
     if !keys.has("Effect") {
         let message = "`Effect` is missing; write `Allow` or `Deny`";
         reader.findings.add(path, node.at, message);
@@ -104,7 +104,7 @@ fn check_presence(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, keys: &
     }
 }
 
-fn read_sid(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, sids: &mut HashSet<String>) -> Option<String> {
+fn read_sid(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node<'_>, sids: &mut HashSet<String>) -> Option<String> {
     let sid = reader.text(path, node)?;
     if !sid.bytes().all(|b| b.is_ascii_alphanumeric()) {
         let message = format!("{} is no Sid; a Sid has only letters A-Z, a-z and digits", quote(&sid));
@@ -117,7 +117,7 @@ fn read_sid(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node, sids: &mut Ha
     Some(sid)
 }
 
-fn read_effect(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node) -> Option<Effect> {
+fn read_effect(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node<'_>) -> Option<Effect> {
     let text = reader.text(path, node)?;
     let effect = Effect::parse(&text);
     if effect.is_none() {
@@ -134,7 +134,7 @@ fn read_effect(reader: &mut Reader<'_>, path: &Path<'_>, node: &Node) -> Option<
 fn terms(
     reader: &mut Reader<'_>,
     path: &Path<'_>,
-    node: &Node,
+    node: &Node<'_>,
     negated: bool,
     check: fn(Grammar, &str) -> Option<String>,
 ) -> Terms {
