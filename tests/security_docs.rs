@@ -6,6 +6,7 @@
 mod support;
 
 use iamrole_operator::api::IamRoleClassSpec;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use support::{SOON, World, aws, ec2, eventually};
 
@@ -137,6 +138,14 @@ async fn the_way_from_the_default_class_to_the_one_for_tenants_goes_as_written()
     world.check_now("old").await;
     world.reason("old", "NoClass").await;
     world.patch("old", json!({ "roleClassName": tenants })).await;
+    world.reason("old", "IdentityImmutable").await;
+    let path = |path: Value| Patch::Merge(json!({ "spec": { "path": path } }));
+    let here = class["spec"]["path"].clone();
+    world.classes().patch(&tenants, &PatchParams::default(), &path(Value::Null)).await.expect("without a path");
+    world.ready("old").await;
+    let role = aws::role(&world.iam, &world.templated("old")).await.expect("the role");
+    assert!(role.path == "/" && role.boundary.is_some(), "it moves as it is: {role:?}");
+    world.classes().patch(&tenants, &PatchParams::default(), &path(here)).await.expect("with its path");
     world.reason("old", "IdentityImmutable").await;
     world.delete("old").await;
     world.gone("old").await;

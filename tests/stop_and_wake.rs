@@ -38,15 +38,12 @@ async fn a_role_moves_to_a_class_that_is_made_in_the_same_breath() {
 #[tokio::test]
 async fn requested_checks_have_a_limit_and_the_last_one_is_answered() {
     let world = World::new("requests").await;
-    for (name, spec) in
-        [("app", json!({ "trustPolicy": ec2() })), ("watched", json!({ "trustPolicy": ec2(), "mode": "Observe" }))]
-    {
+    for (name, spec, reason) in [
+        ("app", json!({ "trustPolicy": ec2() }), "Applied"),
+        ("watched", json!({ "trustPolicy": ec2(), "mode": "Observe" }), "ChangesPending"),
+    ] {
         world.create(name, spec).await;
-        world
-            .until(name, "a first look", |role| {
-                support::condition(role, "Ready").is_some_and(|ready| ready.status != "Unknown")
-            })
-            .await;
+        world.reason(name, reason).await;
         world.proxy.forget();
         world.check_now(name).await;
         let one = world.proxy.actions().len();

@@ -1,6 +1,7 @@
 //! Classes and specs for the tests of what a class allows.
 
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::needless_pass_by_value, reason = "tables read better with json!() in place")]
 
 use iamrole_operator::api::{IamRoleClassSpec, IamRoleSpec};
 use iamrole_operator::policy::{AccountRef, Limits};
