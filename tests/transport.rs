@@ -35,10 +35,8 @@ async fn aws_is_reached_by_the_proxy_and_kubernetes_is_not() {
 #[tokio::test]
 async fn what_no_proxy_names_goes_past_the_proxy() {
     let mut world = World::without_operator("direct", |_| {}).await;
-    world.operator.environment = vec![
-        ("HTTP_PROXY".into(), "http://127.0.0.1:1".into()),
-        ("NO_PROXY".into(), "127.0.0.1".into()),
-    ];
+    world.operator.environment =
+        vec![("HTTP_PROXY".into(), "http://127.0.0.1:1".into()), ("NO_PROXY".into(), "127.0.0.1".into())];
     world.operator.start().await;
     world.create("app", json!({ "trustPolicy": ec2() })).await;
     world.ready("app").await;

@@ -130,7 +130,7 @@ pub fn time_limits() -> TimeoutConfig {
 /// How often a call to AWS is tried.
 #[must_use]
 pub fn retries() -> RetryConfig {
-    RetryConfig::standard().with_max_attempts(ATTEMPTS)
+    RetryConfig::adaptive().with_max_attempts(ATTEMPTS)
 }
 
 impl Aws {

@@ -103,7 +103,7 @@ async fn sweep(ctx: Arc<Context>, id: String, account: Swept) {
         Some(obstacle) => Ended::Not(obstacle),
         None => walk.through(&account).await,
     };
-    let known = ctx.sweeps.orphans(&id);
+    let known = walk.known_orphans();
     match &ended {
         Ended::Complete { orphans } => {
             tracing::debug!(account = id, roles = walk.roles.len(), orphans = orphans.len(), "walked the account");
@@ -256,9 +256,18 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// Those that were told already, by this process or the one before.
+    fn known_orphans(&self) -> BTreeSet<String> {
+        let classes = self.ctx.classes.state();
+        let status = classes.iter().filter_map(|class| class.status.as_ref());
+        let of_account = status.filter(|status| status.account_id.as_deref() == Some(self.account));
+        let told = of_account.flat_map(|status| status.orphaned_roles.iter().cloned());
+        told.chain(self.ctx.sweeps.orphans(self.account)).collect()
+    }
+
     /// A page may be from before a deletion, so what is there is asked for by name.
     async fn confirm(&self, account: &Account, strays: BTreeMap<String, String>) -> Result<BTreeSet<String>, AwsError> {
-        let known = self.ctx.sweeps.orphans(self.account);
+        let known = self.known_orphans();
         let mut orphans = BTreeSet::new();
         let mut asked = 0;
         for (name, id) in strays {
@@ -350,12 +359,15 @@ fn candidate(ctx: &Context, account: &str, role: Arc<RawRole>) -> Option<(String
     Some((name, Candidate { role, own, cost, listed: false, detailed: false, differs: false }))
 }
 
-/// The object with its class, if it is at rest: applied, and nobody has asked for anything since.
+/// The object with its class, if it is at rest: applied, and nobody has asked for anything since. One that only observes
+/// looks for itself, since its status tells more than a walk shows.
 fn settled(ctx: &Context, role: &RawRole) -> Option<(Subject, Arc<IamRoleClass>)> {
     let subject = Subject::new(role.clone());
     let class = class_named(&subject, ctx)?;
     let rests = subject.is_settled(class.metadata.generation.unwrap_or_default()) && subject.requested().is_none();
-    (rests && !subject.is_deleted()).then_some((subject, class))
+    let effective = subject.status.effective.as_ref();
+    let enforces = effective.is_some_and(|effective| effective.mode == Mode::Enforce);
+    (rests && enforces && !subject.is_deleted()).then_some((subject, class))
 }
 
 /// The role as it should be; `None` where the spec can't be carried out (any more).
