@@ -34,7 +34,9 @@ pub fn contested(contests: &[Contest], role: &str) -> Option<Failure> {
             ),
         }
     };
-    let messages: Vec<String> = contests.iter().map(message).collect();
+    let mut messages: Vec<String> = contests.iter().map(message).collect();
+    // One document may be written in two steps.
+    messages.dedup();
     (!messages.is_empty()).then(|| Failure::slow(Reason::Contested, messages.join("; ")))
 }
 

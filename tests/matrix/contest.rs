@@ -1,7 +1,7 @@
 //! AWS that never shows a document as it was written, and strangers who keep changing one: over days the operator's
 //! writes stay few, what it reports is true, and it is well again as soon as AWS is.
 
-use super::iam::Iam;
+use super::iam::{ACCOUNT, Iam};
 use super::lives::{Life, created};
 use super::operator::Operator;
 use super::world::World;
@@ -115,4 +115,29 @@ fn what_somebody_adds_to_a_document_that_was_seen_right_is_taken_away_for_as_lon
         assert!((27..=33).contains(&written.len()), "three times an hour: {}", written.len());
         assert!(contested(&world));
     });
+}
+
+#[test]
+fn what_strangers_attach_goes_also_where_a_document_is_contested() {
+    let wordings = [
+        ("arn:aws:s3:::bucket", "arn:aws:s3:::in-other-words"),
+        ("arn:aws:sts::123456789012:assumed-role/R/S", "arn:aws:iam::123456789012:role/R"),
+    ];
+    for words in wordings {
+        in_virtual_time(async |world, mut operator| {
+            let own_words = |iam: &mut Iam| reword(iam, &[words]);
+            live(&world, &mut operator, HOUR / 2, own_words).await;
+            assert!(contested(&world));
+            let foreign = format!("arn:aws:iam::{ACCOUNT}:policy/foreign");
+            world.lock().meddle(|iam| {
+                iam.roles.get_mut("api").expect("a role").managed.insert(foreign);
+            });
+            live(&world, &mut operator, HOUR / 4, own_words).await;
+            let left = world.lock().iam.roles["api"].managed.clone();
+            assert!(left.is_empty() && contested(&world), "{words:?}: {left:?}");
+            let role = world.lock().cluster.role.clone().expect("an object");
+            let message = role["status"]["conditions"][0]["message"].as_str().expect("a message").to_owned();
+            assert_eq!(message.matches("for now").count(), 1, "told once, whatever the number of steps: {message}");
+        });
+    }
 }

@@ -85,7 +85,8 @@ pub struct Plan {
     pub unlisted: Vec<String>,
     /// ARNs of recorded policies that are to be deleted and were not seen, in a read that may be late.
     pub unseen: BTreeSet<String>,
-    /// Repairs that were given up, and what relies on them; they hold up what follows like steps that failed.
+    /// Repairs that were given up, and what relies on them; they hold up what follows like steps that failed, but for
+    /// removals.
     pub withheld: Vec<Step>,
     /// An instance profile has to go, or a late read has to show it, before the rest can be planned.
     pub unfinished: bool,
@@ -114,7 +115,29 @@ impl Plan {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Progress {
-    failed: Vec<(Phase, Option<String>)>,
+    failed: Vec<Failed>,
+}
+
+#[derive(Clone, Debug)]
+struct Failed {
+    phase: Phase,
+    key: Option<String>,
+    /// A repair that was given up.
+    withheld: bool,
+}
+
+impl Failed {
+    fn of(step: &Step, withheld: bool) -> Self {
+        Self { phase: step.phase, key: step.action.key(), withheld }
+    }
+
+    /// What goes from a role does not wait for a document that is given up, which can last a day: what others attach
+    /// meanwhile must not stay for as long. Where it needs the very policy, it waits by the policy's key.
+    fn blocks(&self, step: &Step) -> bool {
+        let goes = matches!(step.action, Action::Detach(_) | Action::DeleteInline(_) | Action::DeletePolicy(_));
+        let is_document = matches!(self.phase, Phase::Narrow | Phase::Add | Phase::Exchange);
+        step.phase.blocked_by(self.phase) && !(self.withheld && is_document && goes)
+    }
 }
 
 impl Progress {
@@ -122,21 +145,20 @@ impl Progress {
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
         let policies = plan.refused.iter().filter(|problem| problem.reason != Reason::InstanceProfileNotOwned);
-        let mut progress = Self { failed: policies.map(|_| (Phase::Add, None)).collect() };
-        plan.withheld.iter().for_each(|step| progress.failed(step));
-        progress
+        let refused = policies.map(|_| Failed { phase: Phase::Add, key: None, withheld: false });
+        let withheld = plan.withheld.iter().map(|step| Failed::of(step, true));
+        Self { failed: refused.chain(withheld).collect() }
     }
 
     /// Whether the step has to wait for one that failed, or that had to wait itself.
     #[must_use]
     pub fn holds_up(&self, step: &Step) -> bool {
-        self.failed.iter().any(|(phase, key)| {
-            step.phase.blocked_by(*phase) || key.as_ref().is_some_and(|key| step.needs.contains(key))
-        })
+        let needs = |failed: &Failed| failed.key.as_ref().is_some_and(|key| step.needs.contains(key));
+        self.failed.iter().any(|failed| failed.blocks(step) || needs(failed))
     }
 
     /// Notes a step that failed or was held up.
     pub fn failed(&mut self, step: &Step) {
-        self.failed.push((step.phase, step.action.key()));
+        self.failed.push(Failed::of(step, false));
     }
 }
