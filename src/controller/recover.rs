@@ -9,7 +9,6 @@ use super::status::find;
 use super::subject::Subject;
 use crate::api::iamrole::{PolicyRef, ProfileRef};
 use crate::api::{ConditionType, IamRoleClass, Reason};
-use crate::aws::RoleState;
 use crate::policy::AccountRef;
 use crate::role::{Asked, Observed, Record, plan};
 use k8s_openapi::jiff::Timestamp;
@@ -18,8 +17,7 @@ use k8s_openapi::jiff::Timestamp;
 #[must_use]
 pub fn kept(subject: &Subject, class: &IamRoleClass) -> Vec<String> {
     let status = &subject.status;
-    let of_class = status.class.as_ref().map(|class| class.observed_generation);
-    let same = status.observed_generation == Some(subject.generation) && of_class == class.metadata.generation;
+    let same = status.observed_generation == Some(subject.generation) && subject.saw(class);
     if same { status.unlisted.clone() } else { Vec::new() }
 }
 
@@ -41,19 +39,6 @@ impl Work<'_> {
         let since = find(&subject.status.conditions, ConditionType::Ready).map(|ready| ready.last_transition_time.0);
         let unknown = (self.unknown && older(Some(self.begun))) || older(since);
         self.lost.is_none() && !record.role_exists() && (unknown || older(subject.created()))
-    }
-
-    /// One answer that a profile of ours is not there is not believed: it would be forgotten, and left behind.
-    pub(super) async fn look_for_profile(&self, mut state: RoleState, record: &Record) -> Stepped<RoleState> {
-        let known = record.profile.as_ref().filter(|profile| profile.arn.is_some());
-        let Some(known) = known.filter(|known| !state.profiles.contains_key(&known.name)) else { return Ok(state) };
-        let found = self.case.account.profiles(std::iter::once(known.name.as_str())).await;
-        let found = found.map_err(|error| self.early(of_aws(self.ctx, self.case.class, error)))?;
-        state.profiles.extend(found);
-        if let Some(role) = &mut state.role {
-            role.profiles.clone_from(&state.profiles);
-        }
-        Ok(state)
     }
 
     /// Finds out by their tags which of the attached policies are ours; all else that nobody listed is kept.

@@ -153,6 +153,9 @@ impl Removal<'_> {
             let message = format!("role {name} is not there (yet); looking again before the object is let go");
             return Err(failed(Failure::wait(Duration::from_secs(5), message)));
         }
+        if let Some(failure) = self.unseen(subject, &record, &state) {
+            return Err(failed(failure));
+        }
         let origin = match state.role.as_ref().map(|role| self.owner.judge(&role.tags)) {
             Some(ours @ Ownership::Ours(_)) => {
                 Some(ours.origin(subject.status.role.as_ref().and_then(|role| role.origin)))
@@ -282,6 +285,16 @@ impl Removal<'_> {
         let unanswered = record.role.is_some() && !record.role_exists();
         let attempt = attempt.or_else(|| unanswered.then_some(self.ctx.started));
         attempt.is_some_and(|at| now.saturating_duration_since(at) < super::apply::YOUNG)
+    }
+
+    /// What is on record and not shown may come to light yet, and would be left behind.
+    fn unseen(&self, subject: &Subject, record: &Record, state: &RoleState) -> Option<Failure> {
+        let unseen = Asked::new(None, record).unseen(&state.own, &state.profiles);
+        let (now, settle) = (self.ctx.started.elapsed(), self.ctx.settle);
+        let gone = self.ctx.memory.with(&subject.uid, |entry| entry.recent.miss(&unseen, now, settle));
+        let first = unseen.difference(&gone).next()?;
+        let message = format!("{first} is not there (yet); looking again before the object is let go");
+        Some(Failure::wait(Duration::from_secs(5), message))
     }
 
     fn plan(

@@ -47,6 +47,8 @@ pub struct Options {
     pub controller: String,
     /// Issuer of the cluster's ServiceAccount tokens; absent: the API server is asked.
     pub oidc_issuer: Option<String>,
+    /// For how long after a write reads may show the past.
+    pub settle: Duration,
     /// How one of several replicas is chosen; `None`: this is the only one.
     pub election: Option<ElectionOptions>,
 }
@@ -174,6 +176,7 @@ async fn work(
         class_memory: Memory::default(),
         claims: super::claims::Claims::default(),
         metrics,
+        settle: options.settle,
         started: since,
         stop: stop.clone(),
         class_states: std::sync::Mutex::default(),

@@ -54,6 +54,8 @@ pub struct Look<'a> {
 struct History {
     /// When it was repaired, since the process started.
     at: Vec<Duration>,
+    /// When it was last written, as a repair or since the spec asked for it.
+    written: Option<Duration>,
     /// What AWS had when it was last repaired; cleared once the repair was seen to hold.
     found: Option<u64>,
     /// AWS has shown it as it is wanted before: whatever differs now was made by somebody.
@@ -79,7 +81,7 @@ impl Repairs {
         if self.checks > 0 || !self.histories.is_empty() {
             return;
         }
-        let contest = || History { at: vec![now; REPAIRS], found: None, matched: false, resumed: true };
+        let contest = || History { at: vec![now; REPAIRS], resumed: true, ..History::default() };
         let keys = given_up.into_iter().map(|(action, target)| (action.to_owned(), target.to_owned()));
         self.histories = keys.map(|key| (key, contest())).collect();
     }
@@ -131,8 +133,7 @@ impl Repairs {
             return None;
         }
         let history = self.histories.get(&key(&step.action, look.observed))?;
-        let last = history.at.last().filter(|_| !history.resumed);
-        if last.is_some_and(|at| look.now.saturating_sub(*at) < look.settle) {
+        if history.written.is_some_and(|at| look.now.saturating_sub(at) < look.settle) {
             return None;
         }
         let same = history.found.is_some() && !history.matched && history.found == answer(&step.action, look.observed);
@@ -142,17 +143,22 @@ impl Repairs {
         (history.at.len() >= REPAIRS).then_some(Why::Undone)
     }
 
-    /// Remembers that steps were carried out as repairs of what was looked at.
-    pub fn note<'s>(&mut self, steps: impl IntoIterator<Item = &'s Step>, look: Look<'_>) {
-        for step in steps {
+    /// Remembers that steps were carried out on what was looked at, and which of them as repairs: what an edit asked for
+    /// is none.
+    pub fn note<'s>(&mut self, steps: impl IntoIterator<Item = (&'s Step, bool)>, look: Look<'_>) {
+        for (step, is_repair) in steps {
             let history = self.histories.entry(key(&step.action, look.observed)).or_default();
+            history.written = Some(look.now);
+            history.found = answer(&step.action, look.observed);
+            if !is_repair {
+                continue;
+            }
             // One repair may take two steps, with a document in between; and one that was not visible yet may have
             // been made twice.
             match history.at.last_mut() {
                 Some(last) if *last == look.now || look.now.saturating_sub(*last) < look.settle => *last = look.now,
                 _ => history.at.push(look.now),
             }
-            history.found = answer(&step.action, look.observed);
         }
     }
 
@@ -242,9 +248,15 @@ mod tests {
         Plan { steps: vec![Step::new(Phase::Remove, Action::Detach("arn:x".into()))], ..Plan::default() }
     }
 
-    #[derive(Default)]
     struct Case {
         repairs: Repairs,
+        is_repair: bool,
+    }
+
+    impl Default for Case {
+        fn default() -> Self {
+            Self { repairs: Repairs::default(), is_repair: true }
+        }
     }
 
     impl Case {
@@ -254,7 +266,7 @@ mod tests {
             let (now, settle) = (Duration::from_secs(seconds), Duration::from_secs(30));
             let look = Look { observed: &observed, account: &account, now, settle };
             let contests = self.repairs.withhold(&mut plan, look);
-            self.repairs.note(&plan.steps, look);
+            self.repairs.note(plan.steps.iter().map(|step| (step, self.is_repair)), look);
             contests.iter().map(|contest: &Contest| contest.why).collect()
         }
     }
@@ -323,6 +335,17 @@ mod tests {
         }
         assert_eq!(case.check(detach(), STRANGE, 1800), [Why::Undone]);
         assert_eq!(case.check(detach(), STRANGE, 3660), [], "one is more than an hour old");
+    }
+
+    #[test]
+    fn what_an_edit_asked_for_is_no_repair() {
+        let mut case = Case { is_repair: false, ..Case::default() };
+        assert_eq!(case.check(detach(), STRANGE, 0), []);
+        case.is_repair = true;
+        for minute in [10, 20, 30] {
+            assert_eq!(case.check(detach(), STRANGE, minute * 60), [], "three repairs");
+        }
+        assert_eq!(case.check(detach(), STRANGE, 2400), [Why::Undone]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is in AWS, as far as the operator needs it.
 
+use super::plan::profile_key;
 use super::{Desired, Record};
 use crate::policy::Canonical;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,6 +58,18 @@ impl Asked {
             policies: wanted.chain(record.own.iter().map(|policy| policy.arn.clone())).collect(),
             profiles: profile.into_iter().chain(recorded).collect(),
         }
+    }
+
+    /// What was asked for and not found, by the [keys](super::Action::key) of actions.
+    #[must_use]
+    pub fn unseen(
+        &self,
+        policies: &BTreeMap<String, ObservedPolicy>,
+        profiles: &BTreeMap<String, ObservedProfile>,
+    ) -> BTreeSet<String> {
+        let policies = self.policies.iter().filter(|arn| !policies.contains_key(*arn)).cloned();
+        let profiles = self.profiles.iter().filter(|name| !profiles.contains_key(*name));
+        policies.chain(profiles.map(|name| profile_key(name))).collect()
     }
 }
 

@@ -231,6 +231,27 @@ pub fn created() -> Life {
     }
 }
 
+/// A role with several policies of its own and an instance profile, all of which the next spec does without or has
+/// otherwise.
+pub fn owning() -> Life {
+    let spec = |own_policies: &[&str], profile: Option<&str>| {
+        let policies: Vec<Value> =
+            own_policies.iter().map(|name| own(name, &allow(&[&format!("{name}:One")]))).collect();
+        let mut spec = json!({ "roleName": "api", "trustPolicy": trust(&[ONE]), "customerManagedPolicies": policies });
+        if let Some(name) = profile {
+            spec["instanceProfile"] = json!({ "name": name });
+        }
+        spec
+    };
+    let specs = [
+        ("own", spec(&["x", "y", "z"], Some("first"))),
+        ("rename", spec(&["z", "w"], Some("second"))),
+        ("without", spec(&[], None)),
+        ("again", spec(&["x"], Some("first"))),
+    ];
+    Life { name: "owning", acts: acts(specs, &json!({})), ..created() }
+}
+
 /// A role where others have something too, which is kept.
 pub fn kept() -> Life {
     let mut acts = acts(small(), &json!({ "whenUnlisted": "Keep" }));

@@ -175,6 +175,7 @@ impl Operator {
             class_memory: Memory::default(),
             claims: Claims::default(),
             metrics,
+            settle: Duration::from_secs(30),
             started: tokio::time::Instant::now(),
             stop: stopping,
             class_states: std::sync::Mutex::default(),

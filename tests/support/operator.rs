@@ -68,6 +68,8 @@ impl Operator {
             .args(["run", "--listen", &format!("127.0.0.1:{}", self.port)])
             .args(["--cluster-name", &self.cluster, "--watch-namespaces", &namespaces])
             .args(["--controller", &self.controller, "--log-level", self.log_level])
+            // The emulator shows at once what was written; how AWS lags is the matrix's matter.
+            .args(["--settle", "2s"])
             .args(&self.arguments)
             .env("KUBECONFIG", env("RIG_OPERATOR_KUBECONFIG"))
             .env("AWS_ENDPOINT_URL", &self.endpoint)

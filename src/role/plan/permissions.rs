@@ -86,9 +86,6 @@ impl<'a> Planner<'a> {
             }
         }
         for gone in &self.record.own {
-            if self.recent && !observed.own.contains_key(&gone.arn) && !self.is_wanted(&gone.arn) {
-                self.plan.unseen.insert(gone.arn.clone());
-            }
             let ours = observed.own.get(&gone.arn).is_some_and(|found| self.is_ours(found));
             // What moved to `managedPolicies` stays, and stays ours.
             if ours && !self.is_wanted(&gone.arn) {
@@ -107,7 +104,7 @@ impl<'a> Planner<'a> {
     }
 
     fn is_wanted(&self, arn: &str) -> bool {
-        self.desired.managed.contains(arn) || self.desired.own.iter().any(|policy| policy.arn == arn)
+        self.desired.uses(arn)
     }
 
     fn own_policy(&mut self, policy: &'a OwnPolicy, found: &ObservedPolicy, attached: bool) {
