@@ -18,6 +18,8 @@ mod lives;
 #[path = "matrix/meaning.rs"]
 mod meaning;
 mod model;
+#[path = "matrix/moments.rs"]
+mod moments;
 #[path = "matrix/operator.rs"]
 mod operator;
 #[path = "matrix/profiles.rs"]

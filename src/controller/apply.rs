@@ -174,6 +174,8 @@ impl Work<'_> {
 
     async fn run(&mut self, subject: &mut Subject) -> Stepped<Outcome> {
         let settled = subject.is_settled(self.case.class);
+        let known = subject.status.role.is_some();
+        self.ctx.memory.with(&subject.uid, |entry| *entry.inherited.get_or_insert(known));
         let cause = cause(self.ctx, subject, settled, self.case.class);
         self.adoption_settles(subject)?;
         self.status.class = Some(class_ref(self.case.class));
@@ -380,8 +382,8 @@ impl Work<'_> {
         let (now, settle) = (self.ctx.started.elapsed(), self.ctx.settle);
         let again = self.ctx.memory.with(&subject.uid, |entry| {
             // An answer was lost, or an earlier process knew more.
-            entry.unsure =
-                entry.recent.is_in_doubt(now, settle) || (now < settle && !subject.is_settled(self.case.class));
+            let taken_up = entry.inherited == Some(true) && now < settle && !subject.is_settled(self.case.class);
+            entry.unsure = taken_up || entry.recent.is_in_doubt(now, settle);
             let soon = entry.unsure || has_rests || entry.repairs.1.unconfirmed();
             let again = if soon { settle } else { interval(self.case.class) };
             entry.next_check = Some(Instant::now() + again);

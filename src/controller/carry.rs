@@ -4,6 +4,7 @@ use super::apply::{Case, of_aws};
 use super::context::Context;
 use super::events::Tone;
 use super::failure::{Failure, Retry};
+use super::removal::conflict;
 use super::status::says;
 use super::subject::Subject;
 use crate::api::Reason;
@@ -105,7 +106,7 @@ impl Run<'_> {
                     progress.failed(step);
                     self.failed(&attempt, &step.action, error.kind, record);
                     let hopeless = matches!(error.kind, Kind::NoCredentials | Kind::Transient | Kind::Busy);
-                    carried.failures.push(self.of_step(error, &step.action));
+                    carried.failures.push(self.of_step(error, &step.action).await);
                     if hopeless {
                         carried.left.extend(i + 1..plan.steps.len());
                         return carried;
@@ -171,7 +172,10 @@ impl Run<'_> {
     }
 
     /// A failure of a step. A role of ours that AWS does not know yet is waited for.
-    fn of_step(&self, error: AwsError, action: &Action) -> Failure {
+    async fn of_step(&self, error: AwsError, action: &Action) -> Failure {
+        if let Some(conflict) = conflict(self.case.account, &self.desired.name, action, &error, "").await {
+            return conflict;
+        }
         if error.kind == Kind::AlreadyExists
             && let Some(failure) = self.taken(action)
         {

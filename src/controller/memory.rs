@@ -30,6 +30,8 @@ pub struct Entry {
     failing_generation: Option<i64>,
     /// Why there is something to do. Once the basis is applied in full, whatever differs is drift.
     pub cause: Option<(Basis, Cause)>,
+    /// An earlier process worked on it, and may have written what nobody knows of.
+    pub inherited: Option<bool>,
     /// What was taken for applied may have been a read of the past: what differs at the next look is no drift.
     pub unsure: bool,
     /// The advice that was last given, so that it is given once.

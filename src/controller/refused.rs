@@ -6,12 +6,13 @@ use super::carry::report;
 use super::context::Context;
 use super::failure::{Failure, Retry};
 use super::identity::{self, ours};
+use super::memory::Entry;
 use super::roles::{Setback, Stepped, interval};
 use super::subject::Subject;
 use crate::api::iamrole::{Cause, Change, Mode};
 use crate::api::{IamRoleStatus, Reason};
 use crate::role::desired::{Facts, desired, role_name, tokens};
-use crate::role::{Action, Desired, Owner};
+use crate::role::{Action, Asked, Desired, Owner};
 use std::collections::BTreeSet;
 
 /// Spec and class put together, for the role that is the object's; or the refusal.
@@ -65,6 +66,8 @@ async fn refused(
                 status.last_changes.truncate(super::status::CHANGES_KEPT);
             }
             Ok(None) => {}
+            // It is looked at again soon, whoever took the boundary away meanwhile.
+            Err(Failure { retry: Retry::Wait(soon), .. }) => failure.retry = Retry::Within(soon),
             Err(error) => failure.message = format!("{}; {}", failure.message, error.message),
         }
     }
@@ -93,9 +96,16 @@ async fn hold_boundary(
     if observed.boundary.as_ref() == Some(&forced) {
         return Ok(None);
     }
+    let (now, settle) = (ctx.started.elapsed(), ctx.settle);
+    let is_late = |entry: &mut Entry| entry.recent.is_past(&observed, &Asked::default(), now, settle);
+    if ctx.memory.with(&subject.uid, is_late) {
+        return Err(Failure::wait(settle, format!("AWS does not show yet that role {name} has its boundary")));
+    }
     let why = if subject.status.permissions_boundary.as_ref() == Some(&forced) { Cause::Drift } else { Cause::Class };
     let action = Action::PutBoundary(forced.clone());
     case.account.execute(&observed.name, &action).await.map_err(|error| of_aws(ctx, case.class, error))?;
+    let account = &case.account.account;
+    ctx.memory.with(&subject.uid, |entry| entry.recent.note(&action, &observed, account, now));
     status.permissions_boundary = Some(forced);
     status.replaced_permissions_boundary = None;
     Ok(Some(report(ctx, subject, &observed.name, &action, why).await))

@@ -336,28 +336,44 @@ impl Removal<'_> {
 
     /// What a failed step means; a conflict is explained by naming who is in the way.
     async fn blocked(&self, name: &str, action: &Action, error: AwsError) -> Failure {
-        if error.kind != Kind::DeleteConflict {
-            return self.of_aws(error);
-        }
-        let (what, users) = if let Action::DeletePolicy(arn) = action {
-            (format!("policy {arn}"), self.account.users_of(arn).await)
-        } else {
-            let profiles = self.account.profiles_of(name).await;
-            let named = |names: Vec<String>| names.into_iter().map(|name| format!("instance profile {name}")).collect();
-            (format!("role {name}"), profiles.map(named))
-        };
-        let users: Vec<String> = users.unwrap_or_default();
-        let by = if users.is_empty() {
-            error.message.trim_end_matches('.').to_owned()
-        } else {
-            format!("still used by {}", users.join(", "))
-        };
-        let force = if matches!(action, Action::DeleteRole) { ", or set deletionPolicy: ForceDelete" } else { "" };
-        Failure::slow(
-            Reason::DeleteBlocked,
-            format!("{what} can't be deleted: {by}. Remove that in AWS{force}; it goes on by itself. {WAY_OUT}"),
-        )
+        conflict(self.account, name, action, &error, WAY_OUT).await.unwrap_or_else(|| self.of_aws(error))
     }
+}
+
+/// Why something of the role can't be deleted, and who uses it; `None` where nobody is in the way.
+pub async fn conflict(
+    account: &Account,
+    role: &str,
+    action: &Action,
+    error: &AwsError,
+    way_out: &str,
+) -> Option<Failure> {
+    if error.kind != Kind::DeleteConflict {
+        return None;
+    }
+    let (what, users) = if let Action::DeletePolicy(arn) = action {
+        (format!("policy {arn}"), account.users_of(arn).await)
+    } else {
+        let profiles = account.profiles_of(role).await;
+        let named = |names: Vec<String>| names.into_iter().map(|name| format!("instance profile {name}")).collect();
+        (format!("role {role}"), profiles.map(named))
+    };
+    let mut users: Vec<String> = users.unwrap_or_default();
+    let own = format!("role {role}");
+    if users == [own.as_str()] {
+        // It was detached a moment ago.
+        return Some(Failure::wait(Duration::from_secs(5), format!("{what} is on its way out of {own}")));
+    }
+    users.retain(|user| *user != own);
+    let by = if users.is_empty() {
+        error.message.trim_end_matches('.').to_owned()
+    } else {
+        format!("still used by {}", users.join(", "))
+    };
+    let force = if matches!(action, Action::DeleteRole) { ", or set deletionPolicy: ForceDelete" } else { "" };
+    let message = format!("{what} can't be deleted: {by}. Remove that in AWS{force}; it goes on by itself");
+    let message = if way_out.is_empty() { message } else { format!("{message}. {way_out}") };
+    Some(Failure::slow(Reason::DeleteBlocked, message))
 }
 
 fn forget(status: &mut IamRoleStatus, action: &Action) {

@@ -60,7 +60,7 @@ fn arn(name: &str) -> String {
     crate::model::arn(name)
 }
 
-fn allow(actions: &[&str]) -> Value {
+pub fn allow(actions: &[&str]) -> Value {
     json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": actions, "Resource": "*" }] })
 }
 
@@ -231,23 +231,24 @@ pub fn created() -> Life {
     }
 }
 
+/// A spec with own policies of these names.
+pub fn spec_of(names: &[&str], profile: Option<&str>) -> Value {
+    let policies: Vec<Value> = names.iter().map(|name| own(name, &allow(&[&format!("{name}:One")]))).collect();
+    let mut spec = json!({ "roleName": "api", "trustPolicy": trust(&[ONE]), "customerManagedPolicies": policies });
+    if let Some(name) = profile {
+        spec["instanceProfile"] = json!({ "name": name });
+    }
+    spec
+}
+
 /// A role with several policies of its own and an instance profile, all of which the next spec does without or has
 /// otherwise.
 pub fn owning() -> Life {
-    let spec = |own_policies: &[&str], profile: Option<&str>| {
-        let policies: Vec<Value> =
-            own_policies.iter().map(|name| own(name, &allow(&[&format!("{name}:One")]))).collect();
-        let mut spec = json!({ "roleName": "api", "trustPolicy": trust(&[ONE]), "customerManagedPolicies": policies });
-        if let Some(name) = profile {
-            spec["instanceProfile"] = json!({ "name": name });
-        }
-        spec
-    };
     let specs = [
-        ("own", spec(&["x", "y", "z"], Some("first"))),
-        ("rename", spec(&["z", "w"], Some("second"))),
-        ("without", spec(&[], None)),
-        ("again", spec(&["x"], Some("first"))),
+        ("own", spec_of(&["x", "y", "z"], Some("first"))),
+        ("rename", spec_of(&["z", "w"], Some("second"))),
+        ("without", spec_of(&[], None)),
+        ("again", spec_of(&["x"], Some("first"))),
     ];
     Life { name: "owning", acts: acts(specs, &json!({})), ..created() }
 }

@@ -310,6 +310,13 @@ impl Inner {
         result
     }
 
+    /// Somebody else changes the account.
+    pub fn change<T>(&mut self, change: impl FnOnce(&mut Iam) -> T) -> T {
+        let changed = change(&mut self.iam);
+        self.history.push((Instant::now(), self.iam.clone()));
+        changed
+    }
+
     /// What is said to be somebody else's, or somebody else's doing, where there is nobody else.
     pub fn false_alarms(&self) -> impl Iterator<Item = &String> {
         let alarms = ["PolicyNameTaken", "InstanceProfileNotOwned", "RoleNotOwned", "Contested", "DriftRepaired"];
