@@ -242,20 +242,12 @@ fn enter(record: &mut Record, desired: &Desired, action: &Action, done: Done) {
                 origin: Some(Origin::Created),
             });
         }
-        (Action::UntagRole(keys), _) => record.tag_keys.retain(|key| !keys.contains(key)),
         (Action::PutBoundary(arn), _) => record.set_boundary(Some(arn.clone())),
-        (Action::DeleteBoundary, _) => record.set_boundary(None),
         (Action::Attach(arn), _) if desired.managed.contains(arn) => {
             record.managed.insert(arn.clone());
         }
-        (Action::Detach(arn), _) => {
-            record.managed.remove(arn);
-        }
         (Action::PutInline { name, .. }, _) => {
             record.inline.insert(name.clone());
-        }
-        (Action::DeleteInline(name), _) => {
-            record.inline.remove(name);
         }
         (Action::CreatePolicy { policy, .. }, Done::Policy { id, version }) => {
             let entry =
@@ -271,15 +263,7 @@ fn enter(record: &mut Record, desired: &Desired, action: &Action, done: Done) {
         (Action::CreateProfile { name, .. }, Done::Profile(arn)) => {
             record.profile = Some(ProfileRef { name: name.clone(), arn: Some(arn) });
         }
-        (Action::DeleteProfile(name), _) => {
-            record.profile = record.profile.take().filter(|known| !known.name.eq_ignore_ascii_case(name));
-        }
-        (Action::DeletePolicy(arn), _) => record.own.retain(|policy| policy.arn != *arn),
-        (Action::DeleteRole, _) => {
-            record.managed.clear();
-            record.inline.clear();
-        }
-        _ => {}
+        _ => record.forget(action),
     }
 }
 

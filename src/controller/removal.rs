@@ -18,7 +18,7 @@ use super::subject::Subject;
 use crate::api::iamrole::{Cause, DeletionPolicy, Mode, Origin, WhenUnlisted};
 use crate::api::{IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
 use crate::aws::{Account, AwsError, Kind, RoleState};
-use crate::policy::{AccountRef, Limits};
+use crate::policy::Limits;
 use crate::role::deletion::{self, Terms};
 use crate::role::desired::{Exceptions, Facts, role_name, tokens};
 use crate::role::settings::{Settings, settings};
@@ -169,7 +169,10 @@ impl Removal<'_> {
             let note = format!("Left {name} in AWS since deletionPolicy is Retain");
             return release(subject, self.ctx, Reason::Retained, &note).await;
         }
-        let foreign = state.role.as_ref().filter(|_| !ours).map(|role| self.foreign(role));
+        let foreign = state.role.as_ref().filter(|_| !ours).map(|role| {
+            let whose = self.owner.whose(&role.tags);
+            format!("Left role {} untouched: it {whose}", role.name)
+        });
         // Asked for beforehand: a role that stays in use must not lose its policies first.
         let profiles = self.profiles(&name, &state, ours).await.map_err(|error| failed(self.of_aws(error)))?;
         let deletion = self.plan(&settings, &record, &state, ours, &profiles);
@@ -205,10 +208,7 @@ impl Removal<'_> {
         let attached = state.role.as_ref().filter(|_| !record.role_exists() && is_ours(&state));
         if let Some(role) = attached {
             // Status is lost; the tags of what is attached tell what is ours.
-            let AccountRef { partition, id } = &self.account.account;
-            let local = format!("arn:{partition}:iam::{id}:policy/");
-            let mut more = asked.clone();
-            more.policies.extend(role.managed.iter().filter(|arn| arn.starts_with(&local)).cloned());
+            let more = asked.clone().with_attached(role, &self.account.account);
             state = self.account.observe(&name, &more).await?;
         }
         let given = self.given_name(subject).filter(|given| *given != name && !is_ours(&state));
@@ -231,7 +231,7 @@ impl Removal<'_> {
 
     /// Executes the steps; the first that fails ends it. Returns how many were done.
     async fn carry_out(&self, subject: &Subject, name: &str, plan: &Plan) -> Stepped<usize> {
-        let mut status = subject.status.clone();
+        let mut record = Record::from_status(&subject.status);
         for (i, step) in plan.steps.iter().enumerate() {
             let failure = match stopping(self.ctx) {
                 Some(stopping) => stopping,
@@ -240,13 +240,15 @@ impl Removal<'_> {
                         if matches!(step.action, Action::DeleteRole) {
                             self.ctx.memory.with(&subject.uid, |entry| entry.deleted = true);
                         }
-                        forget(&mut status, &step.action);
+                        record.forget(&step.action);
                         report(self.ctx, subject, name, &step.action, Cause::Spec).await;
                         continue;
                     }
                     Err(error) => self.blocked(name, &step.action, error).await,
                 },
             };
+            let mut status = subject.status.clone();
+            record.into_status(&mut status);
             show_plan(&mut status, name, plan.steps.iter().skip(i));
             return Err(Setback::pending(failure, status));
         }
@@ -317,14 +319,6 @@ impl Removal<'_> {
         deletion::plan(&terms, record, state.role.as_ref().filter(|_| ours), &own, profiles)
     }
 
-    fn foreign(&self, role: &crate::role::Observed) -> String {
-        let whose = match self.owner.judge(&role.tags) {
-            Ownership::Other(owner) => format!("belongs to {owner}"),
-            _ => "does not carry this operator's owner tags".to_owned(),
-        };
-        format!("Left role {} untouched: it {whose}", role.name)
-    }
-
     /// Without credentials the way out is named, as for a class that is not ready.
     fn of_aws(&self, error: AwsError) -> Failure {
         let failure = of_aws(self.ctx, self.class, error);
@@ -374,14 +368,4 @@ pub async fn conflict(
     let message = format!("{what} can't be deleted: {by}. Remove that in AWS{force}; it goes on by itself");
     let message = if way_out.is_empty() { message } else { format!("{message}. {way_out}") };
     Some(Failure::slow(Reason::DeleteBlocked, message))
-}
-
-fn forget(status: &mut IamRoleStatus, action: &Action) {
-    match action {
-        Action::Detach(arn) => status.managed_policies.retain(|known| known != arn),
-        Action::DeleteInline(name) => status.inline_policies.retain(|known| known != name),
-        Action::DeleteProfile(_) => status.instance_profile = None,
-        Action::DeletePolicy(arn) => status.customer_managed_policies.retain(|known| known.arn != *arn),
-        _ => {}
-    }
 }

@@ -13,6 +13,7 @@ pub mod contest;
 pub mod deletion;
 pub mod desired;
 pub mod guard;
+pub mod lost;
 pub mod names;
 pub mod observed;
 pub mod owner;

@@ -101,6 +101,25 @@ impl Record {
         *self = Self { own, profile, ..Self::default() };
     }
 
+    /// Lets go of what an action removed, once AWS said so.
+    pub fn forget(&mut self, action: &Action) {
+        match action {
+            Action::UntagRole(keys) => self.tag_keys.retain(|key| !keys.contains(key)),
+            Action::DeleteBoundary => self.set_boundary(None),
+            Action::Detach(arn) => drop(self.managed.remove(arn)),
+            Action::DeleteInline(name) => drop(self.inline.remove(name)),
+            Action::DeleteProfile(name) => {
+                self.profile.take_if(|known| known.name.eq_ignore_ascii_case(name));
+            }
+            Action::DeletePolicy(arn) => self.own.retain(|policy| policy.arn != *arn),
+            Action::DeleteRole => {
+                self.managed.clear();
+                self.inline.clear();
+            }
+            _ => {}
+        }
+    }
+
     /// The owned policy with this ARN, made if absent.
     pub fn own_mut(&mut self, arn: &str) -> Option<&mut PolicyRef> {
         self.own.iter_mut().find(|policy| policy.arn == arn)

@@ -6,7 +6,7 @@ use super::step::{Phase, Plan, Step};
 use crate::api::Reason;
 use crate::api::iamrole::{Origin, WhenUnlisted};
 use crate::policy::{Canonical, Document};
-use crate::role::{Desired, Observed, ObservedPolicy, OwnPolicy, Ownership, Problem, Record};
+use crate::role::{Desired, Observed, ObservedPolicy, OwnPolicy, Problem, Record};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Adds the steps for all permissions to `plan`.
@@ -237,10 +237,7 @@ fn facts(document: &Canonical) -> Facts {
 /// The refusal of an owned policy whose name belongs to somebody else.
 #[must_use]
 pub fn policy_taken(desired: &Desired, policy: &OwnPolicy, found: &ObservedPolicy) -> Problem {
-    let whose = match desired.owner.judge(&found.tags) {
-        Ownership::Other(owner) => format!("belongs to {owner}"),
-        _ => "was not made by this operator".to_owned(),
-    };
+    let whose = desired.owner.whose(&found.tags);
     Problem {
         reason: Reason::PolicyNameTaken,
         message: format!(

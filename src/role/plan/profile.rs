@@ -6,7 +6,7 @@ use super::action::{Action, profile_key};
 use super::step::{Phase, Plan, Step};
 use crate::api::Reason;
 use crate::api::iamrole::Origin;
-use crate::role::{Desired, Observed, ObservedProfile, Ownership, Problem, Record};
+use crate::role::{Desired, Observed, ObservedProfile, Problem, Record};
 
 /// Adds the steps for the instance profile to `plan`.
 ///
@@ -64,10 +64,7 @@ fn leave(plan: &mut Plan, phase: Phase, found: &ObservedProfile, goes: impl Fn(&
 }
 
 fn taken(desired: &Desired, found: &ObservedProfile) -> Problem {
-    let whose = match desired.owner.judge(&found.tags) {
-        Ownership::Other(owner) => format!("belongs to {owner}"),
-        _ => "was not made by this operator".to_owned(),
-    };
+    let whose = desired.owner.whose(&found.tags);
     Problem {
         reason: Reason::InstanceProfileNotOwned,
         message: format!(
