@@ -10,6 +10,7 @@ use super::subject::Subject;
 use crate::api::Reason;
 use crate::api::iamrole::{Cause, Change, Origin, PolicyRef, ProfileRef, RoleRef};
 use crate::aws::{AwsError, Done, Kind};
+use crate::role::found::found;
 use crate::role::plan::nothing;
 use crate::role::recent::{Attempt, MISSES_APART};
 use crate::role::{Action, Desired, Observed, Phase, Plan, Progress, Record, Step};
@@ -87,7 +88,10 @@ impl Run<'_> {
                     let nothing = done == Done::Absent && self.before.is_some_and(|seen| step.action.is_blind(seen));
                     enter(record, desired, &step.action, done);
                     if !nothing {
-                        carried.changes.push(report(ctx, subject, &desired.name, &step.action, why).await);
+                        let found = (why == Cause::Drift)
+                            .then(|| found(&step.action, self.before, &case.account.account))
+                            .flatten();
+                        carried.changes.push(report(ctx, subject, &desired.name, &step.action, why, found).await);
                     }
                 }
                 Err(error) if error.kind == Kind::AlreadyExists && self.is_unread(&step.action) => {
@@ -268,7 +272,16 @@ fn enter(record: &mut Record, desired: &Desired, action: &Action, done: Done) {
 }
 
 /// One event, one log line and one entry of `status.lastChanges` per change.
-pub async fn report(ctx: &Context, subject: &Subject, role: &str, action: &Action, cause: Cause) -> Change {
+///
+/// `found` is what a repair met.
+pub async fn report(
+    ctx: &Context,
+    subject: &Subject,
+    role: &str,
+    action: &Action,
+    cause: Cause,
+    found: Option<String>,
+) -> Change {
     let drift = cause == Cause::Drift;
     let reason = match action {
         _ if drift => Reason::DriftRepaired,
@@ -281,7 +294,10 @@ pub async fn report(ctx: &Context, subject: &Subject, role: &str, action: &Actio
     }
     let words = action.describe(role);
     let note = match cause {
-        Cause::Drift => format!("Somebody else changed AWS; repaired: {words}"),
+        Cause::Drift => {
+            let found = found.as_ref().map(|found| format!(" ({found})")).unwrap_or_default();
+            format!("Somebody else changed AWS; repaired: {words}{found}")
+        }
         Cause::Class => format!("Since the class changed: {words}"),
         Cause::Spec | Cause::Unknown => capitalised(&words),
     };
@@ -292,6 +308,7 @@ pub async fn report(ctx: &Context, subject: &Subject, role: &str, action: &Actio
         action: action.name().to_owned(),
         target: action.target(role).to_owned(),
         cause,
+        found,
     }
 }
 

@@ -12,6 +12,7 @@ use super::subject::Subject;
 use crate::api::iamrole::{Cause, Change, Mode};
 use crate::api::{IamRoleStatus, Reason};
 use crate::role::desired::{Facts, desired, role_name, tokens};
+use crate::role::found::found;
 use crate::role::{Action, Asked, Desired, Owner};
 use std::collections::BTreeSet;
 
@@ -108,7 +109,8 @@ async fn hold_boundary(
     ctx.memory.with(&subject.uid, |entry| entry.recent.note(&action, &observed, account, now));
     status.permissions_boundary = Some(forced);
     status.replaced_permissions_boundary = None;
-    Ok(Some(report(ctx, subject, &observed.name, &action, why).await))
+    let found = if why == Cause::Drift { found(&action, Some(&observed), account) } else { None };
+    Ok(Some(report(ctx, subject, &observed.name, &action, why, found).await))
 }
 
 /// What keeps the operator from its work and the class does not permit: it is done all the same, and said.

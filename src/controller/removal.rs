@@ -241,7 +241,7 @@ impl Removal<'_> {
                             self.ctx.memory.with(&subject.uid, |entry| entry.deleted = true);
                         }
                         record.forget(&step.action);
-                        report(self.ctx, subject, name, &step.action, Cause::Spec).await;
+                        report(self.ctx, subject, name, &step.action, Cause::Spec, None).await;
                         continue;
                     }
                     Err(error) => self.blocked(name, &step.action, error).await,

@@ -12,6 +12,7 @@ pub mod advice;
 pub mod contest;
 pub mod deletion;
 pub mod desired;
+pub mod found;
 pub mod guard;
 pub mod lost;
 pub mod names;
