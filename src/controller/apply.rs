@@ -169,7 +169,7 @@ pub(super) struct Work<'a> {
 
 impl Work<'_> {
     pub(super) fn early(&self, failure: Failure) -> Box<Setback> {
-        Box::new(Setback { failure, status: self.status.clone(), pending: self.changed })
+        Box::new(Setback { pending: self.changed, ..*Setback::early(failure, self.status.clone()) })
     }
 
     async fn run(&mut self, subject: &mut Subject) -> Stepped<Outcome> {

@@ -41,8 +41,14 @@ pub async fn accepted(
         Err(problems) => Failure::problems(&problems),
     };
     let (mut status, given) = (status.clone(), role_name(case.spec, facts));
-    let failure = refused(subject, ctx, case, owner, given, &mut status, failure).await;
-    Err(Setback::early(failure, status))
+    let refusal = refused(subject, ctx, case, owner, given, &mut status, failure).await;
+    Err(Box::new(Setback { handled: refusal.looked, ..*Setback::early(refusal.failure, status) }))
+}
+
+struct Refusal {
+    failure: Failure,
+    /// Whether it is known how the boundary is.
+    looked: bool,
 }
 
 /// The failure of a refused spec, after the boundary was looked at. `given` is the role's name as spec and class give
@@ -55,7 +61,8 @@ async fn refused(
     given: Option<String>,
     status: &mut IamRoleStatus,
     mut failure: Failure,
-) -> Failure {
+) -> Refusal {
+    let mut looked = true;
     let is_forced = case.class.spec.permissions_boundary.is_some();
     if is_forced && failure.retry == Retry::OnChange {
         failure.retry = Retry::Within(interval(case.class));
@@ -68,11 +75,14 @@ async fn refused(
             }
             Ok(None) => {}
             // It is looked at again soon, whoever took the boundary away meanwhile.
-            Err(Failure { retry: Retry::Wait(soon), .. }) => failure.retry = Retry::Within(soon),
+            Err(Failure { retry: Retry::Wait(soon), .. }) => {
+                failure.retry = Retry::Within(soon.min(interval(case.class)));
+                looked = false;
+            }
             Err(error) => failure.message = format!("{}; {}", failure.message, error.message),
         }
     }
-    failure
+    Refusal { failure, looked }
 }
 
 /// The roles that may be the object's: status may be wiped or forged and the finalizer taken off, so the name that is
