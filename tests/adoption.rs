@@ -27,7 +27,9 @@ async fn theirs(world: &World) -> String {
 
 #[tokio::test]
 async fn a_role_is_adopted_in_two_passes_and_kept_as_found() {
-    let world = World::new("adoption").await;
+    let mut world = World::without_operator("adoption", |_| {}).await;
+    world.operator.settle = "30s";
+    world.operator.start().await;
     let name = theirs(&world).await;
     let before = aws::role(&world.iam, &name).await.expect("the role");
     let lambda = trust(&json!({ "Service": "lambda.amazonaws.com" }));

@@ -69,7 +69,7 @@ fn world(case: &Case) -> (Aws, Record) {
     let plan = plan::create(&desired);
     intend(&mut record, &desired, &plan);
     assert_eq!(carry(&mut aws, &plan, &desired, &mut record, |_| false, |_, _| {}), 0);
-    record.settle(&desired, &plan, None);
+    record.settle(&desired, None);
     let held = Held::new(&desired.inline["b-work"]);
     let role = aws.role_mut();
     role.managed.extend(case.attached.then(|| STRANGER.to_owned()));

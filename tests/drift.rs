@@ -73,6 +73,19 @@ async fn whatever_was_changed_by_hand_is_repaired_once_and_told_once() {
         assert!(writes.iter().any(|write| write == repair), "{repair}: {writes:?}");
         assert!(causes(&object).contains(&(repair.to_owned(), Cause::Drift)), "{:?}", causes(&object));
     }
+    let changes = object.status.expect("a status").last_changes;
+    for (repair, found) in [
+        ("TagRole", "changed: Owner"),
+        ("UpdateRole", "the description was another one, the session duration was 3600 seconds"),
+        ("UpdateAssumeRolePolicy", "somebody changed it: 1 statement more, 1 statement missing"),
+        ("AttachRolePolicy", "somebody detached it"),
+        ("PutRolePolicy", "somebody changed it: 1 statement more, 1 statement missing"),
+        ("CreatePolicyVersion", "somebody changed it: 1 statement more, 1 statement missing"),
+    ] {
+        let change = changes.iter().find(|change| change.action == repair && change.cause == Cause::Drift);
+        assert_eq!(change.expect(repair).found.as_deref(), Some(found), "{repair}");
+        world.event("app", "DriftRepaired", found).await;
+    }
     let told = || async { world.events("app").await.into_iter().filter(|event| event.1 == "DriftRepaired").count() };
     let done = world.proxy.writes().len();
     assert!(eventually(SOON, || async { told().await == done }).await, "{} of {done}", told().await);

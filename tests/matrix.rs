@@ -20,6 +20,8 @@ mod lives;
 #[path = "matrix/meaning.rs"]
 mod meaning;
 mod model;
+#[path = "matrix/moments.rs"]
+mod moments;
 #[path = "matrix/operator.rs"]
 mod operator;
 #[path = "matrix/profiles.rs"]
@@ -31,7 +33,7 @@ mod wire;
 #[path = "matrix/world.rs"]
 mod world;
 
-use lives::{Life, adopted, created, kept};
+use lives::{Life, adopted, created, kept, owning};
 use std::time::Duration;
 use walk::{Pace, plans, run_all};
 
@@ -73,6 +75,18 @@ fn edits_that_interrupt() {
     let created = || created().without(&["move"]);
     for life in [created(), created().without(&["change", "shrink"])] {
         matrix(life, Pace { hurried: true, interrupted: true, ..Pace::default() });
+    }
+}
+
+/// The same where what was made, or was not answered, is not shown yet when the spec does without it: it is not
+/// forgotten, and is nobody else's.
+#[test]
+fn edits_that_interrupt_while_reads_lag() {
+    for seconds in [4, 20] {
+        let pace = Pace { lag: Duration::from_secs(seconds), hurried: true, interrupted: true };
+        for life in [owning(), owning().without(&["rename"]), owning().without(&["rename", "without", "again"])] {
+            matrix(life, pace);
+        }
     }
 }
 

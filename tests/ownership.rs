@@ -64,7 +64,7 @@ async fn a_policy_name_that_is_taken_holds_up_removals_and_nothing_else_and_heal
         )
         .await;
     let message = world.reason("app", "PolicyNameTaken").await;
-    for part in [arn.as_str(), "was not made by this operator", "policyName", "managedPolicies"] {
+    for part in [arn.as_str(), "does not carry this operator's owner tags", "policyName", "managedPolicies"] {
         assert!(message.contains(part), "{part}: {message}");
     }
     let name = world.templated("app");

@@ -139,7 +139,7 @@ fn settled(old: &Desired, strangers: &Strangers, aws: Aws) -> (Aws, Record) {
     assert!(model::is_ordered(&plan));
     intend(&mut record, old, &plan);
     assert_eq!(carry(&mut aws, &plan, old, &mut record, |_| false, |_, _| {}), 0, "{plan:?}");
-    record.settle(old, &plan, None);
+    record.settle(old, None);
     if strangers.inline {
         let held = model::Held::new(&want(&one_inline("stranger"), Limits::default()).inline["stranger"]);
         aws.role_mut().inline.insert("stranger".into(), held);
@@ -182,7 +182,7 @@ fn converge(aws: &mut Aws, desired: &Desired, record: &mut Record, mut seen: imp
         intend(record, desired, &plan);
         let left = carry(aws, &plan, desired, record, |_| false, &mut seen);
         if left == 0 && !plan.unfinished {
-            record.settle(desired, &plan, aws.observe(&asked(desired, record)).as_ref());
+            record.settle(desired, aws.observe(&asked(desired, record)).as_ref());
         }
         if plan.steps.is_empty() || refused {
             return round;

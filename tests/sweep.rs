@@ -252,3 +252,29 @@ async fn a_walk_that_breaks_off_judges_nobody_and_is_done_again() {
     assert_eq!(count(&world, "GetRole"), 0, "{:?}", calls(&world));
     assert_eq!(version(&world.get("app").await), version(&ready));
 }
+
+#[tokio::test]
+async fn a_version_of_the_same_meaning_is_looked_at_once() {
+    let mut world = world(5).await;
+    world.create("app", everything()).await;
+    world.ready("app").await;
+    world.operator.kill().await;
+    let arn = format!("arn:aws:iam::123456789012:policy/{}.own", world.templated("app"));
+    let same =
+        json!({ "Version": "2012-10-17", "Statement": { "Effect": "Allow", "Action": ["ec2:*"], "Resource": ["*"] } });
+    let call = world.iam.create_policy_version().policy_arn(&arn).policy_document(same.to_string());
+    call.set_as_default(true).send().await.expect("a version");
+    world.proxy.forget();
+    world.operator.start().await;
+    assert!(eventually(SETTLED, || async { count(&world, "GetPolicyVersion") >= 1 }).await, "{}", world.operator.log());
+    let knows = || async {
+        let status = world.status("app").await;
+        status.customer_managed_policies[0].version.as_deref() == Some("v2")
+    };
+    assert!(eventually(SETTLED, knows).await, "{:?}\n{}", world.status("app").await, world.operator.log());
+    let reads = count(&world, "GetRole");
+    let walks = count(&world, "ListPolicies");
+    assert!(eventually(2 * SOON, || async { count(&world, "ListPolicies") >= walks + 3 }).await);
+    assert_eq!(count(&world, "GetRole"), reads, "it is no suspect any more");
+    assert_eq!(world.proxy.writes(), [""; 0]);
+}

@@ -468,6 +468,10 @@ pub struct Change {
     pub target: String,
     /// Spec, Class or Drift.
     pub cause: Cause,
+    /// What was in AWS, where somebody else had changed it; never policy text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub found: Option<String>,
 }
 
 choice! {

@@ -32,6 +32,8 @@ pub enum Done {
     Profile(String),
     /// A policy has a new default version.
     Version(String),
+    /// It was gone already.
+    Absent,
     /// Nothing beyond success.
     Nothing,
 }
@@ -55,7 +57,7 @@ impl Account {
             Action::UpdatePolicy { arn, document } => {
                 return self.update_policy(arn, &document.to_json()).await;
             }
-            Action::DeletePolicy(arn) => self.delete_policy(arn).await?,
+            Action::DeletePolicy(arn) => return self.delete_policy(arn).await,
             Action::TagRole(tags) => {
                 let call = iam.tag_role().role_name(name).set_tags(tag_list("iam:TagRole", &role, tags)?).send();
                 self.call("iam:TagRole", &role, call).await.map(drop)?;
@@ -92,7 +94,7 @@ impl Account {
             }
             Action::Detach(arn) => {
                 let call = iam.detach_role_policy().role_name(name).policy_arn(arn).send();
-                gone(self.call("iam:DetachRolePolicy", arn, call).await)?;
+                return gone(self.call("iam:DetachRolePolicy", arn, call).await);
             }
             Action::PutInline { name: policy, document } => {
                 let call =
@@ -103,7 +105,7 @@ impl Account {
             Action::DeleteInline(policy) => {
                 let call = iam.delete_role_policy().role_name(name).policy_name(policy).send();
                 let target = format!("inline policy {policy} of {role}");
-                gone(self.call("iam:DeleteRolePolicy", &target, call).await)?;
+                return gone(self.call("iam:DeleteRolePolicy", &target, call).await);
             }
             Action::LeaveProfile { profile, role } => {
                 let call = iam.remove_role_from_instance_profile().instance_profile_name(profile).role_name(role);
@@ -207,7 +209,7 @@ impl Account {
         Ok(version.map_or(Done::Nothing, |version| Done::Version(version.to_owned())))
     }
 
-    async fn delete_policy(&self, arn: &str) -> Result<(), AwsError> {
+    async fn delete_policy(&self, arn: &str) -> Result<Done, AwsError> {
         let versions = match self.versions(arn).await {
             // A read may lag behind; only the call that deletes can tell that it is gone.
             Err(error) if error.kind == Kind::NotFound => Vec::new(),
@@ -233,7 +235,7 @@ impl Account {
     async fn delete_version(&self, arn: &str, version: &PolicyVersion) -> Result<(), AwsError> {
         let id = version.version_id().unwrap_or_default();
         let call = self.iam.delete_policy_version().policy_arn(arn).version_id(id).send();
-        gone(self.call("iam:DeletePolicyVersion", &format!("version {id} of policy {arn}"), call).await)
+        gone(self.call("iam:DeletePolicyVersion", &format!("version {id} of policy {arn}"), call).await).map(drop)
     }
 }
 
@@ -242,10 +244,11 @@ fn version_number(version: &PolicyVersion) -> u64 {
     version.version_id().and_then(|id| id.trim_start_matches('v').parse().ok()).unwrap_or_default()
 }
 
-fn gone<T>(result: Result<T, AwsError>) -> Result<(), AwsError> {
+fn gone<T>(result: Result<T, AwsError>) -> Result<Done, AwsError> {
     match result {
-        Err(error) if error.kind != Kind::NotFound => Err(error),
-        _ => Ok(()),
+        Ok(_) => Ok(Done::Nothing),
+        Err(error) if error.kind == Kind::NotFound => Ok(Done::Absent),
+        Err(error) => Err(error),
     }
 }
 

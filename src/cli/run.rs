@@ -47,6 +47,10 @@ pub struct Args {
     #[arg(long, env = "IAMROLE_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
 
+    /// For how long after a write reads may show the past. AWS needs the default; emulators show at once what was written.
+    #[arg(long, env = "IAMROLE_SETTLE", default_value = "30s", value_name = "DURATION", value_parser = duration, hide = true)]
+    pub settle: Duration,
+
     /// Take part in leader election: of several replicas one works, the others stand by.
     #[arg(long, env = "IAMROLE_LEADER_ELECT", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub leader_elect: bool,
@@ -151,6 +155,7 @@ async fn serve(args: Args, election: Option<ElectionOptions>) -> Result<(), Erro
             .collect(),
         controller: args.controller,
         oidc_issuer: args.oidc_issuer,
+        settle: args.settle,
         election,
     };
     // At an error nothing is waited for: another replica may work by now.

@@ -1,7 +1,7 @@
 //! Makes AWS match: claim, finalizer, observe, plan, intent, execute, status.
 
 use super::carry::{Carried, Run, SHORT};
-use super::contested::{contested, given_up, name_the_dead};
+use super::contested::{contested, name_the_dead};
 use super::context::Context;
 use super::events::Tone;
 use super::failure::Failure;
@@ -12,14 +12,15 @@ use super::preview::preview;
 use super::recover::kept;
 use super::refused::{accepted, ignored};
 use super::roles::{Outcome, Setback, Stepped, class_ref, interval};
-use super::status::{Verdict, find, is_ready, show_plan, was_refused};
+use super::status::{Verdict, find, show_plan};
 use super::subject::Subject;
 use super::sweep::UNSEEN;
 use crate::api::iamrole::{Adoption, Cause, Mode, Origin};
 use crate::api::{ConditionType, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
 use crate::aws::{Account, AwsError, Kind};
 use crate::role::advice::advice;
-use crate::role::contest::{Contest, Look, Repairs};
+use crate::role::contest::Contest;
+use crate::role::recent::{MISSES_APART, Recent};
 use crate::role::settings::settings;
 use crate::role::{Asked, Desired, Observed, Ownership, Plan, Record, Settings, plan};
 use k8s_openapi::jiff::Timestamp;
@@ -28,12 +29,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// IAM is eventually consistent: for so long after our own write a read may show the past.
-pub const SETTLE: Duration = Duration::from_secs(30);
 /// A role just created may be missing in reads for so long.
 pub const YOUNG: Duration = Duration::from_mins(1);
-/// A role must be missing twice, so far apart, before it is made anew.
-const MISSES_APART: Duration = Duration::from_secs(10);
 /// How long to wait for AWS to show what was written.
 const LAG: Duration = Duration::from_secs(2);
 /// How long a settled role waits for the first walk over its account after the start.
@@ -60,8 +57,8 @@ enum Decision {
     Do(Plan, Option<Box<Observed>>),
     /// Take a foreign role over.
     Adopt(Plan, Box<Observed>),
-    /// Look again: what was read is from before a write of ours.
-    Later,
+    /// Look again in so long: what was read may be from before a write of ours, or an answer from the past.
+    Later(Duration),
 }
 
 /// Brings AWS to what spec and class say, or reports what would be done.
@@ -107,7 +104,7 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
 /// A settled role that something woke (our own finalizer, a class that says the same) is not read before
 /// its time. The time is `None` when it is due.
 fn not_due(subject: &Subject, ctx: &Context, case: Case<'_>) -> Option<Duration> {
-    let settled = subject.is_settled(case.class.metadata.generation.unwrap_or_default());
+    let settled = subject.is_settled(case.class);
     if !settled || subject.requested().is_some() {
         return None;
     }
@@ -184,13 +181,14 @@ pub(super) struct Work<'a> {
 
 impl Work<'_> {
     pub(super) fn early(&self, failure: Failure) -> Box<Setback> {
-        Box::new(Setback { failure, status: self.status.clone(), pending: self.changed })
+        Box::new(Setback { pending: self.changed, ..*Setback::early(failure, self.status.clone()) })
     }
 
     async fn run(&mut self, subject: &mut Subject) -> Stepped<Outcome> {
-        let class_generation = self.case.class.metadata.generation.unwrap_or_default();
-        let settled = subject.is_settled(class_generation);
-        let cause = cause(self.ctx, subject, settled, class_generation);
+        let settled = subject.is_settled(self.case.class);
+        let known = subject.status.role.is_some();
+        self.ctx.memory.with(&subject.uid, |entry| *entry.inherited.get_or_insert(known));
+        let cause = cause(self.ctx, subject, settled, self.case.class);
         self.adoption_settles(subject)?;
         self.status.class = Some(class_ref(self.case.class));
         for round in 0..ROUNDS {
@@ -198,23 +196,22 @@ impl Work<'_> {
             let (mut plan, observed, adopting) = match decision {
                 Decision::Do(plan, observed) => (plan, observed, false),
                 Decision::Adopt(plan, observed) => (plan, Some(observed), true),
-                Decision::Later if settled => return Ok(look_again_later(subject)),
-                Decision::Later => {
+                Decision::Later(delay) if settled => return Ok(look_again(subject, delay)),
+                Decision::Later(delay) => {
                     let message = format!("AWS does not show yet what was written to role {}", self.desired.name);
-                    return Err(self.early(Failure::wait(LAG, message)));
+                    return Err(self.early(Failure::wait(delay.min(LAG), message)));
                 }
             };
-            if settled && !plan.steps.is_empty() && subject.requested().is_none() && self.too_early(subject) {
-                return Ok(look_again_later(subject));
+            if let Some(left) = self.unsettled(subject).filter(|_| settled && !plan.steps.is_empty()) {
+                return Ok(look_again(subject, left));
             }
             let contests = self.withhold(subject, &mut plan, observed.as_deref());
             self.intend(subject, &plan, observed.as_deref(), adopting).await?;
             let mut record = Record::from_status(&self.status);
             let looked = round > 0 || observed.is_some();
-            let early = self.too_early(subject);
             let Self { ctx, case, ref desired, closed, .. } = *self;
             let before = observed.as_deref();
-            let run = Run { ctx, subject, case, desired, why: cause, looked, closed, early, before };
+            let run = Run { ctx, subject, case, desired, why: cause, looked, closed, before };
             let carried = run.carry_out(&plan, &mut record).await;
             self.changed |= !carried.changes.is_empty();
             self.remember(record, &carried);
@@ -253,7 +250,11 @@ impl Work<'_> {
         let asked = Asked::new(Some(&self.desired), &record);
         let state = account.observe(&self.desired.name, &asked).await;
         let state = state.map_err(|error| self.early(of_aws(self.ctx, self.case.class, error)))?;
-        let state = self.look_for_profile(state, &record).await?;
+        let unseen = asked.unseen(&state.own, &state.profiles);
+        let gone = self.recent(subject, |recent, now, settle| recent.miss(&unseen, now, settle));
+        record.release(&self.desired, &gone);
+        let lacks = record.has_made(unseen.difference(&gone), &self.desired);
+        record.clone().into_status(&mut self.status);
         let Some(observed) = state.role else {
             self.absent(subject, &record)?;
             return Ok(Decision::Do(self.create(&record), None));
@@ -271,37 +272,47 @@ impl Work<'_> {
                 } else {
                     observed
                 };
-                if self.is_past(subject, &observed, &asked) {
-                    return Ok(Decision::Later);
+                if let Some(delay) = self.is_past(subject, &observed, &asked, lacks) {
+                    return Ok(Decision::Later(delay));
                 }
-                // Soon after a start nobody knows what the last process wrote.
-                let recent = self.too_early(subject);
+                let recent = self.unsettled(subject).is_some();
                 if !recent {
                     record.prune(&self.desired, &observed);
                     record.clone().into_status(&mut self.status);
                 }
-                let plan = plan::update(&self.desired, &observed, &record, account.quotas.attachments, recent);
+                let mut plan = plan::update(&self.desired, &observed, &record, account.quotas.attachments, recent);
+                self.recent(subject, |recent, _, _| recent.drop_repeats(&mut plan, &observed, &account.account));
                 Ok(Decision::Do(plan, Some(Box::new(observed))))
             }
             _ => Ok(Decision::Adopt(plan::adopt(&self.desired), Box::new(observed))),
         }
     }
 
-    /// Whoever asks for a look, and for nothing else, wants to see what is there, even if it is soon.
-    fn is_past(&self, subject: &Subject, observed: &Observed, shown: &Asked) -> bool {
-        let seen = subject.status.class.as_ref().map(|class| class.observed_generation);
-        let is_new = (subject.status.observed_generation, seen)
-            != (Some(subject.generation), self.case.class.metadata.generation);
-        let asked = subject.requested().is_some() && !is_new;
-        let now = self.ctx.started.elapsed();
-        self.ctx.memory.with(&subject.uid, |entry| entry.recent.is_past(observed, shown, now, SETTLE)) && !asked
+    /// When to look again where the read is from before a write of ours, or where what AWS made is not shown: that is
+    /// gone only if it is missing for longer.
+    fn is_past(&self, subject: &Subject, observed: &Observed, asked: &Asked, lacks: bool) -> Option<Duration> {
+        self.recent(subject, |recent, now, settle| {
+            let left = recent.unsettled(now, settle).unwrap_or(SHORT);
+            let past = recent.is_past(observed, asked, now, settle).then_some(left);
+            past.or_else(|| lacks.then(|| left.max(MISSES_APART)))
+        })
+    }
+
+    /// For how long a difference may still be the past, as after our own write or soon after the start.
+    fn unsettled(&self, subject: &Subject) -> Option<Duration> {
+        self.recent(subject, |recent, now, settle| recent.unsettled(now, settle))
+    }
+
+    fn recent<T>(&self, subject: &Subject, ask: impl FnOnce(&mut Recent, Duration, Duration) -> T) -> T {
+        let (now, settle) = (self.ctx.started.elapsed(), self.ctx.settle);
+        self.ctx.memory.with(&subject.uid, |entry| ask(&mut entry.recent, now, settle))
     }
 
     /// An instance profile of another name, which an interrupted attempt may have left, is not forgotten: it goes once
     /// the role is there, and the wanted one follows.
     fn create(&self, record: &Record) -> Plan {
-        let wanted = self.desired.profile.as_ref();
-        let other = record.profile.as_ref().is_some_and(|known| wanted.is_none_or(|wanted| *wanted != known.name));
+        let known = record.profile.as_ref().filter(|_| self.desired.profile.is_some());
+        let other = known.is_some_and(|known| !self.desired.uses_profile(&known.name));
         let without = other.then(|| Desired { profile: None, ..self.desired.clone() });
         let desired = without.as_ref().unwrap_or(&self.desired);
         let plan = if self.closed { plan::create_closed(desired) } else { plan::create(desired) };
@@ -326,46 +337,6 @@ impl Work<'_> {
         wait.map_or_else(goes_on, |delay| Err(self.early(Failure::wait(delay, message))))
     }
 
-    /// A difference in a settled role soon after our own write, or soon after the start, may be the past.
-    fn too_early(&self, subject: &Subject) -> bool {
-        let now = Instant::now();
-        self.ctx.memory.with(&subject.uid, |entry| entry.wrote_within(SETTLE, now))
-            || now.saturating_duration_since(self.ctx.started) < SETTLE
-    }
-
-    /// Leaves out what was written and did not last. A new generation of object or class starts afresh.
-    fn withhold(&self, subject: &Subject, plan: &mut Plan, observed: Option<&Observed>) -> Vec<Contest> {
-        let Some(look) = observed.map(|observed| self.look(subject, observed)) else { return Vec::new() };
-        let generations = self.generations(subject);
-        self.ctx.memory.with(&subject.uid, |entry| {
-            if entry.repairs.0 != generations {
-                // What status says counts once, after a start: later it could only have been forged.
-                let first = entry.repairs.0 == Default::default();
-                entry.repairs = (generations, Repairs::default());
-                if first {
-                    entry.repairs.1.resume(given_up(subject, generations.1), look.now);
-                }
-            }
-            entry.repairs.1.withhold(plan, look)
-        })
-    }
-
-    fn look<'l>(&'l self, subject: &Subject, observed: &'l Observed) -> Look<'l> {
-        // Who asks for a check wants to know at once.
-        let settle = if subject.requested().is_some() { Duration::ZERO } else { SETTLE };
-        Look { observed, desired: &self.desired, now: self.ctx.started.elapsed(), settle }
-    }
-
-    fn note_repairs(&self, subject: &Subject, plan: &Plan, observed: Option<&Observed>, carried: &Carried) {
-        let Some(look) = observed.map(|observed| self.look(subject, observed)) else { return };
-        let done = plan.steps.iter().enumerate().filter(|(i, _)| !carried.left.contains(i)).map(|(_, step)| step);
-        self.ctx.memory.with(&subject.uid, |entry| entry.repairs.1.note(done, look));
-    }
-
-    fn generations(&self, subject: &Subject) -> (i64, i64) {
-        (subject.generation, self.case.class.metadata.generation.unwrap_or_default())
-    }
-
     /// One warning per change of what IAM takes but is probably a mistake.
     async fn advise(&self, subject: &Subject) {
         let advice = advice(&self.desired, &self.case.account.quotas.limits);
@@ -383,33 +354,6 @@ impl Work<'_> {
         changes.append(&mut self.status.last_changes);
         changes.truncate(super::status::CHANGES_KEPT);
         self.status.last_changes = changes;
-    }
-
-    fn adopted(&self, subject: &Subject, carried: &Carried) -> Stepped<Outcome> {
-        if let Some(failure) = Failure::merged(&carried.failures) {
-            return Err(self.early(failure));
-        }
-        self.ctx.memory.with(&subject.uid, |entry| entry.adopted = Some(Instant::now()));
-        Err(self.early(self.settling(SETTLE)))
-    }
-
-    /// The second pass of an adoption reads what the first one wrote, and must not read the past.
-    fn adoption_settles(&self, subject: &Subject) -> Stepped<()> {
-        let adopted = self.ctx.memory.with(&subject.uid, |entry| entry.adopted);
-        // An adoption from before our start may have been just then: nothing of the second pass is recorded yet.
-        let record = Record::from_status(&self.status);
-        let is_first_pass = record.role.as_ref().is_some_and(|role| role.origin == Some(Origin::Adopted))
-            && Record { role: record.role.clone(), ..Record::default() } == record
-            && self.status.unlisted.is_empty()
-            && !is_ready(&subject.status.conditions, subject.generation)
-            && !was_refused(&subject.status.conditions);
-        let adopted = adopted.or_else(|| is_first_pass.then_some(self.ctx.started));
-        let left = adopted.map(|at| SETTLE.saturating_sub(at.elapsed())).unwrap_or_default();
-        if left.is_zero() { Ok(()) } else { Err(self.early(self.settling(left))) }
-    }
-
-    fn settling(&self, left: Duration) -> Failure {
-        Failure::wait(left, format!("role {} is adopted; its tags settle before the rest is done", self.desired.name))
     }
 
     /// Success, or everything that went wrong in one failure.
@@ -437,9 +381,9 @@ impl Work<'_> {
         }
         if plan.unfinished {
             let message = "the old instance profile goes before the new one is made";
-            return Err(Setback::pending(Failure::wait(SHORT, message), self.status.clone()));
+            return Err(Setback::pending(Failure::wait(LAG, message), self.status.clone()));
         }
-        self.settle_record(plan, observed);
+        let has_rests = self.settle_record(plan, observed);
         let arn = self.status.role.as_ref().and_then(|role| role.arn.clone()).unwrap_or_default();
         let verdict = Verdict::applied(format!("{arn} is as specified"));
         let was_ready =
@@ -447,23 +391,26 @@ impl Work<'_> {
         if !was_ready {
             tracing::info!(arn, "applied");
         }
-        let unconfirmed = self.ctx.memory.with(&subject.uid, |entry| entry.repairs.1.unconfirmed());
+        let (now, settle) = (self.ctx.started.elapsed(), self.ctx.settle);
         let class = self.case.class;
         let walks = self.ctx.sweeps.cover(&class.spec, &self.case.account.account.id);
         let usual = interval(class) * if walks { UNSEEN } else { 1 };
-        let again = if unconfirmed { SETTLE } else { usual };
-        let class_generation = self.case.class.metadata.generation.unwrap_or_default();
-        self.ctx.memory.with(&subject.uid, |entry| {
+        let again = self.ctx.memory.with(&subject.uid, |entry| {
+            // An answer was lost, or an earlier process knew more.
+            let taken_up = entry.inherited == Some(true) && now < settle && !subject.is_settled(self.case.class);
+            entry.unsure = taken_up || entry.recent.is_in_doubt(now, settle);
+            let soon = entry.unsure || has_rests || entry.repairs.1.unconfirmed();
+            let again = if soon { settle } else { usual };
             entry.next_check = Some(Instant::now() + again);
             entry.suspect = false;
-            entry.cause = Some(((subject.generation, class_generation), Cause::Drift));
+            Some(again)
         });
-        let again = Some(again);
         let handled = subject.requested().is_some();
         Ok(Outcome { status: self.status.clone(), verdict: Some(verdict), again, handled })
     }
 
-    fn settle_record(&mut self, plan: &Plan, observed: Option<&Observed>) {
+    /// Whether something of an earlier spec may come to light yet.
+    fn settle_record(&mut self, plan: &Plan, observed: Option<&Observed>) -> bool {
         let mut record = Record::from_status(&self.status);
         if observed.is_some() {
             let before = record.role.take();
@@ -473,29 +420,34 @@ impl Work<'_> {
             self.status.effective = Some(settings(spec, Some(&class.spec), role.origin, None).effective());
             record.role = Some(role);
         }
-        record.settle(&self.desired, plan, observed);
+        if let Some(observed) = observed {
+            record.follow_versions(plan, observed);
+        }
+        record.settle(&self.desired, observed);
+        let has_rests = record.has_rests(&self.desired);
         record.into_status(&mut self.status);
+        has_rests
     }
 }
 
 /// Why there is something to do. What was found at first stays while it is retried: status has moved on by
 /// then.
-fn cause(ctx: &Context, subject: &Subject, settled: bool, class_generation: i64) -> Cause {
-    let generations = (subject.generation, class_generation);
+fn cause(ctx: &Context, subject: &Subject, settled: bool, class: &IamRoleClass) -> Cause {
+    let basis = (subject.generation, class_ref(class));
     let same_generation = subject.status.observed_generation == Some(subject.generation);
-    let before = subject.status.class.as_ref().map(|class| class.observed_generation);
+    let other_class = subject.status.class.is_some() && !subject.saw(class);
     ctx.memory.with(&subject.uid, |entry| {
-        let cause = match entry.cause {
+        let cause = match &entry.cause {
+            Some((known, cause)) if *known == basis && (entry.unsure || !settled) => *cause,
             _ if settled => Cause::Drift,
-            Some((known, cause)) if known == generations => cause,
-            _ if same_generation && before.is_some_and(|before| before != class_generation) => Cause::Class,
+            _ if same_generation && other_class => Cause::Class,
             _ => Cause::Spec,
         };
-        entry.cause = Some((generations, cause));
+        entry.cause = Some((basis, cause));
         cause
     })
 }
 
-fn look_again_later(subject: &Subject) -> Outcome {
-    Outcome { status: subject.status.clone(), verdict: None, again: Some(SETTLE), handled: false }
+fn look_again(subject: &Subject, later: Duration) -> Outcome {
+    Outcome { status: subject.status.clone(), verdict: None, again: Some(later), handled: false }
 }

@@ -4,11 +4,15 @@ use super::apply::{Case, of_aws};
 use super::context::Context;
 use super::events::Tone;
 use super::failure::{Failure, Retry};
+use super::removal::conflict;
+use super::status::says;
 use super::subject::Subject;
 use crate::api::Reason;
 use crate::api::iamrole::{Cause, Change, Origin, PolicyRef, ProfileRef, RoleRef};
 use crate::aws::{AwsError, Done, Kind};
+use crate::role::found::found;
 use crate::role::plan::nothing;
+use crate::role::recent::{Attempt, MISSES_APART};
 use crate::role::{Action, Desired, Observed, Phase, Plan, Progress, Record, Step};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -24,6 +28,8 @@ pub struct Carried {
     pub changes: Vec<Change>,
     /// What failed.
     pub failures: Vec<Failure>,
+    /// Indexes of the steps that put right what somebody else did.
+    pub repairs: BTreeSet<usize>,
     /// Indexes of the steps that failed or had to wait for one that did.
     pub left: BTreeSet<usize>,
     /// The role or a policy was there already, which nobody had looked at: it must be read, and planned anew.
@@ -48,8 +54,6 @@ pub struct Run<'a> {
     pub looked: bool,
     /// A role is created with a trust that lets nobody in.
     pub closed: bool,
-    /// What was read may be the past.
-    pub early: bool,
     /// What the plan was made from; `None` where the role was not there.
     pub before: Option<&'a Observed>,
 }
@@ -71,12 +75,24 @@ impl Run<'_> {
                 carried.failures.push(stopping);
                 return carried;
             }
-            note_attempt(ctx, subject, step);
+            let attempt = self.begin(step);
+            // What an earlier spec left is nobody else's doing.
+            let of_rest = record.is_of_rest(&step.action, desired);
+            let why = if of_rest && self.why == Cause::Drift { Cause::Spec } else { self.why };
             match case.account.execute(&desired.name, &step.action).await {
                 Ok(done) => {
                     self.note_write(&step.action);
+                    if why == Cause::Drift {
+                        carried.repairs.insert(i);
+                    }
+                    let nothing = done == Done::Absent && self.before.is_some_and(|seen| step.action.is_blind(seen));
                     enter(record, desired, &step.action, done);
-                    carried.changes.push(report(ctx, subject, &desired.name, &step.action, self.why).await);
+                    if !nothing {
+                        let found = (why == Cause::Drift)
+                            .then(|| found(&step.action, self.before, &case.account.account))
+                            .flatten();
+                        carried.changes.push(report(ctx, subject, &desired.name, &step.action, why, found).await);
+                    }
                 }
                 Err(error) if error.kind == Kind::AlreadyExists && self.is_unread(&step.action) => {
                     carried.already_exists = true;
@@ -84,6 +100,7 @@ impl Run<'_> {
                     return carried;
                 }
                 Err(error) if error.kind == Kind::PrincipalNotFound && self.is_open(&step.action) => {
+                    self.refused(&attempt);
                     carried.unknown_principal = true;
                     carried.left.extend(i..plan.steps.len());
                     return carried;
@@ -91,9 +108,9 @@ impl Run<'_> {
                 Err(error) => {
                     carried.left.insert(i);
                     progress.failed(step);
-                    withdraw(record, &step.action, error.kind);
+                    self.failed(&attempt, &step.action, error.kind, record);
                     let hopeless = matches!(error.kind, Kind::NoCredentials | Kind::Transient | Kind::Busy);
-                    carried.failures.push(self.of_step(error, &step.action, record));
+                    carried.failures.push(self.of_step(error, &step.action).await);
                     if hopeless {
                         carried.left.extend(i + 1..plan.steps.len());
                         return carried;
@@ -104,12 +121,47 @@ impl Run<'_> {
         carried
     }
 
+    fn begin(&self, step: &Step) -> Attempt {
+        let now = self.ctx.started.elapsed();
+        self.ctx.memory.with(&self.subject.uid, |entry| {
+            if step.phase == Phase::Create {
+                entry.create_attempt = Some(Instant::now());
+            }
+            entry.recent.begin(now)
+        })
+    }
+
     fn note_write(&self, action: &Action) {
         let (account, now) = (&self.case.account.account, self.ctx.started.elapsed());
         self.ctx.memory.with(&self.subject.uid, |entry| match self.before {
             Some(before) => entry.recent.note(action, before, account, now),
             None => entry.recent.note(action, &nothing(self.desired), account, now),
         });
+    }
+
+    fn refused(&self, attempt: &Attempt) {
+        self.ctx.memory.with(&self.subject.uid, |entry| entry.recent.refused(attempt));
+    }
+
+    /// What AWS has refused to create does not exist: its intent leaves, or a spec that is refused again and again
+    /// would fill status up. Not where an earlier attempt may have made it.
+    fn failed(&self, attempt: &Attempt, action: &Action, kind: Kind, record: &mut Record) {
+        let now = self.ctx.started.elapsed();
+        let is_new = self.ctx.memory.with(&self.subject.uid, |entry| match kind {
+            Kind::Transient | Kind::Busy | Kind::NoCredentials => {
+                entry.recent.doubt(action, now);
+                false
+            }
+            // The SDK may have asked twice, and the first answer was lost.
+            Kind::AlreadyExists => false,
+            _ => {
+                entry.recent.refused(attempt);
+                entry.recent.unsettled(now, self.ctx.settle).is_none()
+            }
+        });
+        if let (Action::CreatePolicy { policy, .. }, true) = (action, is_new) {
+            record.own.retain(|own| own.id.is_some() || own.arn != policy.arn);
+        }
     }
 
     /// Whether a read may tell more about what exists already. A policy that was asked for by its ARN and not
@@ -124,25 +176,14 @@ impl Run<'_> {
     }
 
     /// A failure of a step. A role of ours that AWS does not know yet is waited for.
-    fn of_step(&self, error: AwsError, action: &Action, record: &mut Record) -> Failure {
-        if let (Kind::AlreadyExists, Action::CreatePolicy { policy, .. }) = (error.kind, action) {
-            if self.early && record.own_mut(&policy.arn).is_some_and(|own| own.id.is_some()) {
-                let message = format!("AWS does not show policy {} yet, which was made a moment ago", policy.arn);
-                return Failure { reason: Reason::Reconciling, message, retry: Retry::Passing };
-            }
-            let message = format!(
-                "a policy named {:?} exists in the account at another path or in other case, and IAM takes it for the same \
-                 name; it is left untouched. Choose another policyName for entry {:?}, or remove it in AWS",
-                policy.name, policy.entry
-            );
-            return Failure::on_change(Reason::PolicyNameTaken, message);
+    async fn of_step(&self, error: AwsError, action: &Action) -> Failure {
+        if let Some(conflict) = conflict(self.case.account, &self.desired.name, action, &error, "").await {
+            return conflict;
         }
-        if let (Kind::AlreadyExists, Action::CreateProfile { name, .. }) = (error.kind, action) {
-            let message = format!(
-                "an instance profile named {name:?} exists in the account in other case, and IAM takes it for the same name; \
-                 it is left untouched. Choose another instanceProfile.name, or remove it in AWS"
-            );
-            return Failure::on_change(Reason::InstanceProfileNotOwned, message);
+        if error.kind == Kind::AlreadyExists
+            && let Some(failure) = self.taken(action)
+        {
+            return failure;
         }
         let role_missing =
             error.kind == Kind::NotFound && !matches!(action, Action::UpdatePolicy { .. } | Action::TagPolicy { .. });
@@ -153,32 +194,43 @@ impl Run<'_> {
         }
         failure
     }
+
+    /// AWS says that it exists and does not show it. What an attempt of ours made comes to light, and its tags tell
+    /// whose it is; what does not is somebody else's, in other case or at another path.
+    fn taken(&self, action: &Action) -> Option<Failure> {
+        let (reason, message) = match action {
+            Action::CreatePolicy { policy, .. } => {
+                let message = format!(
+                    "a policy named {:?} exists in the account at another path or in other case, and IAM takes it for the \
+                     same name; it is left untouched. Choose another policyName for entry {:?}, or remove it in AWS",
+                    policy.name, policy.entry
+                );
+                (Reason::PolicyNameTaken, message)
+            }
+            Action::CreateProfile { name, .. } => {
+                let message = format!(
+                    "an instance profile named {name:?} exists in the account in other case, and IAM takes it for the \
+                     same name; it is left untouched. Choose another instanceProfile.name, or remove it in AWS"
+                );
+                (Reason::InstanceProfileNotOwned, message)
+            }
+            _ => return None,
+        };
+        let now = self.ctx.started.elapsed();
+        let hidden = self.ctx.memory.with(&self.subject.uid, |entry| entry.recent.hidden_for(action, now));
+        if hidden < self.ctx.settle && !says(&self.subject.status.conditions, self.subject.generation, reason) {
+            let what = action.target(&self.desired.name);
+            let message = format!("{what} exists and AWS does not show it yet; its tags will tell whose it is");
+            return Some(Failure::wait((hidden / 2).clamp(SHORT, MISSES_APART), message));
+        }
+        Some(Failure::on_change(reason, message))
+    }
 }
 
 /// A stop must fit into the grace period: what was done is written down, the rest comes later.
 #[must_use]
 pub fn stopping(ctx: &Context) -> Option<Failure> {
     ctx.is_stopping().then(|| Failure::wait(SHORT, "the operator is stopping; the rest follows after its restart"))
-}
-
-/// What AWS has refused to create does not exist: its intent leaves, or a spec that is refused again and again
-/// would fill status up.
-fn withdraw(record: &mut Record, action: &Action, kind: Kind) {
-    // What exists already may be ours, from an attempt of which no answer came.
-    let unknown = matches!(kind, Kind::Transient | Kind::Busy | Kind::NoCredentials | Kind::AlreadyExists);
-    if let (Action::CreatePolicy { policy, .. }, false) = (action, unknown) {
-        record.own.retain(|own| own.id.is_some() || own.arn != policy.arn);
-    }
-}
-
-fn note_attempt(ctx: &Context, subject: &Subject, step: &Step) {
-    let now = Instant::now();
-    ctx.memory.with(&subject.uid, |entry| {
-        entry.last_write = Some(now);
-        if step.phase == Phase::Create {
-            entry.create_attempt = Some(now);
-        }
-    });
 }
 
 /// Keeps the record: entries of what was made, none of what was removed.
@@ -194,20 +246,12 @@ fn enter(record: &mut Record, desired: &Desired, action: &Action, done: Done) {
                 origin: Some(Origin::Created),
             });
         }
-        (Action::UntagRole(keys), _) => record.tag_keys.retain(|key| !keys.contains(key)),
         (Action::PutBoundary(arn), _) => record.set_boundary(Some(arn.clone())),
-        (Action::DeleteBoundary, _) => record.set_boundary(None),
         (Action::Attach(arn), _) if desired.managed.contains(arn) => {
             record.managed.insert(arn.clone());
         }
-        (Action::Detach(arn), _) => {
-            record.managed.remove(arn);
-        }
         (Action::PutInline { name, .. }, _) => {
             record.inline.insert(name.clone());
-        }
-        (Action::DeleteInline(name), _) => {
-            record.inline.remove(name);
         }
         (Action::CreatePolicy { policy, .. }, Done::Policy { id, version }) => {
             let entry =
@@ -223,20 +267,21 @@ fn enter(record: &mut Record, desired: &Desired, action: &Action, done: Done) {
         (Action::CreateProfile { name, .. }, Done::Profile(arn)) => {
             record.profile = Some(ProfileRef { name: name.clone(), arn: Some(arn) });
         }
-        (Action::DeleteProfile(name), _) => {
-            record.profile = record.profile.take().filter(|known| !known.name.eq_ignore_ascii_case(name));
-        }
-        (Action::DeletePolicy(arn), _) => record.own.retain(|policy| policy.arn != *arn),
-        (Action::DeleteRole, _) => {
-            record.managed.clear();
-            record.inline.clear();
-        }
-        _ => {}
+        _ => record.forget(action),
     }
 }
 
 /// One event, one log line and one entry of `status.lastChanges` per change.
-pub async fn report(ctx: &Context, subject: &Subject, role: &str, action: &Action, cause: Cause) -> Change {
+///
+/// `found` is what a repair met.
+pub async fn report(
+    ctx: &Context,
+    subject: &Subject,
+    role: &str,
+    action: &Action,
+    cause: Cause,
+    found: Option<String>,
+) -> Change {
     let drift = cause == Cause::Drift;
     let reason = match action {
         _ if drift => Reason::DriftRepaired,
@@ -249,7 +294,10 @@ pub async fn report(ctx: &Context, subject: &Subject, role: &str, action: &Actio
     }
     let words = action.describe(role);
     let note = match cause {
-        Cause::Drift => format!("Somebody else changed AWS; repaired: {words}"),
+        Cause::Drift => {
+            let found = found.as_ref().map(|found| format!(" ({found})")).unwrap_or_default();
+            format!("Somebody else changed AWS; repaired: {words}{found}")
+        }
         Cause::Class => format!("Since the class changed: {words}"),
         Cause::Spec | Cause::Unknown => capitalised(&words),
     };
@@ -260,6 +308,7 @@ pub async fn report(ctx: &Context, subject: &Subject, role: &str, action: &Actio
         action: action.name().to_owned(),
         target: action.target(role).to_owned(),
         cause,
+        found,
     }
 }
 

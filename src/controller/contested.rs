@@ -1,12 +1,48 @@
 //! Differences that are left, in words.
 
+use super::apply::Work;
+use super::carry::Carried;
 use super::failure::Failure;
+use super::memory::Basis;
+use super::roles::class_ref;
 use super::status::find;
 use super::subject::Subject;
-use crate::api::{ConditionType, Reason};
+use crate::api::{ConditionType, IamRoleClass, Reason};
 use crate::policy::closed;
-use crate::role::contest::{Contest, Why};
-use crate::role::{Desired, Observed};
+use crate::role::contest::{Contest, Look, Repairs, Why};
+use crate::role::{Desired, Observed, Plan};
+
+impl Work<'_> {
+    /// Leaves out what was written and did not last. A new generation of object or class starts afresh.
+    pub(super) fn withhold(&self, subject: &Subject, plan: &mut Plan, observed: Option<&Observed>) -> Vec<Contest> {
+        let Some(look) = observed.map(|observed| self.look(observed)) else { return Vec::new() };
+        let basis: Basis = (subject.generation, class_ref(self.case.class));
+        self.ctx.memory.with(&subject.uid, |entry| {
+            if entry.repairs.0 != basis {
+                // What status says counts once, after a start: later it could only have been forged.
+                let first = entry.repairs.0 == Default::default();
+                entry.repairs = (basis, Repairs::default());
+                if first {
+                    entry.repairs.1.resume(given_up(subject, self.case.class), look.now);
+                }
+            }
+            entry.repairs.1.withhold(plan, look)
+        })
+    }
+
+    /// Remembers what was written, and which of it as a repair.
+    pub(super) fn note_repairs(&self, subject: &Subject, plan: &Plan, observed: Option<&Observed>, carried: &Carried) {
+        let Some(look) = observed.map(|observed| self.look(observed)) else { return };
+        let done = plan.steps.iter().enumerate().filter(|(i, _)| !carried.left.contains(i));
+        let done = done.map(|(i, step)| (step, carried.repairs.contains(&i)));
+        self.ctx.memory.with(&subject.uid, |entry| entry.repairs.1.note(done, look));
+    }
+
+    fn look<'l>(&'l self, observed: &'l Observed) -> Look<'l> {
+        let now = self.ctx.started.elapsed();
+        Look { observed, desired: &self.desired, now, settle: self.ctx.settle }
+    }
+}
 
 /// What is not repaired (any more), and what to do about it.
 #[must_use]
@@ -41,12 +77,12 @@ pub fn contested(contests: &[Contest], role: &str) -> Option<Failure> {
 }
 
 /// What status says was given up for this generation, by this process or an earlier one: action and target.
-pub fn given_up(subject: &Subject, class_generation: i64) -> impl Iterator<Item = (&str, &str)> {
+fn given_up<'s>(subject: &'s Subject, class: &IamRoleClass) -> impl Iterator<Item = (&'s str, &'s str)> {
     let status = &subject.status;
     let contested = find(&status.conditions, ConditionType::Ready).is_some_and(|ready| {
         ready.reason == Reason::Contested.as_str() && ready.observed_generation == Some(subject.generation)
     });
-    let same_class = status.class.as_ref().is_some_and(|class| class.observed_generation == class_generation);
+    let same_class = subject.saw(class);
     let plan = status.plan.iter().filter(move |_| contested && same_class);
     plan.map(|planned| (planned.action.as_str(), planned.target.as_str()))
 }

@@ -17,6 +17,7 @@ use kube::core::{ApiResource, GroupVersionKind, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::time::Instant;
 
 pub use super::raw::RawRole;
@@ -84,6 +85,8 @@ pub struct Context {
     pub sweeps: Sweeps,
     /// Metrics.
     pub metrics: Metrics,
+    /// IAM is eventually consistent: for so long after our own write a read may show the past.
+    pub settle: Duration,
     /// When the process started or, with leader election, became the leader.
     pub started: Instant,
     /// Turns true when the process is to stop.

@@ -72,7 +72,7 @@ impl Failure {
     /// Several failures in one: the first one that needs somebody names the reason.
     #[must_use]
     pub fn merged(failures: &[Self]) -> Option<Self> {
-        let passing = |failure: &&Self| failure.retry == Retry::Passing;
+        let passing = |failure: &&Self| matches!(failure.retry, Retry::Passing | Retry::Wait(_));
         let first = failures.iter().find(|failure| !passing(failure)).or_else(|| failures.first())?;
         let messages: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
         Some(Self { message: join(&messages), ..first.clone() })

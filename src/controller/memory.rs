@@ -2,7 +2,7 @@
 //! nothing depends on it but timing.
 
 use super::failure::{Failure, Retry};
-use crate::api::iamrole::Cause;
+use crate::api::iamrole::{Cause, ClassRef};
 use crate::role::contest::Repairs;
 use crate::role::recent::Recent;
 use std::collections::HashMap;
@@ -20,29 +20,33 @@ const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// Who may annotate an object must not get the account throttled.
 const REQUESTS_APART: Duration = Duration::from_secs(10);
 
+/// What a role is made from: the generation of the object, and the class with its own.
+pub type Basis = (i64, ClassRef);
+
 /// What is remembered of one object.
 #[derive(Clone, Debug, Default)]
 pub struct Entry {
     failures: u32,
     failing_since: Option<Instant>,
     failing_generation: Option<i64>,
-    /// Why there is something to do, for a generation of the object and one of the class. Once both are
-    /// applied in full, whatever differs is drift.
-    pub cause: Option<((i64, i64), Cause)>,
+    /// Why there is something to do. Once the basis is applied in full, whatever differs is drift.
+    pub cause: Option<(Basis, Cause)>,
+    /// An earlier process worked on it, and may have written what nobody knows of.
+    pub inherited: Option<bool>,
+    /// What was taken for applied may have been a read of the past: what differs at the next look is no drift.
+    pub unsure: bool,
     /// The advice that was last given, so that it is given once.
     pub advice: Option<String>,
     /// When a foreign role was tagged as ours; the rest waits until that has settled.
     pub adopted: Option<Instant>,
-    /// Our last write to AWS for it.
-    pub last_write: Option<Instant>,
-    /// What was written a moment ago, against reads of the past.
+    /// What was written to AWS a moment ago, against reads of the past.
     pub recent: Recent,
     /// We have deleted the role ourselves; that it is not seen is no surprise then.
     pub deleted: bool,
     /// Our last attempt to create the role.
     pub create_attempt: Option<Instant>,
-    /// What was written for a generation of the object and one of the class, and whether it lasts.
-    pub repairs: ((i64, i64), Repairs),
+    /// What was written, and whether it lasts.
+    pub repairs: (Basis, Repairs),
     /// When a settled role is to be looked at again.
     pub next_check: Option<Instant>,
     /// A walk over the account shows it otherwise than wanted: it is to be looked at now.
@@ -127,12 +131,6 @@ impl Entry {
     #[must_use]
     pub fn has_failed(&self, generation: i64) -> bool {
         self.failures > 0 && self.failing_generation == Some(generation)
-    }
-
-    /// Whether we wrote to AWS less than `window` ago.
-    #[must_use]
-    pub fn wrote_within(&self, window: Duration, now: Instant) -> bool {
-        self.last_write.is_some_and(|at| now.saturating_duration_since(at) < window)
     }
 }
 

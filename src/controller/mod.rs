@@ -4,6 +4,7 @@
 //! carry plans out. What decides is in [`crate::role`]; here are the order of the steps and the writes to
 //! Kubernetes.
 
+pub mod adopting;
 pub mod apply;
 pub mod carry;
 pub mod claims;

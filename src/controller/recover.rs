@@ -9,17 +9,14 @@ use super::status::find;
 use super::subject::Subject;
 use crate::api::iamrole::{PolicyRef, ProfileRef};
 use crate::api::{ConditionType, IamRoleClass, Reason};
-use crate::aws::RoleState;
-use crate::policy::AccountRef;
+use crate::role::lost::Looked;
 use crate::role::{Asked, Observed, Record, plan};
-use k8s_openapi::jiff::Timestamp;
 
 /// What was kept when status was lost stays so until the spec or the class changes.
 #[must_use]
 pub fn kept(subject: &Subject, class: &IamRoleClass) -> Vec<String> {
     let status = &subject.status;
-    let of_class = status.class.as_ref().map(|class| class.observed_generation);
-    let same = status.observed_generation == Some(subject.generation) && of_class == class.metadata.generation;
+    let same = status.observed_generation == Some(subject.generation) && subject.saw(class);
     if same { status.unlisted.clone() } else { Vec::new() }
 }
 
@@ -27,43 +24,20 @@ impl Work<'_> {
     /// Whether the role is ours and status never told of it. It was restored without its status, made anew, or
     /// wiped; an attempt to create the role a moment ago leaves an intent in status.
     pub(super) fn is_lost(&self, subject: &Subject, record: &Record, observed: &Observed) -> bool {
-        let role: Option<Timestamp> = observed.create_date.parse().ok();
-        let older = |than: Option<Timestamp>| {
-            // AWS tells whole seconds.
-            let whole = |role: Timestamp| role.subsec_nanosecond() == 0;
-            role.zip(than).is_some_and(
-                |(role, than)| {
-                    if whole(role) { role.as_second() < than.as_second() } else { role < than }
-                },
-            )
+        let ready = find(&subject.status.conditions, ConditionType::Ready);
+        let looked = Looked {
+            object_created: subject.created(),
+            not_ready_since: ready.map(|ready| ready.last_transition_time.0),
+            without_role: self.unknown.then_some(self.begun),
         };
-        // Status says since when the role is not ready: one that is older was there before this object was looked at.
-        let since = find(&subject.status.conditions, ConditionType::Ready).map(|ready| ready.last_transition_time.0);
-        let unknown = (self.unknown && older(Some(self.begun))) || older(since);
-        self.lost.is_none() && !record.role_exists() && (unknown || older(subject.created()))
-    }
-
-    /// One answer that a profile of ours is not there is not believed: it would be forgotten, and left behind.
-    pub(super) async fn look_for_profile(&self, mut state: RoleState, record: &Record) -> Stepped<RoleState> {
-        let known = record.profile.as_ref().filter(|profile| profile.arn.is_some());
-        let Some(known) = known.filter(|known| !state.profiles.contains_key(&known.name)) else { return Ok(state) };
-        let found = self.case.account.profiles(std::iter::once(known.name.as_str())).await;
-        let found = found.map_err(|error| self.early(of_aws(self.ctx, self.case.class, error)))?;
-        state.profiles.extend(found);
-        if let Some(role) = &mut state.role {
-            role.profiles.clone_from(&state.profiles);
-        }
-        Ok(state)
+        self.lost.is_none() && !record.role_exists() && looked.is_older(&observed.create_date)
     }
 
     /// Finds out by their tags which of the attached policies are ours; all else that nobody listed is kept.
     pub(super) async fn recover(&mut self, record: &mut Record, observed: Observed) -> Stepped<Observed> {
-        let AccountRef { partition, id } = &self.desired.account;
-        let local = format!("arn:{partition}:iam::{id}:policy/");
-        let mut asked = Asked::new(Some(&self.desired), record);
+        let mut asked = Asked::new(Some(&self.desired), record).with_attached(&observed, &self.desired.account);
         let profiles = self.case.account.profiles_of(&observed.name).await;
         asked.profiles.extend(profiles.map_err(|error| self.early(of_aws(self.ctx, self.case.class, error)))?);
-        asked.policies.extend(observed.managed.iter().filter(|arn| arn.starts_with(&local)).cloned());
         let state = self.case.account.observe(&observed.name, &asked).await;
         let state = state.map_err(|error| self.early(of_aws(self.ctx, self.case.class, error)))?;
         let observed = state.role.unwrap_or(observed);

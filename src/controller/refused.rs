@@ -6,12 +6,14 @@ use super::carry::report;
 use super::context::Context;
 use super::failure::{Failure, Retry};
 use super::identity::{self, ours};
+use super::memory::Entry;
 use super::roles::{Setback, Stepped, interval};
 use super::subject::Subject;
 use crate::api::iamrole::{Cause, Change, Mode};
 use crate::api::{IamRoleStatus, Reason};
 use crate::role::desired::{Facts, desired, role_name, tokens};
-use crate::role::{Action, Desired, Owner};
+use crate::role::found::found;
+use crate::role::{Action, Asked, Desired, Owner};
 use std::collections::BTreeSet;
 
 /// Spec and class put together, for the role that is the object's; or the refusal.
@@ -30,8 +32,16 @@ pub async fn accepted(
         Err(problems) => Failure::problems(&problems),
     };
     let mut status = status.clone();
-    let failure = refused(subject, ctx, case, owner, &mut status, failure).await;
-    Err(Setback::early(failure, status))
+    let refusal = refused(subject, ctx, case, owner, &mut status, failure).await;
+    Err(Box::new(Setback { handled: refusal.looked, ..*Setback::early(refusal.failure, status) }))
+}
+
+/// Why a spec is refused, and what became of the boundary.
+pub struct Refusal {
+    /// Why.
+    pub failure: Failure,
+    /// Whether it is known how the boundary is.
+    pub looked: bool,
 }
 
 fn facts<'a>(ctx: &'a Context, case: Case<'a>, owner: &'a Owner) -> Facts<'a> {
@@ -53,7 +63,8 @@ pub async fn refused(
     owner: &Owner,
     status: &mut IamRoleStatus,
     mut failure: Failure,
-) -> Failure {
+) -> Refusal {
+    let mut looked = true;
     let is_forced = case.class.spec.permissions_boundary.is_some();
     if is_forced && failure.retry == Retry::OnChange {
         failure.retry = Retry::Within(interval(case.class));
@@ -66,10 +77,15 @@ pub async fn refused(
                 status.last_changes.truncate(super::status::CHANGES_KEPT);
             }
             Ok(None) => {}
+            // It is looked at again soon, whoever took the boundary away meanwhile.
+            Err(Failure { retry: Retry::Wait(soon), .. }) => {
+                failure.retry = Retry::Within(soon.min(interval(case.class)));
+                looked = false;
+            }
             Err(error) => failure.message = format!("{}; {}", failure.message, error.message),
         }
     }
-    failure
+    Refusal { failure, looked }
 }
 
 /// The roles that may be the object's: status may be wiped or forged and the finalizer taken off, so the name that is
@@ -94,12 +110,20 @@ async fn hold_boundary(
     if observed.boundary.as_ref() == Some(&forced) {
         return Ok(None);
     }
+    let (now, settle) = (ctx.started.elapsed(), ctx.settle);
+    let is_late = |entry: &mut Entry| entry.recent.is_past(&observed, &Asked::default(), now, settle);
+    if ctx.memory.with(&subject.uid, is_late) {
+        return Err(Failure::wait(settle, format!("AWS does not show yet that role {name} has its boundary")));
+    }
     let why = if subject.status.permissions_boundary.as_ref() == Some(&forced) { Cause::Drift } else { Cause::Class };
     let action = Action::PutBoundary(forced.clone());
     case.account.execute(&observed.name, &action).await.map_err(|error| of_aws(ctx, case.class, error))?;
+    let account = &case.account.account;
+    ctx.memory.with(&subject.uid, |entry| entry.recent.note(&action, &observed, account, now));
     status.permissions_boundary = Some(forced);
     status.replaced_permissions_boundary = None;
-    Ok(Some(report(ctx, subject, &observed.name, &action, why).await))
+    let found = if why == Cause::Drift { found(&action, Some(&observed), account) } else { None };
+    Ok(Some(report(ctx, subject, &observed.name, &action, why, found).await))
 }
 
 /// What keeps the operator from its work and the class does not permit: it is done all the same, and said.

@@ -18,7 +18,7 @@ use super::subject::Subject;
 use crate::api::iamrole::{Cause, DeletionPolicy, Mode, Origin, WhenUnlisted};
 use crate::api::{IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
 use crate::aws::{Account, AwsError, Kind, RoleState};
-use crate::policy::{AccountRef, Limits};
+use crate::policy::Limits;
 use crate::role::deletion::{self, Terms};
 use crate::role::desired::{Exceptions, Facts, role_name, tokens};
 use crate::role::settings::{Settings, settings};
@@ -158,6 +158,9 @@ impl Removal<'_> {
             let message = format!("role {name} is not there (yet); looking again before the object is let go");
             return Err(failed(Failure::wait(Duration::from_secs(5), message)));
         }
+        if let Some(failure) = self.unseen(subject, &record, &state) {
+            return Err(failed(failure));
+        }
         let origin = match state.role.as_ref().map(|role| self.owner.judge(&role.tags)) {
             Some(ours @ Ownership::Ours(_)) => {
                 Some(ours.origin(subject.status.role.as_ref().and_then(|role| role.origin)))
@@ -171,7 +174,10 @@ impl Removal<'_> {
             let note = format!("Left {name} in AWS since deletionPolicy is Retain");
             return release(subject, self.ctx, Reason::Retained, &note).await;
         }
-        let foreign = state.role.as_ref().filter(|_| !ours).map(|role| self.foreign(role));
+        let foreign = state.role.as_ref().filter(|_| !ours).map(|role| {
+            let whose = self.owner.whose(&role.tags);
+            format!("Left role {} untouched: it {whose}", role.name)
+        });
         // Asked for beforehand: a role that stays in use must not lose its policies first.
         let profiles = self.profiles(&name, &state, ours).await.map_err(|error| failed(self.of_aws(error)))?;
         let deletion = self.plan(&settings, &record, &state, ours, &profiles);
@@ -214,10 +220,7 @@ impl Removal<'_> {
         let attached = state.role.as_ref().filter(|_| !record.role_exists() && is_ours(&state));
         if let Some(role) = attached {
             // Status is lost; the tags of what is attached tell what is ours.
-            let AccountRef { partition, id } = &self.account.account;
-            let local = format!("arn:{partition}:iam::{id}:policy/");
-            let mut more = asked.clone();
-            more.policies.extend(role.managed.iter().filter(|arn| arn.starts_with(&local)).cloned());
+            let more = asked.clone().with_attached(role, &self.account.account);
             state = self.account.observe(&name, &more).await?;
         }
         let given = self.given_name(subject).filter(|given| *given != name && !is_ours(&state));
@@ -240,7 +243,7 @@ impl Removal<'_> {
 
     /// Executes the steps; the first that fails ends it. Returns how many were done.
     async fn carry_out(&self, subject: &Subject, name: &str, plan: &Plan) -> Stepped<usize> {
-        let mut status = subject.status.clone();
+        let mut record = Record::from_status(&subject.status);
         for (i, step) in plan.steps.iter().enumerate() {
             let failure = match stopping(self.ctx) {
                 Some(stopping) => stopping,
@@ -249,13 +252,15 @@ impl Removal<'_> {
                         if matches!(step.action, Action::DeleteRole) {
                             self.ctx.memory.with(&subject.uid, |entry| entry.deleted = true);
                         }
-                        forget(&mut status, &step.action);
-                        report(self.ctx, subject, name, &step.action, Cause::Spec).await;
+                        record.forget(&step.action);
+                        report(self.ctx, subject, name, &step.action, Cause::Spec, None).await;
                         continue;
                     }
                     Err(error) => self.blocked(name, &step.action, error).await,
                 },
             };
+            let mut status = subject.status.clone();
+            record.into_status(&mut status);
             show_plan(&mut status, name, plan.steps.iter().skip(i));
             return Err(Setback::pending(failure, status));
         }
@@ -296,6 +301,16 @@ impl Removal<'_> {
         attempt.is_some_and(|at| now.saturating_duration_since(at) < super::apply::YOUNG)
     }
 
+    /// What is on record and not shown may come to light yet, and would be left behind.
+    fn unseen(&self, subject: &Subject, record: &Record, state: &RoleState) -> Option<Failure> {
+        let unseen = Asked::new(None, record).unseen(&state.own, &state.profiles);
+        let (now, settle) = (self.ctx.started.elapsed(), self.ctx.settle);
+        let gone = self.ctx.memory.with(&subject.uid, |entry| entry.recent.miss(&unseen, now, settle));
+        let first = unseen.difference(&gone).next()?;
+        let message = format!("{first} is not there (yet); looking again before the object is let go");
+        Some(Failure::wait(Duration::from_secs(5), message))
+    }
+
     fn plan(
         &self,
         settings: &Settings,
@@ -316,14 +331,6 @@ impl Removal<'_> {
         deletion::plan(&terms, record, state.role.as_ref().filter(|_| ours), &own, profiles)
     }
 
-    fn foreign(&self, role: &crate::role::Observed) -> String {
-        let whose = match self.owner.judge(&role.tags) {
-            Ownership::Other(owner) => format!("belongs to {owner}"),
-            _ => "does not carry this operator's owner tags".to_owned(),
-        };
-        format!("Left role {} untouched: it {whose}", role.name)
-    }
-
     /// Without credentials the way out is named, as for a class that is not ready.
     fn of_aws(&self, error: AwsError) -> Failure {
         let failure = of_aws(self.ctx, self.class, error);
@@ -335,36 +342,42 @@ impl Removal<'_> {
 
     /// What a failed step means; a conflict is explained by naming who is in the way.
     async fn blocked(&self, name: &str, action: &Action, error: AwsError) -> Failure {
-        if error.kind != Kind::DeleteConflict {
-            return self.of_aws(error);
-        }
-        let (what, users) = if let Action::DeletePolicy(arn) = action {
-            (format!("policy {arn}"), self.account.users_of(arn).await)
-        } else {
-            let profiles = self.account.profiles_of(name).await;
-            let named = |names: Vec<String>| names.into_iter().map(|name| format!("instance profile {name}")).collect();
-            (format!("role {name}"), profiles.map(named))
-        };
-        let users: Vec<String> = users.unwrap_or_default();
-        let by = if users.is_empty() {
-            error.message.trim_end_matches('.').to_owned()
-        } else {
-            format!("still used by {}", users.join(", "))
-        };
-        let force = if matches!(action, Action::DeleteRole) { ", or set deletionPolicy: ForceDelete" } else { "" };
-        Failure::slow(
-            Reason::DeleteBlocked,
-            format!("{what} can't be deleted: {by}. Remove that in AWS{force}; it goes on by itself. {WAY_OUT}"),
-        )
+        conflict(self.account, name, action, &error, WAY_OUT).await.unwrap_or_else(|| self.of_aws(error))
     }
 }
 
-fn forget(status: &mut IamRoleStatus, action: &Action) {
-    match action {
-        Action::Detach(arn) => status.managed_policies.retain(|known| known != arn),
-        Action::DeleteInline(name) => status.inline_policies.retain(|known| known != name),
-        Action::DeleteProfile(_) => status.instance_profile = None,
-        Action::DeletePolicy(arn) => status.customer_managed_policies.retain(|known| known.arn != *arn),
-        _ => {}
+/// Why something of the role can't be deleted, and who uses it; `None` where nobody is in the way.
+pub async fn conflict(
+    account: &Account,
+    role: &str,
+    action: &Action,
+    error: &AwsError,
+    way_out: &str,
+) -> Option<Failure> {
+    if error.kind != Kind::DeleteConflict {
+        return None;
     }
+    let (what, users) = if let Action::DeletePolicy(arn) = action {
+        (format!("policy {arn}"), account.users_of(arn).await)
+    } else {
+        let profiles = account.profiles_of(role).await;
+        let named = |names: Vec<String>| names.into_iter().map(|name| format!("instance profile {name}")).collect();
+        (format!("role {role}"), profiles.map(named))
+    };
+    let mut users: Vec<String> = users.unwrap_or_default();
+    let own = format!("role {role}");
+    if users == [own.as_str()] {
+        // It was detached a moment ago.
+        return Some(Failure::wait(Duration::from_secs(5), format!("{what} is on its way out of {own}")));
+    }
+    users.retain(|user| *user != own);
+    let by = if users.is_empty() {
+        error.message.trim_end_matches('.').to_owned()
+    } else {
+        format!("still used by {}", users.join(", "))
+    };
+    let force = if matches!(action, Action::DeleteRole) { ", or set deletionPolicy: ForceDelete" } else { "" };
+    let message = format!("{what} can't be deleted: {by}. Remove that in AWS{force}; it goes on by itself");
+    let message = if way_out.is_empty() { message } else { format!("{message}. {way_out}") };
+    Some(Failure::slow(Reason::DeleteBlocked, message))
 }

@@ -58,19 +58,21 @@ pub struct Setback {
     pub status: IamRoleStatus,
     /// Whether something is known to be left to do in AWS.
     pub pending: bool,
+    /// A requested check found out what there is to find.
+    pub handled: bool,
 }
 
 impl Setback {
     /// A failure before it was known whether there is anything to do.
     #[must_use]
     pub fn early(failure: Failure, status: IamRoleStatus) -> Box<Self> {
-        Box::new(Self { failure, status, pending: false })
+        Box::new(Self { failure, status, pending: false, handled: true })
     }
 
     /// A failure with something left to do.
     #[must_use]
     pub fn pending(failure: Failure, status: IamRoleStatus) -> Box<Self> {
-        Box::new(Self { failure, status, pending: true })
+        Box::new(Self { failure, status, pending: true, handled: true })
     }
 
     /// A role that is as wanted, as last seen, stays so while AWS or its class can't be asked.
@@ -221,6 +223,7 @@ pub fn account(ctx: &Context, class: &IamRoleClass, subject: &Subject) -> Steppe
                     retry: why.retry,
                 },
                 status: subject.status.clone(),
+                handled: true,
             })),
         },
         _ => Ok(None),
@@ -310,7 +313,7 @@ async fn conclude(subject: &mut Subject, ctx: &Context, outcome: Outcome) -> (Ac
 
 async fn fail(subject: &mut Subject, ctx: &Context, setback: Setback) -> (Action, &'static str) {
     let quiet = setback.is_quiet(subject.generation);
-    let Setback { failure, mut status, .. } = setback;
+    let Setback { failure, mut status, handled, .. } = setback;
     if failure.reason == Reason::KubernetesError {
         if failure.retry == Retry::Passing {
             return again(subject, ctx, &failure);
@@ -329,7 +332,10 @@ async fn fail(subject: &mut Subject, ctx: &Context, setback: Setback) -> (Action
     let old = status.conditions.clone();
     status.conditions = conditions(&old, &Verdict::failed(&failure, stalled), subject.generation, &now());
     status.observed_generation = Some(subject.generation);
-    if !waits && let Some(token) = subject.requested() {
+    if !waits
+        && handled
+        && let Some(token) = subject.requested()
+    {
         status.last_handled_reconcile_at = Some(token);
     }
     let news = is_news(&old, &status.conditions);

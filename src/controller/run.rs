@@ -49,6 +49,8 @@ pub struct Options {
     pub controller: String,
     /// Issuer of the cluster's ServiceAccount tokens; absent: the API server is asked.
     pub oidc_issuer: Option<String>,
+    /// For how long after a write reads may show the past.
+    pub settle: Duration,
     /// How one of several replicas is chosen; `None`: this is the only one.
     pub election: Option<ElectionOptions>,
 }
@@ -187,6 +189,7 @@ async fn work(
         claims: super::claims::Claims::default(),
         sweeps: Sweeps::working(),
         metrics,
+        settle: options.settle,
         started: since,
         stop: stop.clone(),
         class_states: std::sync::Mutex::default(),

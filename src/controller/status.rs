@@ -155,6 +155,13 @@ pub fn was_refused(conditions: &[Condition]) -> bool {
         .is_some_and(|ready| refusals.iter().any(|reason| ready.reason == reason.as_str()))
 }
 
+/// Whether `Ready` gives this reason for `generation`.
+#[must_use]
+pub fn says(conditions: &[Condition], generation: i64, reason: Reason) -> bool {
+    find(conditions, ConditionType::Ready)
+        .is_some_and(|ready| ready.reason == reason.as_str() && ready.observed_generation == Some(generation))
+}
+
 /// Whether the conditions call `generation` stalled for `reason`.
 #[must_use]
 pub fn is_stalled(conditions: &[Condition], generation: i64, reason: Reason) -> bool {

@@ -7,6 +7,7 @@ use super::claims::Claimant;
 use super::context::{Context, RawRole};
 use super::failure::Failure;
 use super::finalizer;
+use super::roles::class_ref;
 use super::status::is_ready;
 use crate::api::{
     ANNOTATION_RECONCILE, ANNOTATION_SUSPEND, FINALIZER, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason,
@@ -119,11 +120,16 @@ impl Subject {
         (self.status.last_handled_reconcile_at.as_ref() != Some(&token)).then_some(token)
     }
 
-    /// Whether status says that this generation, under that generation of the class, is in AWS.
+    /// Whether status says that this generation, under that generation of that class, is in AWS.
     #[must_use]
-    pub fn is_settled(&self, class_generation: i64) -> bool {
-        is_ready(&self.status.conditions, self.generation)
-            && self.status.class.as_ref().is_some_and(|class| class.observed_generation == class_generation)
+    pub fn is_settled(&self, class: &IamRoleClass) -> bool {
+        is_ready(&self.status.conditions, self.generation) && self.saw(class)
+    }
+
+    /// Whether the class was looked at in this generation; one made anew under the same name is another one.
+    #[must_use]
+    pub fn saw(&self, class: &IamRoleClass) -> bool {
+        self.status.class.as_ref() == Some(&class_ref(class))
     }
 
     /// For events.

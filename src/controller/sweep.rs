@@ -3,7 +3,7 @@
 //! It writes nothing. A role that is as wanted needs no look of its own until the next walk; any other is woken and read
 //! by itself. Pages are compared one by one, so that no account is held in memory.
 
-use super::apply::{SETTLE, count};
+use super::apply::count;
 use super::context::{Context, RawRole};
 use super::events::Tone;
 use super::memory::jitter;
@@ -305,12 +305,12 @@ impl<'a> Walk<'a> {
         let (namespace, name) = (role.namespace().unwrap_or_default(), role.name_any());
         let now = self.ctx.cached_role(&namespace, &name);
         let same = now.is_some_and(|now| now.metadata.uid == role.metadata.uid && version(&now) == version(role));
-        let since = SETTLE + self.started.elapsed();
+        let since = self.ctx.settle + self.started.elapsed();
         let uid = role.metadata.uid.as_deref().unwrap_or_default();
-        let wrote = self
-            .ctx
-            .memory
-            .with(uid, |entry| entry.wrote_within(since, Instant::now()) || entry.written_version > version(role));
+        let wrote = self.ctx.memory.with(uid, |entry| {
+            let recently = entry.recent.wrote_within(since, self.ctx.started.elapsed());
+            recently || entry.unsure || entry.written_version > version(role)
+        });
         same && !wrote && settled(self.ctx, role).is_some()
     }
 
@@ -364,7 +364,7 @@ fn candidate(ctx: &Context, account: &str, role: Arc<RawRole>) -> Option<(String
 fn settled(ctx: &Context, role: &RawRole) -> Option<(Subject, Arc<IamRoleClass>)> {
     let subject = Subject::new(role.clone());
     let class = class_named(&subject, ctx)?;
-    let rests = subject.is_settled(class.metadata.generation.unwrap_or_default()) && subject.requested().is_none();
+    let rests = subject.is_settled(&class) && subject.requested().is_none();
     let effective = subject.status.effective.as_ref();
     let enforces = effective.is_some_and(|effective| effective.mode == Mode::Enforce);
     (rests && enforces && !subject.is_deleted()).then_some((subject, class))

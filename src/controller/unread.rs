@@ -28,8 +28,8 @@ pub async fn unread(subject: &Subject, ctx: &Context, failure: Failure) -> (Fail
     }
     let case = Case { spec: &spec, class: &class, settings: &settings, account: &account };
     let owner = subject.owner(ctx, &class);
-    let failure = refused(subject, ctx, case, &owner, &mut status, failure).await;
-    (failure, status)
+    let refusal = refused(subject, ctx, case, &owner, &mut status, failure).await;
+    (refusal.failure, status)
 }
 
 /// What of the spec can be read by itself and tells which role it is about, and whether it may be touched.

@@ -93,6 +93,8 @@ struct Tried {
 struct History {
     /// When it was repaired in the last hour, since the process started.
     at: Vec<Duration>,
+    /// When it was last written, as a repair or since the spec asked for it.
+    written: Option<Duration>,
     /// What the repairs of a document found in AWS.
     tried: BTreeMap<u64, Tried>,
     /// A document was repaired, and not seen as wanted since.
@@ -174,7 +176,7 @@ impl Repairs {
         if history.resumed {
             return Some(Why::Earlier);
         }
-        if history.at.last().is_some_and(|at| look.is_recent(*at)) {
+        if history.written.is_some_and(|at| look.is_recent(at)) {
             return None;
         }
         self.in_vain(history, step, look).or((history.at.len() >= REPAIRS).then_some(Why::Undone))
@@ -192,22 +194,20 @@ impl Repairs {
         (look.now.saturating_sub(tried.last) < *pause).then_some(why)
     }
 
-    /// Remembers that steps were carried out as repairs of what was looked at.
-    pub fn note<'s>(&mut self, steps: impl IntoIterator<Item = &'s Step>, look: Look<'_>) {
-        for step in steps {
+    /// Remembers that steps were carried out on what was looked at, and which of them as repairs: what an edit asked for
+    /// is none.
+    pub fn note<'s>(&mut self, steps: impl IntoIterator<Item = (&'s Step, bool)>, look: Look<'_>) {
+        for (step, is_repair) in steps {
             let history = self.histories.entry(key(&step.action, look.observed)).or_default();
             // One repair may take two steps, with a document in between; and one that was not visible yet may have
             // been made twice.
-            let same = match history.at.last_mut() {
-                Some(last) if look.is_recent(*last) => {
-                    *last = look.now;
-                    true
-                }
-                _ => {
-                    history.at.push(look.now);
-                    false
-                }
-            };
+            let same = history.written.is_some_and(|at| look.is_recent(at));
+            history.written = Some(look.now);
+            match history.at.last_mut() {
+                _ if !is_repair => {}
+                Some(last) if look.is_recent(*last) => *last = look.now,
+                _ => history.at.push(look.now),
+            }
             if let Some(found) = answer(&step.action, look.observed) {
                 history.found(found, same, look.now);
             }

@@ -94,6 +94,20 @@ pub struct Desired {
     pub adoption: Adoption,
 }
 
+impl Desired {
+    /// Whether a policy is wanted on the role, as one of its own or as an existing one.
+    #[must_use]
+    pub fn uses(&self, arn: &str) -> bool {
+        self.managed.contains(arn) || self.own.iter().any(|policy| policy.arn == arn)
+    }
+
+    /// Whether this is the instance profile that is wanted; IAM ignores the case of its name.
+    #[must_use]
+    pub fn uses_profile(&self, name: &str) -> bool {
+        self.profile.as_ref().is_some_and(|wanted| wanted.eq_ignore_ascii_case(name))
+    }
+}
+
 /// Patterns of what is never removed as unlisted.
 #[derive(Clone, Debug, Default)]
 pub struct Exceptions {

@@ -1,7 +1,8 @@
 //! What is in AWS, as far as the operator needs it.
 
+use super::plan::profile_key;
 use super::{Desired, Record};
-use crate::policy::Canonical;
+use crate::policy::{AccountRef, Canonical};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A role as AWS describes it.
@@ -57,6 +58,27 @@ impl Asked {
             policies: wanted.chain(record.own.iter().map(|policy| policy.arn.clone())).collect(),
             profiles: profile.into_iter().chain(recorded).collect(),
         }
+    }
+
+    /// With the policies of the account that are attached to a role, so that their tags tell whose they are.
+    #[must_use]
+    pub fn with_attached(mut self, role: &Observed, account: &AccountRef) -> Self {
+        let AccountRef { partition, id } = account;
+        let local = format!("arn:{partition}:iam::{id}:policy/");
+        self.policies.extend(role.managed.iter().filter(|arn| arn.starts_with(&local)).cloned());
+        self
+    }
+
+    /// What was asked for and not found, by the [keys](super::Action::key) of actions.
+    #[must_use]
+    pub fn unseen(
+        &self,
+        policies: &BTreeMap<String, ObservedPolicy>,
+        profiles: &BTreeMap<String, ObservedProfile>,
+    ) -> BTreeSet<String> {
+        let policies = self.policies.iter().filter(|arn| !policies.contains_key(*arn)).cloned();
+        let profiles = self.profiles.iter().filter(|name| !profiles.contains_key(*name));
+        policies.chain(profiles.map(|name| profile_key(name))).collect()
     }
 }
 

@@ -94,6 +94,15 @@ impl Owner {
             && tags.get(TAG_NAME) == Some(&self.name)
     }
 
+    /// Whose something is that is not ours, for a message: `policy x exists and …`.
+    #[must_use]
+    pub fn whose(&self, tags: &BTreeMap<String, String>) -> String {
+        match self.judge(tags) {
+            Ownership::Other(owner) => format!("belongs to {owner}"),
+            _ => "does not carry this operator's owner tags".to_owned(),
+        }
+    }
+
     /// Whose something with these tags is.
     #[must_use]
     pub fn judge(&self, tags: &BTreeMap<String, String>) -> Ownership {

@@ -1,10 +1,11 @@
 //! Our own last writes, so that a read from before them is known for what it is.
 //!
 //! IAM is eventually consistent. A plan made from a read of the past would undo or repeat what was written a moment
-//! ago: take away what stays, write a document twice, or let an old principal meet a new permission.
+//! ago: take away what stays, write a document twice, or let an old principal meet a new permission. Nor does what one
+//! read does not show have to be gone.
 
 use super::observed::{Asked, Observed};
-use super::plan::Action;
+use super::plan::{Action, Plan};
 use crate::policy::AccountRef;
 use crate::policy::Canonical;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,33 +36,123 @@ struct Written {
     now: u64,
 }
 
-/// What was written to one role a moment ago.
+/// A policy or instance profile must be missing twice, so far apart, before it is believed to be gone.
+pub const MISSES_APART: Duration = Duration::from_secs(10);
+
+/// What was written to one role a moment ago, and what is not seen of it. All times are since the process started.
 #[derive(Clone, Debug, Default)]
-pub struct Recent(BTreeMap<Facet, Written>);
+pub struct Recent {
+    written: BTreeMap<Facet, Written>,
+    /// The last write that had an effect, or may have had one.
+    last: Option<Duration>,
+    /// The last write of which nobody knows whether it had one.
+    doubted: Option<Duration>,
+    /// Since when policies and instance profiles that were asked for are not seen, by their [keys](Action::key).
+    missing: BTreeMap<String, Duration>,
+    /// Since when AWS says of some of them that they exist, and does not show them.
+    hidden: BTreeMap<String, Duration>,
+}
+
+/// A write that is under way; see [`Recent::begin`].
+#[derive(Debug)]
+pub struct Attempt(Option<Duration>);
 
 impl Recent {
-    /// Notes a write that succeeded. `before` is what the plan was made from, `now` the time since the process started.
+    /// Notes that something is about to be written. Who gives up waiting for the answer need not say so.
+    pub fn begin(&mut self, now: Duration) -> Attempt {
+        Attempt(self.last.replace(now))
+    }
+
+    /// AWS refused it for certain: nothing was written.
+    pub fn refused(&mut self, attempt: &Attempt) {
+        self.last = attempt.0;
+    }
+
+    /// Nobody knows what became of it: reads may show only after a while what it made or removed.
+    pub fn doubt(&mut self, action: &Action, now: Duration) {
+        self.doubted = Some(now);
+        self.forget_miss(action);
+    }
+
+    /// Whether a read may show the past without being known for it, since an answer was lost less than `settle` ago.
+    #[must_use]
+    pub fn is_in_doubt(&self, now: Duration, settle: Duration) -> bool {
+        self.doubted.is_some_and(|at| now.saturating_sub(at) < settle)
+    }
+
+    fn forget_miss(&mut self, action: &Action) {
+        if let Some(key) = action.key() {
+            self.missing.remove(&key);
+            self.hidden.remove(&key);
+        }
+    }
+
+    /// Notes a write that succeeded. `before` is what the plan was made from.
     pub fn note(&mut self, action: &Action, before: &Observed, account: &AccountRef, now: Duration) {
+        self.last = Some(now);
+        self.forget_miss(action);
         for (facet, after) in effects(action, account) {
             let mut past = BTreeSet::from([facet.read(before)]);
-            if let Some(earlier) = self.0.remove(&facet) {
+            if let Some(earlier) = self.written.remove(&facet) {
                 past.extend(earlier.past);
                 past.insert(earlier.now);
             }
             past.remove(&after);
-            self.0.insert(facet, Written { at: now, past, now: after });
+            self.written.insert(facet, Written { at: now, past, now: after });
         }
+    }
+
+    /// For how long reads may still show the past: something was written less than `settle` ago, or the process has
+    /// only just started and does not know what the last one wrote.
+    #[must_use]
+    pub fn unsettled(&self, now: Duration, settle: Duration) -> Option<Duration> {
+        let since = now.saturating_sub(self.last.unwrap_or_default());
+        Some(settle.saturating_sub(since)).filter(|left| !left.is_zero())
+    }
+
+    /// Whether something was written less than `window` ago.
+    #[must_use]
+    pub fn wrote_within(&self, window: Duration, now: Duration) -> bool {
+        self.last.is_some_and(|at| now.saturating_sub(at) < window)
+    }
+
+    /// Learns which of the things asked for a read did not show, and answers with those that are gone for certain.
+    pub fn miss(&mut self, unseen: &BTreeSet<String>, now: Duration, settle: Duration) -> BTreeSet<String> {
+        self.missing.retain(|key, _| unseen.contains(key));
+        self.hidden.retain(|key, _| unseen.contains(key));
+        for key in unseen {
+            self.missing.entry(key.clone()).or_insert(now);
+        }
+        if self.unsettled(now, settle).is_some() {
+            return BTreeSet::new();
+        }
+        let long = self.missing.iter().filter(|(_, since)| now.saturating_sub(**since) >= MISSES_APART.min(settle));
+        long.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// AWS refuses to make something since it exists, and a look does not show it. For how long it has been so.
+    pub fn hidden_for(&mut self, action: &Action, now: Duration) -> Duration {
+        let Some(key) = action.key() else { return Duration::ZERO };
+        now.saturating_sub(*self.hidden.entry(key).or_insert(now))
+    }
+
+    /// Takes out of a plan what was removed a moment ago already: it is planned since a read that may be late does not
+    /// show whether it is there.
+    pub fn drop_repeats(&self, plan: &mut Plan, observed: &Observed, account: &AccountRef) {
+        let is_done = |(facet, after): (Facet, u64)| self.written.get(&facet).is_some_and(|last| last.now == after);
+        plan.steps
+            .retain(|step| !step.action.is_blind(observed) || !effects(&step.action, account).into_iter().all(is_done));
     }
 
     /// Whether a read shows what was there before a write of the last `settle`. What was not `asked` for is not shown.
     pub fn is_past(&mut self, observed: &Observed, asked: &Asked, now: Duration, settle: Duration) -> bool {
-        self.0.retain(|_, written| now.saturating_sub(written.at) < settle);
+        self.written.retain(|_, written| now.saturating_sub(written.at) < settle);
         let is_shown = |facet: &Facet| match facet {
             Facet::Own(arn) => asked.policies.contains(arn),
             Facet::Profile(name) => asked.profiles.contains(name),
             _ => true,
         };
-        self.0.iter().any(|(facet, written)| is_shown(facet) && written.past.contains(&facet.read(observed)))
+        self.written.iter().any(|(facet, written)| is_shown(facet) && written.past.contains(&facet.read(observed)))
     }
 }
 
@@ -126,10 +217,11 @@ fn digest(value: &impl Hash) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Asked, Recent};
+    use super::{Asked, Plan, Recent};
     use crate::role::desired::tests::{allow, make, trust};
-    use crate::role::plan::{Action, nothing};
+    use crate::role::plan::{Action, Phase, Step, nothing};
     use serde_json::json;
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     const SETTLE: Duration = Duration::from_secs(30);
@@ -186,5 +278,50 @@ mod tests {
         let mut gone = before.clone();
         gone.inline.clear();
         assert!(recent.is_past(&gone, &Asked::default(), at(3), SETTLE));
+    }
+
+    #[test]
+    fn what_one_read_does_not_show_is_not_gone() {
+        let (mut recent, unseen) = (Recent::default(), BTreeSet::from(["arn:x".to_owned()]));
+        assert!(recent.miss(&unseen, at(15), SETTLE).is_empty(), "soon after the start");
+        assert_eq!(recent.miss(&unseen, at(40), SETTLE), unseen);
+        let mut recent = Recent::default();
+        assert!(recent.miss(&unseen, at(40), SETTLE).is_empty(), "once");
+        recent.miss(&BTreeSet::new(), at(45), SETTLE);
+        assert!(recent.miss(&unseen, at(51), SETTLE).is_empty(), "it was seen in between");
+        let attempt = recent.begin(at(60));
+        assert!(recent.miss(&unseen, at(70), SETTLE).is_empty(), "soon after a write");
+        recent.refused(&attempt);
+        assert_eq!(recent.miss(&unseen, at(70), SETTLE), unseen, "that was none");
+    }
+
+    #[test]
+    fn a_lost_answer_begins_the_wait_anew() {
+        let create = Action::DeletePolicy("arn:x".into());
+        let mut recent = Recent::default();
+        assert_eq!(recent.hidden_for(&create, at(40)), at(0));
+        assert_eq!(recent.hidden_for(&create, at(60)), at(20));
+        recent.doubt(&create, at(70));
+        assert!(recent.is_in_doubt(at(80), SETTLE) && !recent.is_in_doubt(at(100), SETTLE));
+        assert_eq!(recent.hidden_for(&create, at(80)), at(0));
+        recent.miss(&BTreeSet::new(), at(85), SETTLE);
+        assert_eq!(recent.hidden_for(&create, at(90)), at(0), "it was seen in between");
+    }
+
+    #[test]
+    fn what_was_removed_a_moment_ago_is_not_removed_again_unseen() {
+        let desired = make(json!({})).unwrap();
+        let (mut before, after) = (nothing(&desired), nothing(&desired));
+        before.managed.insert("arn:x".into());
+        let plan = || Plan { steps: vec![Step::new(Phase::Remove, Action::Detach("arn:x".into()))], ..Plan::default() };
+        let mut recent = Recent::default();
+        let left = |recent: &Recent, seen| {
+            let mut plan = plan();
+            recent.drop_repeats(&mut plan, seen, &desired.account);
+            plan.steps.len()
+        };
+        assert_eq!(left(&recent, &after), 1, "an earlier process may have attached it");
+        recent.note(&Action::Detach("arn:x".into()), &before, &desired.account, at(40));
+        assert_eq!((left(&recent, &after), left(&recent, &before)), (0, 1));
     }
 }

@@ -3,7 +3,8 @@
 //! Entries enter before the call that makes them (intent) and leave after their removal is confirmed.
 //! So a crash or a lost reply never turns our own thing into a stranger's.
 
-use super::{Desired, Observed, Plan, names};
+use super::plan::profile_key;
+use super::{Action, Desired, Observed, Plan, names};
 use crate::api::iamrole::{PolicyRef, ProfileRef, RoleRef};
 use crate::api::{IamRoleStatus, TAG_PREFIX};
 use crate::policy::Arn;
@@ -100,40 +101,94 @@ impl Record {
         *self = Self { own, profile, ..Self::default() };
     }
 
+    /// Lets go of what an action removed, once AWS said so.
+    pub fn forget(&mut self, action: &Action) {
+        match action {
+            Action::UntagRole(keys) => self.tag_keys.retain(|key| !keys.contains(key)),
+            Action::DeleteBoundary => self.set_boundary(None),
+            Action::Detach(arn) => drop(self.managed.remove(arn)),
+            Action::DeleteInline(name) => drop(self.inline.remove(name)),
+            Action::DeleteProfile(name) => {
+                self.profile.take_if(|known| known.name.eq_ignore_ascii_case(name));
+            }
+            Action::DeletePolicy(arn) => self.own.retain(|policy| policy.arn != *arn),
+            Action::DeleteRole => {
+                self.managed.clear();
+                self.inline.clear();
+            }
+            _ => {}
+        }
+    }
+
     /// The owned policy with this ARN, made if absent.
     pub fn own_mut(&mut self, arn: &str) -> Option<&mut PolicyRef> {
         self.own.iter_mut().find(|policy| policy.arn == arn)
     }
 
-    /// Lets go of entries that were only ever intended, are not wanted any more, and are not seen either: a spec
-    /// that is refused again and again would else fill status up. Not for a read soon after a write, which may
-    /// show the past.
-    pub fn prune(&mut self, desired: &Desired, observed: &Observed) {
+    /// Lets go of what was removed, or was only ever intended: `gone` has the [keys](super::Action::key) of what is not
+    /// there for certain. An entry that left since one read did not show it would leave its policy behind for ever.
+    pub fn release(&mut self, desired: &Desired, gone: &BTreeSet<String>) {
         let wanted = |arn: &str| desired.own.iter().any(|policy| policy.arn == arn);
-        self.own.retain(|own| own.id.is_some() || wanted(&own.arn) || observed.own.contains_key(&own.arn));
+        self.own.retain(|own| wanted(&own.arn) || !gone.contains(&own.arn));
+        self.profile
+            .take_if(|profile| !desired.uses_profile(&profile.name) && gone.contains(&profile_key(&profile.name)));
+    }
+
+    /// Whether one of these, by their keys, is wanted and was made, as AWS said.
+    #[must_use]
+    pub fn has_made<'k>(&self, keys: impl IntoIterator<Item = &'k String>, desired: &Desired) -> bool {
+        let own = self.own.iter().filter(|own| own.id.is_some() && desired.uses(&own.arn)).map(|own| own.arn.clone());
+        let profile = self.profile.iter().filter(|known| known.arn.is_some() && desired.uses_profile(&known.name));
+        let made: BTreeSet<String> = own.chain(profile.map(|profile| profile_key(&profile.name))).collect();
+        keys.into_iter().any(|key| made.contains(key))
+    }
+
+    /// Whether there is something left of an earlier spec that has to go.
+    #[must_use]
+    pub fn has_rests(&self, desired: &Desired) -> bool {
+        self.own.iter().any(|own| !desired.uses(&own.arn))
+            || self.profile.as_ref().is_some_and(|profile| !desired.uses_profile(&profile.name))
+    }
+
+    /// Whether an action removes what an earlier spec left, rather than what somebody else did.
+    #[must_use]
+    pub fn is_of_rest(&self, action: &Action, desired: &Desired) -> bool {
+        let Some(key) = action.key() else { return false };
+        self.own.iter().any(|own| own.arn == key && !desired.uses(&own.arn))
+            || self
+                .profile
+                .as_ref()
+                .is_some_and(|profile| profile_key(&profile.name) == key && !desired.uses_profile(&profile.name))
+    }
+
+    /// Lets go of attachments, inline policies and tags that were only ever intended, are not wanted any more, and are
+    /// not seen either: a spec that is refused again and again would else fill status up. Not for a read soon after a
+    /// write, which may show the past.
+    pub fn prune(&mut self, desired: &Desired, observed: &Observed) {
         self.managed.retain(|arn| desired.managed.contains(arn) || observed.managed.contains(arn));
         self.inline.retain(|name| desired.inline.contains_key(name) || observed.inline.contains_key(name));
-        self.profile = self.profile.take().filter(|profile| {
-            profile.arn.is_some()
-                || desired.profile.as_ref() == Some(&profile.name)
-                || observed.profiles.contains_key(&profile.name)
-        });
         let seen: BTreeSet<String> = observed.tags.keys().map(|key| key.to_lowercase()).collect();
         self.tag_keys.retain(|key| desired.tags.contains_key(key) || seen.contains(&key.to_lowercase()));
     }
 
-    /// After full success the record is exactly what is wanted, and those of our policies that may still be there:
-    /// an entry that left too early would leave its policy behind for ever.
-    pub fn settle(&mut self, desired: &Desired, plan: &Plan, observed: Option<&Observed>) {
+    /// Takes over which version of a policy AWS has, where `plan` changes nothing about it: somebody may have made another
+    /// one of the same meaning.
+    pub fn follow_versions(&mut self, plan: &Plan, observed: &Observed) {
+        let written: BTreeSet<String> = plan.steps.iter().filter_map(|step| step.action.key()).collect();
+        for own in self.own.iter_mut().filter(|own| !written.contains(&own.arn)) {
+            if let Some(seen) = observed.own.get(&own.arn).filter(|seen| own.id.as_ref() == Some(&seen.id)) {
+                own.version = Some(seen.version.clone());
+            }
+        }
+    }
+
+    /// After full success the record is exactly what is wanted, and those of our policies that may still be there.
+    pub fn settle(&mut self, desired: &Desired, observed: Option<&Observed>) {
         self.managed.clone_from(&desired.managed);
         self.inline = desired.inline.keys().cloned().collect();
         self.tag_keys = desired.tags.keys().cloned().collect();
         self.set_boundary(desired.boundary.clone());
-        self.profile = desired.profile.as_ref().map(|name| {
-            let before = self.profile.take().filter(|known| known.name == *name).and_then(|known| known.arn);
-            let seen = observed.and_then(|observed| observed.profiles.get(name)).map(|seen| seen.arn.clone());
-            ProfileRef { name: name.clone(), arn: before.or(seen) }
-        });
+        self.settle_profile(desired, observed);
         let known = std::mem::take(&mut self.own);
         self.own.extend(desired.own.iter().map(|policy| {
             let before = known.iter().find(|known| known.arn == policy.arn);
@@ -149,12 +204,24 @@ impl Record {
         }));
         let stays = |arn: &String| {
             // A role is made without a look at what the last one had; what moved to `managedPolicies` stays ours.
-            observed.is_none() || plan.unseen.contains(arn) || desired.managed.contains(arn)
+            observed.is_none_or(|observed| !observed.own.contains_key(arn)) || desired.managed.contains(arn)
         };
         let more: Vec<PolicyRef> = known
             .into_iter()
             .filter(|known| stays(&known.arn) && desired.own.iter().all(|policy| policy.arn != known.arn))
             .collect();
         self.own.extend(more);
+    }
+
+    fn settle_profile(&mut self, desired: &Desired, observed: Option<&Observed>) {
+        let known = self.profile.take();
+        let seen = |name: &String| observed.and_then(|observed| observed.profiles.get(name));
+        self.profile = match &desired.profile {
+            Some(name) => {
+                let before = known.filter(|known| known.name == *name).and_then(|known| known.arn);
+                Some(ProfileRef { name: name.clone(), arn: before.or_else(|| seen(name).map(|seen| seen.arn.clone())) })
+            }
+            None => known.filter(|known| seen(&known.name).is_none()),
+        };
     }
 }

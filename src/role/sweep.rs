@@ -190,7 +190,7 @@ mod tests {
     use super::{Detailed, Listed, ListedPolicy, Settled, cost_of_read, cost_of_walk, matches_policy};
     use crate::api::iamrole::{Origin, RoleRef};
     use crate::role::desired::tests::{allow, make};
-    use crate::role::{Desired, Plan, Record};
+    use crate::role::{Desired, Record};
     use serde_json::json;
 
     fn settled() -> Settled {
@@ -202,7 +202,7 @@ mod tests {
         }))
         .unwrap();
         let mut record = Record::default();
-        record.settle(&desired, &Plan::default(), None);
+        record.settle(&desired, None);
         for own in &mut record.own {
             (own.id, own.version) = (Some("ANPA1".into()), Some("v1".into()));
         }

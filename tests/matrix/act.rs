@@ -226,15 +226,16 @@ async fn steady(world: &World, operator: &mut Operator) -> Option<String> {
 /// One event per change, as far as the operator heard of it and lived to tell.
 fn told(inner: &Inner) -> Vec<String> {
     let mut said = BTreeMap::new();
-    for (_, action, _) in inner.said.iter().filter(|(kind, ..)| kind == "Normal") {
-        *said.entry(action.clone()).or_insert(0) += 1;
+    for one in inner.said.iter().filter(|said| !said.is_warning) {
+        *said.entry(one.action.clone()).or_insert(0) += 1;
     }
     let ends = ["Delete", "Reconcile"];
-    let mut problems = Vec::new();
+    let mut problems: Vec<String> = inner.false_alarms().map(|note| format!("false alarm: {note}")).collect();
     for (action, said) in said.iter().filter(|(action, _)| !ends.contains(&action.as_str())) {
         let heard = inner.heard.get(action).copied().unwrap_or_default();
+        let least = heard - inner.nothing.get(action).copied().unwrap_or_default().min(heard);
         let asked_again = action == "AddRoleToInstanceProfile";
-        if *said > heard || (*said < heard && inner.deaths == 0 && !asked_again) {
+        if *said > heard || (*said < least && inner.deaths == 0 && !asked_again) {
             problems.push(format!("{said} events for {heard} times {action}"));
         }
     }

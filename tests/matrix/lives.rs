@@ -60,7 +60,7 @@ fn arn(name: &str) -> String {
     crate::model::arn(name)
 }
 
-fn allow(actions: &[&str]) -> Value {
+pub fn allow(actions: &[&str]) -> Value {
     json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": actions, "Resource": "*" }] })
 }
 
@@ -229,6 +229,28 @@ pub fn created() -> Life {
         strangers: BTreeSet::new(),
         adoptable: false,
     }
+}
+
+/// A spec with own policies of these names.
+pub fn spec_of(names: &[&str], profile: Option<&str>) -> Value {
+    let policies: Vec<Value> = names.iter().map(|name| own(name, &allow(&[&format!("{name}:One")]))).collect();
+    let mut spec = json!({ "roleName": "api", "trustPolicy": trust(&[ONE]), "customerManagedPolicies": policies });
+    if let Some(name) = profile {
+        spec["instanceProfile"] = json!({ "name": name });
+    }
+    spec
+}
+
+/// A role with several policies of its own and an instance profile, all of which the next spec does without or has
+/// otherwise.
+pub fn owning() -> Life {
+    let specs = [
+        ("own", spec_of(&["x", "y", "z"], Some("first"))),
+        ("rename", spec_of(&["z", "w"], Some("second"))),
+        ("without", spec_of(&[], None)),
+        ("again", spec_of(&["x"], Some("first"))),
+    ];
+    Life { name: "owning", acts: acts(specs, &json!({})), ..created() }
 }
 
 /// A role where others have something too, which is kept.

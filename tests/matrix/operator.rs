@@ -143,6 +143,8 @@ pub struct Operator {
     roles: Writer<RawRole>,
     classes: Writer<IamRoleClass>,
     class_wakes: futures::channel::mpsc::UnboundedReceiver<kube::runtime::reflector::ObjectRef<IamRoleClass>>,
+    /// The class that was looked at.
+    class: serde_json::Value,
     _stop: tokio::sync::watch::Sender<bool>,
     _wakes: futures::channel::mpsc::UnboundedReceiver<kube::runtime::reflector::ObjectRef<RawRole>>,
 }
@@ -179,12 +181,15 @@ impl Operator {
             lanes: Lanes::new(16),
             sweeps: Sweeps::default(),
             metrics,
+            settle: Duration::from_secs(30),
             started: tokio::time::Instant::now(),
             stop: stopping,
             class_states: std::sync::Mutex::default(),
         };
         let world = world.clone();
-        let mut operator = Self { world, ctx: Arc::new(ctx), roles, classes, class_wakes, _stop: stop, _wakes: wakes };
+        let class = serde_json::Value::Null;
+        let mut operator =
+            Self { world, ctx: Arc::new(ctx), roles, classes, class_wakes, class, _stop: stop, _wakes: wakes };
         operator.check_class().await;
         operator
     }
@@ -192,9 +197,13 @@ impl Operator {
     /// What the controller of classes does.
     async fn check_class(&mut self) {
         let account = self.ctx.aws.identify(None).await.map_err(Into::into);
-        let state =
-            ClassState { uid: "class-1".to_owned(), generation: 1, reached: account.as_ref().ok().cloned(), account };
-        self.ctx.set_class_state("default", state);
+        let meta = self.world.lock().cluster.class["metadata"].clone();
+        let (uid, generation) = (meta["uid"].as_str().expect("a UID"), meta["generation"].as_i64().expect("a number"));
+        self.ctx.set_class_state(
+            "default",
+            ClassState { uid: uid.to_owned(), generation, reached: account.as_ref().ok().cloned(), account },
+        );
+        self.class = meta;
     }
 
     /// What the watches bring.
@@ -209,6 +218,10 @@ impl Operator {
 
     /// One reconciliation, and when the next one is due. `Err` if the operator was killed.
     pub async fn reconcile(&mut self) -> Result<Option<Duration>, ()> {
+        let class = self.world.lock().cluster.class["metadata"].clone();
+        if ["uid", "generation"].iter().any(|part| class[part] != self.class[part]) {
+            self.check_class().await;
+        }
         let Some(role) = self.watch() else { return Ok(None) };
         let wakes = self.world.lock().cluster.wakes();
         let action = tokio::select! {

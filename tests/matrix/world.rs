@@ -28,6 +28,15 @@ pub struct Call {
     pub what: String,
 }
 
+/// An event.
+#[derive(Clone, Debug)]
+pub struct Said {
+    pub is_warning: bool,
+    pub reason: String,
+    pub action: String,
+    pub note: String,
+}
+
 pub struct Inner {
     pub iam: Iam,
     /// Since when IAM is how.
@@ -43,8 +52,10 @@ pub struct Inner {
     pub broken: Vec<String>,
     /// Writes of which the operator heard that they are done, by action.
     pub heard: BTreeMap<String, usize>,
-    /// Events that the operator tried to write: type, action and note.
-    pub said: Vec<(String, String, String)>,
+    /// How often that was since there was nothing to do: it may be told, or not.
+    pub nothing: BTreeMap<String, usize>,
+    /// Events that the operator tried to write.
+    pub said: Vec<Said>,
     /// Writes that changed nothing.
     pub needless: Vec<String>,
     /// Writes to either side.
@@ -74,6 +85,7 @@ impl World {
             end,
             broken: Vec::new(),
             heard: BTreeMap::new(),
+            nothing: BTreeMap::new(),
             said: Vec::new(),
             needless: Vec::new(),
             writes: 0,
@@ -113,7 +125,7 @@ impl World {
         let (position, attempt) = inner.attempt(invocation, side, what);
         let first = attempt == 0;
         let Some(fault) = inner.fault(position) else {
-            return inner.answer(action, &form);
+            return inner.answer(action, &form, first);
         };
         inner.doubt |= fault.leaves_doubt();
         if side == Side::Read && matches!(fault, Fault::Refused("NoSuchEntity", ..)) {
@@ -145,7 +157,7 @@ impl World {
                 self.kill(inner);
                 Reply::Killed
             }
-            _ => inner.answer(action, &form),
+            _ => inner.answer(action, &form, first),
         }
     }
 
@@ -157,7 +169,12 @@ impl World {
         if path.ends_with("/events") {
             let event: Value = serde_json::from_slice(body).expect("JSON");
             let part = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-            inner.said.push((part("type"), part("action"), part("note")));
+            inner.said.push(Said {
+                is_warning: part("type") == "Warning",
+                reason: part("reason"),
+                action: part("action"),
+                note: part("note"),
+            });
         }
         let perform = |inner: &mut Inner| {
             let (code, body) = inner.cluster.call(method, path, body);
@@ -255,9 +272,12 @@ impl Inner {
         }
     }
 
-    fn answer(&mut self, action: &str, form: &Form) -> Reply {
+    fn answer(&mut self, action: &str, form: &Form, first: bool) -> Reply {
         let result = self.perform(action, form);
         self.hear(action, &result);
+        if first && matches!(result, Err(Refusal("NoSuchEntity", ..))) {
+            *self.nothing.entry(action.to_owned()).or_default() += 1;
+        }
         match result {
             Ok(result) => Reply::Answer(200, wire::answer(action, &result)),
             Err(Refusal(code, status, message)) => Reply::Answer(status, wire::refusal(code, &message)),
@@ -294,6 +314,19 @@ impl Inner {
             self.broken.extend(broken.into_iter().map(|law| format!("after {what}: {law}")));
         }
         result
+    }
+
+    /// Somebody else changes the account.
+    pub fn change<T>(&mut self, change: impl FnOnce(&mut Iam) -> T) -> T {
+        let changed = change(&mut self.iam);
+        self.history.push((Instant::now(), self.iam.clone()));
+        changed
+    }
+
+    /// What is said to be somebody else's, or somebody else's doing, where there is nobody else.
+    pub fn false_alarms(&self) -> impl Iterator<Item = &String> {
+        let alarms = ["PolicyNameTaken", "InstanceProfileNotOwned", "RoleNotOwned", "Contested", "DriftRepaired"];
+        self.said.iter().filter(move |said| alarms.contains(&said.reason.as_str())).map(|said| &said.note)
     }
 
     /// Whether status says that the object's generation is in AWS.

@@ -18,6 +18,8 @@ pub struct Operator {
     pub environment: Vec<(String, String)>,
     /// More arguments for the next start.
     pub arguments: Vec<String>,
+    /// For how long reads may lag. The emulator shows at once what was written; how AWS lags is the matrix's matter.
+    pub settle: &'static str,
     /// What the next start logs.
     pub log_level: &'static str,
     namespace: String,
@@ -42,6 +44,7 @@ impl Operator {
             also: Vec::new(),
             environment: Vec::new(),
             arguments: Vec::new(),
+            settle: "2s",
             log_level: "info,iamrole_operator=debug",
             namespace: namespace.into(),
             endpoint: endpoint.into(),
@@ -68,6 +71,7 @@ impl Operator {
             .args(["run", "--listen", &format!("127.0.0.1:{}", self.port)])
             .args(["--cluster-name", &self.cluster, "--watch-namespaces", &namespaces])
             .args(["--controller", &self.controller, "--log-level", self.log_level])
+            .args(["--settle", self.settle])
             .args(&self.arguments)
             .env("KUBECONFIG", env("RIG_OPERATOR_KUBECONFIG"))
             .env("AWS_ENDPOINT_URL", &self.endpoint)

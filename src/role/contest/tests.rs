@@ -65,6 +65,8 @@ fn by_id() -> Observed {
 #[derive(Default)]
 struct Case {
     repairs: Repairs,
+    /// What is done is what an edit asked for.
+    edits: bool,
 }
 
 impl Case {
@@ -89,7 +91,7 @@ impl Case {
         let settle = Duration::from_secs(SETTLE);
         let look = Look { observed, desired: &desired, now: Duration::from_secs(seconds), settle };
         let contests = self.repairs.withhold(&mut plan, look);
-        self.repairs.note(&plan.steps, look);
+        self.repairs.note(plan.steps.iter().map(|step| (step, !self.edits)), look);
         contests.iter().map(|contest: &Contest| contest.why).collect()
     }
 
@@ -253,4 +255,17 @@ fn a_wording_is_learned_anew_after_a_restart_and_an_hour() {
     case.repairs.resume([("UpdateAssumeRolePolicy", name.as_str())], Duration::ZERO);
     assert_eq!(case.look(&reworded(), 60), [Why::Earlier]);
     assert_eq!(case.repaired(&reworded(), 1..40), [1, 1, 2, 8, 32]);
+}
+
+#[test]
+fn what_an_edit_asked_for_is_no_repair() {
+    let mut case = Case { edits: true, ..Case::default() };
+    let mut strange = as_wanted();
+    strange.managed.insert("arn:aws:iam::aws:policy/AdministratorAccess".into());
+    assert_eq!(case.look(&strange, 0), []);
+    case.edits = false;
+    for minute in [10, 20, 30] {
+        assert_eq!(case.look(&strange, minute * 60), [], "three repairs");
+    }
+    assert_eq!(case.look(&strange, 2400), [Why::Undone]);
 }

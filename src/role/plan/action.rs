@@ -1,7 +1,7 @@
 //! What can be done to IAM.
 
 use crate::policy::Document;
-use crate::role::OwnPolicy;
+use crate::role::{Observed, OwnPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One call (or one short fixed sequence of calls) to IAM.
@@ -175,6 +175,21 @@ impl Action {
         }
     }
 
+    /// Whether it removes what a read did not show: a read that may be late does not tell whether it is there.
+    #[must_use]
+    pub fn is_blind(&self, observed: &Observed) -> bool {
+        match self {
+            Self::Detach(arn) => !observed.managed.contains(arn),
+            Self::DeleteInline(name) => !observed.inline.keys().any(|found| found.eq_ignore_ascii_case(name)),
+            Self::UntagRole(keys) => {
+                let seen: BTreeSet<String> = observed.tags.keys().map(|key| key.to_lowercase()).collect();
+                keys.iter().all(|key| !seen.contains(&key.to_lowercase()))
+            }
+            Self::DeleteBoundary => observed.boundary.is_none(),
+            _ => false,
+        }
+    }
+
     /// In a person's words, with tag keys but without values and without policy text.
     #[must_use]
     pub fn describe(&self, role: &str) -> String {
@@ -213,7 +228,7 @@ impl Action {
 }
 
 /// The key of an instance profile.
-pub(super) fn profile_key(name: &str) -> String {
+pub(in crate::role) fn profile_key(name: &str) -> String {
     format!("profile/{name}")
 }
 

@@ -12,6 +12,7 @@ mod profile;
 mod step;
 
 pub use action::Action;
+pub(super) use action::profile_key;
 pub use permissions::policy_taken;
 pub use step::{Phase, Plan, Progress, Step};
 
@@ -68,7 +69,7 @@ fn create_with(desired: &Desired, trust: &Document) -> Plan {
     );
     let (nothing, record) = (nothing(desired), Record::default());
     permissions::plan(&mut plan, desired, &nothing, &record, usize::MAX, false);
-    profile::plan(&mut plan, desired, &nothing, &record, false);
+    profile::plan(&mut plan, desired, &nothing, &record);
     plan.steps.sort_by_key(|step| step.phase);
     plan
 }
@@ -98,7 +99,7 @@ pub fn update(desired: &Desired, observed: &Observed, record: &Record, attachmen
     planner.boundary();
     permissions::plan(&mut planner.plan, desired, observed, record, attachments, recent);
     planner.trust();
-    profile::plan(&mut planner.plan, desired, observed, record, recent);
+    profile::plan(&mut planner.plan, desired, observed, record);
     planner.plan.steps.sort_by_key(|step| step.phase);
     planner.plan.unlisted.sort();
     planner.plan

@@ -6,7 +6,7 @@ use super::step::{Phase, Plan, Step};
 use crate::api::Reason;
 use crate::api::iamrole::{Origin, WhenUnlisted};
 use crate::policy::{Canonical, Document};
-use crate::role::{Desired, Observed, ObservedPolicy, OwnPolicy, Ownership, Problem, Record};
+use crate::role::{Desired, Observed, ObservedPolicy, OwnPolicy, Problem, Record};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Adds the steps for all permissions to `plan`.
@@ -86,9 +86,6 @@ impl<'a> Planner<'a> {
             }
         }
         for gone in &self.record.own {
-            if self.recent && !observed.own.contains_key(&gone.arn) && !self.is_wanted(&gone.arn) {
-                self.plan.unseen.insert(gone.arn.clone());
-            }
             let ours = observed.own.get(&gone.arn).is_some_and(|found| self.is_ours(found));
             // What moved to `managedPolicies` stays, and stays ours.
             if ours && !self.is_wanted(&gone.arn) {
@@ -107,7 +104,7 @@ impl<'a> Planner<'a> {
     }
 
     fn is_wanted(&self, arn: &str) -> bool {
-        self.desired.managed.contains(arn) || self.desired.own.iter().any(|policy| policy.arn == arn)
+        self.desired.uses(arn)
     }
 
     fn own_policy(&mut self, policy: &'a OwnPolicy, found: &ObservedPolicy, attached: bool) {
@@ -240,10 +237,7 @@ fn facts(document: &Canonical) -> Facts {
 /// The refusal of an owned policy whose name belongs to somebody else.
 #[must_use]
 pub fn policy_taken(desired: &Desired, policy: &OwnPolicy, found: &ObservedPolicy) -> Problem {
-    let whose = match desired.owner.judge(&found.tags) {
-        Ownership::Other(owner) => format!("belongs to {owner}"),
-        _ => "was not made by this operator".to_owned(),
-    };
+    let whose = desired.owner.whose(&found.tags);
     Problem {
         reason: Reason::PolicyNameTaken,
         message: format!(

@@ -6,25 +6,24 @@ use super::action::{Action, profile_key};
 use super::step::{Phase, Plan, Step};
 use crate::api::Reason;
 use crate::api::iamrole::Origin;
-use crate::role::{Desired, Observed, ObservedProfile, Ownership, Problem, Record};
+use crate::role::{Desired, Observed, ObservedProfile, Problem, Record};
 
 /// Adds the steps for the instance profile to `plan`.
 ///
 /// One of another name goes before the one that is wanted is made, since status remembers one:
 /// [`Plan::unfinished`] then asks to plan again.
-pub(super) fn plan(plan: &mut Plan, desired: &Desired, observed: &Observed, record: &Record, recent: bool) {
-    let old = record.profile.as_ref();
-    let old = old.filter(|old| desired.profile.as_ref().is_none_or(|wanted| !wanted.eq_ignore_ascii_case(&old.name)));
-    if let Some(old) = old {
+pub(super) fn plan(plan: &mut Plan, desired: &Desired, observed: &Observed, record: &Record) {
+    if let Some(old) = record.profile.as_ref().filter(|old| !desired.uses_profile(&old.name)) {
         match observed.profiles.get(&old.name) {
             Some(found) if desired.owner.judge(&found.tags).is_ours() => {
                 leave(plan, Phase::Narrow, found, |_| true);
                 plan.push(Phase::DeleteOwned, Action::DeleteProfile(found.name.clone()));
                 plan.unfinished = desired.profile.is_some();
             }
-            None if recent && old.arn.is_some() => plan.unfinished = true,
-            // Gone, or somebody else's by now.
-            _ => {}
+            // It may come to light: it would be forgotten if the wanted one took its place on record.
+            None => plan.unfinished = desired.profile.is_some(),
+            // Somebody else's by now.
+            Some(_) => {}
         }
     }
     let Some(wanted) = desired.profile.as_ref().filter(|_| !plan.unfinished) else { return };
@@ -65,10 +64,7 @@ fn leave(plan: &mut Plan, phase: Phase, found: &ObservedProfile, goes: impl Fn(&
 }
 
 fn taken(desired: &Desired, found: &ObservedProfile) -> Problem {
-    let whose = match desired.owner.judge(&found.tags) {
-        Ownership::Other(owner) => format!("belongs to {owner}"),
-        _ => "was not made by this operator".to_owned(),
-    };
+    let whose = desired.owner.whose(&found.tags);
     Problem {
         reason: Reason::InstanceProfileNotOwned,
         message: format!(

@@ -83,8 +83,6 @@ pub struct Plan {
     pub refused: Vec<Problem>,
     /// Attachments and inline policies that nobody listed and that stay.
     pub unlisted: Vec<String>,
-    /// ARNs of recorded policies that are to be deleted and were not seen, in a read that may be late.
-    pub unseen: BTreeSet<String>,
     /// Repairs that were given up, and what relies on them; they hold up what follows like steps that failed, but for
     /// removals.
     pub withheld: Vec<Step>,

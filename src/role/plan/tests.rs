@@ -4,6 +4,7 @@ use crate::policy::Canonical;
 use crate::role::desired::tests::{allow, make, trust};
 use crate::role::{Desired, Observed, ObservedPolicy, Record};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 fn spec(fields: Value) -> Desired {
     make(fields).unwrap()
@@ -44,7 +45,7 @@ fn settled(desired: &Desired) -> (Observed, Record) {
     observed.inline =
         desired.inline.iter().map(|(name, document)| (name.clone(), document.canonical(account))).collect();
     let mut record = Record { role: Some(RoleRef::default()), ..Record::default() };
-    record.settle(desired, &Plan::default(), Some(&observed));
+    record.settle(desired, Some(&observed));
     (observed, record)
 }
 
@@ -224,7 +225,7 @@ fn an_own_policy_that_moves_to_the_attached_ones_stays_and_stays_ours() {
     let (observed, mut record) = settled(&old);
     let plan = update(&new, &observed, &record, 10, false);
     assert!(plan.is_empty(), "{:?}", names(&plan));
-    record.settle(&new, &plan, Some(&observed));
+    record.settle(&new, Some(&observed));
     assert_eq!(record.own.len(), 1, "so that it is deleted in the end");
     let gone = update(&spec(json!({})), &observed, &record, 10, false);
     assert_eq!(gone.steps.len(), 2, "{:?}", names(&gone));
@@ -262,11 +263,14 @@ fn a_late_read_hides_nothing_that_must_go() {
     for what in ["detach policy arn:aws:iam::aws:policy/A", "delete inline policy i", "remove permissions boundary"] {
         assert!(names.iter().any(|name| name.ends_with(what)), "{what}: {names:?}");
     }
-    record.settle(&bare, &plan, Some(&observed));
+    record.settle(&bare, Some(&observed));
     assert_eq!(record.own.len(), 1, "whose it is can't be seen yet; it is not forgotten");
-    let later = update(&bare, &observed, &record, 10, false);
-    record.settle(&bare, &later, Some(&observed));
-    assert!(later.is_empty() && record.own.is_empty());
+    assert!(update(&bare, &observed, &record, 10, false).is_empty());
+    record.settle(&bare, Some(&observed));
+    record.release(&bare, &BTreeSet::new());
+    assert!(record.has_rests(&bare), "one read does not prove that it is gone");
+    record.release(&bare, &BTreeSet::from([record.own[0].arn.clone()]));
+    assert!(!record.has_rests(&bare));
 }
 
 #[test]

@@ -1,0 +1,166 @@
+//! Single moments in virtual time: what is told how often, and what waits for AWS to settle.
+
+use super::cluster::{Cluster, NAME};
+use super::faults::{Fault, Script};
+use super::iam::Iam;
+use super::lives::{self, Edit};
+use super::meaning::Laws;
+use super::operator::Operator;
+use super::world::World;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// A world where reads show the state of so long ago.
+fn world(iam: Iam, cluster: Cluster, lag: u64) -> Arc<World> {
+    let laws = Laws { role: NAME.to_owned(), ends: None, strangers: BTreeSet::new(), adoptable: false, keeps: false };
+    let never =
+        Script { position: usize::MAX, fault: Fault::KilledAfter, killed: false, lag: Duration::from_secs(lag) };
+    let world = World::new(iam, cluster, laws, Some(never), None);
+    world.lock().begin();
+    world
+}
+
+fn apply(world: &World, spec: &Value) {
+    Edit::Apply(spec.clone()).apply(&mut world.lock().cluster);
+}
+
+/// Reconciles whenever it is due, for so long.
+async fn live(operator: &mut Operator, long: Duration) {
+    let end = Instant::now() + long;
+    while Instant::now() < end {
+        let again = operator.reconcile().await.expect("nobody kills it").unwrap_or(HOUR);
+        tokio::time::sleep(again.min(end.saturating_duration_since(Instant::now()))).await;
+    }
+}
+
+async fn started(world: &Arc<World>, spec: &Value) -> Operator {
+    apply(world, spec);
+    let mut operator = Operator::start(world, 0).await;
+    live(&mut operator, Duration::from_mins(10)).await;
+    assert!(world.lock().is_ready(), "{:?}", world.lock().cluster.role);
+    operator
+}
+
+/// How many events name this action, and how many are warnings.
+fn events(world: &World, action: &str) -> usize {
+    world.lock().said.iter().filter(|said| said.action == action).count()
+}
+
+fn warnings(world: &World) -> Vec<String> {
+    world.lock().said.iter().filter(|said| said.is_warning).map(|said| said.note.clone()).collect()
+}
+
+fn calls(world: &World, what: &str) -> usize {
+    world.lock().calls.iter().filter(|call| call.what.starts_with(what)).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_others_use_is_told_once_by_their_names() {
+    for lag in [0, 4, 20] {
+        let life = lives::owning();
+        let world = world(life.iam, life.cluster, lag);
+        let with = |names: &[&str]| lives::spec_of(names, None);
+        let mut operator = started(&world, &with(&["x", "y"])).await;
+        let arn = crate::model::arn("api-x");
+        let others = |iam: &mut Iam| iam.roles.get_mut("other").expect("a role").managed.insert(arn.clone());
+        assert!(world.lock().change(others));
+        world.lock().said.clear();
+        apply(&world, &with(&["y"]));
+        live(&mut operator, HOUR).await;
+        assert_eq!(events(&world, "DetachRolePolicy"), 1, "reads {lag} s late");
+        let warned = warnings(&world);
+        assert_eq!(warned.len(), 1, "{warned:?}");
+        for part in ["role other", "api-x", "in AWS"] {
+            assert!(warned[0].contains(part), "{part}: {warned:?}");
+        }
+        assert!(world.lock().change(|iam| iam.roles.get_mut("other").expect("a role").managed.remove(&arn)));
+        live(&mut operator, HOUR).await;
+        assert!(world.lock().is_ready() && !world.lock().iam.policies.contains_key("api-x"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forced_boundary_is_set_and_told_once_while_reads_lag() {
+    for lag in [0, 4, 20] {
+        let life = lives::owning();
+        let world = world(life.iam, life.cluster, lag);
+        let mut operator = started(&world, &lives::spec_of(&["x"], None)).await;
+        world.lock().said.clear();
+        let fence = crate::model::arn("Fence");
+        {
+            let class = &mut world.lock().cluster.class;
+            class["spec"]["unbounded"] = Value::Null;
+            class["spec"]["permissionsBoundary"] = json!(fence);
+            class["metadata"]["generation"] = json!(2);
+        }
+        let mut refused = lives::spec_of(&["x"], None);
+        refused["trustPolicy"] = json!({ "Version": "2012-10-17", "Statement": [] });
+        apply(&world, &refused);
+        live(&mut operator, HOUR).await;
+        assert_eq!(world.lock().iam.roles["api"].boundary.as_ref(), Some(&fence));
+        let told = events(&world, "PutRolePermissionsBoundary");
+        assert_eq!((told, calls(&world, "PutRolePermissionsBoundary")), (1, 1), "reads {lag} s late");
+
+        world.lock().change(|iam| iam.roles.get_mut("api").expect("a role").boundary = None);
+        live(&mut operator, HOUR).await;
+        assert_eq!(world.lock().iam.roles["api"].boundary.as_ref(), Some(&fence), "and held");
+        assert_eq!(events(&world, "PutRolePermissionsBoundary"), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_requested_check_takes_no_late_read_for_drift_and_is_answered_at_once_otherwise() {
+    let life = lives::owning();
+    let world = world(life.iam, life.cluster, 20);
+    let mut operator = started(&world, &lives::spec_of(&["x"], None)).await;
+    let handled = || world.lock().cluster.role.as_ref().expect("an object")["status"]["lastHandledReconcileAt"].clone();
+    let ask = |token: &str| {
+        let annotations = json!({ "iamrole.dev/reconcile-requested-at": token });
+        world.lock().cluster.role.as_mut().expect("an object")["metadata"]["annotations"] = annotations;
+    };
+    ask("calm");
+    operator.reconcile().await.expect("nobody kills it");
+    assert_eq!(handled(), "calm");
+
+    let mut edited = lives::spec_of(&["x"], None);
+    edited["inlinePolicies"] = json!([{ "name": "new", "document": lives::allow(&["new:One"]) }]);
+    apply(&world, &edited);
+    operator.reconcile().await.expect("nobody kills it");
+    assert!(world.lock().is_ready());
+    let writes = calls(&world, "PutRolePolicy");
+    for second in 1..25 {
+        ask(&format!("soon {second}"));
+        operator.reconcile().await.expect("nobody kills it");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!((calls(&world, "PutRolePolicy"), events(&world, "PutRolePolicy")), (writes, 1));
+    live(&mut operator, Duration::from_mins(1)).await;
+    assert_eq!(handled(), "soon 24");
+    assert!(world.lock().change(|iam| iam.roles.get_mut("api").expect("a role").inline.remove("new")).is_some());
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    ask("drift");
+    operator.reconcile().await.expect("nobody kills it");
+    assert_eq!((handled(), calls(&world, "PutRolePolicy")), (json!("drift"), writes + 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_class_made_anew_with_the_same_generation_is_another_class() {
+    let life = lives::owning();
+    let world = world(life.iam, life.cluster, 0);
+    let mut operator = started(&world, &lives::spec_of(&["x"], None)).await;
+    {
+        let class = &mut world.lock().cluster.class;
+        class["spec"]["tags"] = json!({ "cost": "7" });
+        class["metadata"]["uid"] = json!("class-2");
+    }
+    operator.reconcile().await.expect("nobody kills it");
+    live(&mut operator, Duration::from_secs(10)).await;
+    assert_eq!(world.lock().iam.roles["api"].tags.get("cost").map(String::as_str), Some("7"));
+    let class = world.lock().cluster.role.as_ref().expect("an object")["status"]["class"]["uid"].clone();
+    assert_eq!(class, "class-2");
+}
