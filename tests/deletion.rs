@@ -68,18 +68,18 @@ async fn objects_deleted_at_once_leave_nothing() {
 async fn a_namespace_goes_with_all_its_roles() {
     let world = World::new("deletion").await;
     let own = json!([{ "name": "own", "document": allow("ec2:*") }]);
-    let objects = ["one", "two", "three", "four"];
-    for object in objects {
+    let objects: Vec<String> = (1..=25).map(|i| format!("role-{i}")).collect();
+    for object in &objects {
         world.create(object, json!({ "trustPolicy": ec2(), "customerManagedPolicies": own })).await;
     }
-    for object in objects {
+    for object in &objects {
         world.ready(object).await;
     }
     let namespaces: Api<Namespace> = Api::all(world.client.clone());
     namespaces.delete(&world.namespace, &DeleteParams::default()).await.expect("a deletion");
     let gone = || async { namespaces.get_opt(&world.namespace).await.expect("an answer").is_none() };
     assert!(eventually(3 * SOON, gone).await, "{}", world.operator.log());
-    for object in objects {
+    for object in &objects {
         assert_eq!(aws::role(&world.iam, &world.templated(object)).await, None);
     }
     assert_eq!(aws::policies_with(&world.iam, &world.namespace).await, BTreeSet::new());

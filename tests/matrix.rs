@@ -33,9 +33,12 @@ mod wire;
 #[path = "matrix/world.rs"]
 mod world;
 
-use lives::{Life, adopted, created, kept, owning};
+use lives::{Life, adopted, created, forced, inherited, keeping, kept, lost, meddled, owning, plain, restored};
 use std::time::Duration;
 use walk::{Pace, plans, run_all};
+
+/// For lives that differ from a full one in what is there and wanted, not in the calls.
+const THIN: Pace = Pace { lag: Duration::ZERO, hurried: false, interrupted: false, thin: true };
 
 fn matrix(life: Life, pace: Pace) {
     run_all(&plans(life, pace), pace);
@@ -56,6 +59,32 @@ fn an_adopted_role() {
     matrix(adopted(), Pace::default());
 }
 
+#[test]
+fn a_role_that_goes_by_force() {
+    matrix(forced(), THIN);
+}
+
+#[test]
+fn a_role_that_was_meddled_with() {
+    matrix(meddled(), THIN);
+}
+
+#[test]
+fn a_role_whose_object_lost_its_status() {
+    matrix(restored(), THIN);
+}
+
+#[test]
+fn a_role_whose_object_goes() {
+    matrix(plain(), THIN);
+    matrix(lost(), THIN);
+}
+
+#[test]
+fn a_role_of_a_lost_cluster() {
+    matrix(inherited(), THIN);
+}
+
 /// The same where IAM shows what was written only after a while.
 #[test]
 fn reads_that_lag() {
@@ -73,7 +102,7 @@ fn reads_that_lag() {
 fn edits_that_interrupt() {
     // A move attaches what the edit before it makes, so it can't come before that.
     let created = || created().without(&["move"]);
-    for life in [created(), created().without(&["change", "shrink"])] {
+    for life in [created(), created().without(&["change", "shrink"]), keeping()] {
         matrix(life, Pace { hurried: true, interrupted: true, ..Pace::default() });
     }
 }
@@ -83,7 +112,7 @@ fn edits_that_interrupt() {
 #[test]
 fn edits_that_interrupt_while_reads_lag() {
     for seconds in [4, 20] {
-        let pace = Pace { lag: Duration::from_secs(seconds), hurried: true, interrupted: true };
+        let pace = Pace { lag: Duration::from_secs(seconds), hurried: true, interrupted: true, ..Pace::default() };
         for life in [owning(), owning().without(&["rename"]), owning().without(&["rename", "without", "again"])] {
             matrix(life, pace);
         }
@@ -94,6 +123,6 @@ fn edits_that_interrupt_while_reads_lag() {
 #[test]
 fn edits_in_a_hurry() {
     for seconds in [0, 3] {
-        matrix(created(), Pace { lag: Duration::from_secs(seconds), hurried: true, interrupted: false });
+        matrix(created(), Pace { lag: Duration::from_secs(seconds), hurried: true, ..Pace::default() });
     }
 }

@@ -191,8 +191,9 @@ fn converge(aws: &mut Aws, desired: &Desired, record: &mut Record, mut seen: imp
     panic!("no end: {:?}", make_plan(aws, desired, record));
 }
 
-/// Somebody with an external id or none.
+/// Somebody with an external id or none; or an instance profile, whose instances hold the role.
 type Caller = (u8, u8);
+const PROFILES: u8 = 100;
 
 /// Who may assume the role.
 fn callers(trust: &Document) -> BTreeSet<Caller> {
@@ -205,6 +206,13 @@ fn callers(trust: &Document) -> BTreeSet<Caller> {
     };
     let any = |effect, caller| trust.statements().iter().any(|s| s.effect == effect && matches(s, caller));
     all.filter(|caller| any(Effect::Allow, *caller) && !any(Effect::Deny, *caller)).collect()
+}
+
+/// Who may assume the role, or has it through an instance profile.
+fn holders(aws: &Aws) -> BTreeSet<Caller> {
+    let held = aws.profiles.iter().filter(|(_, profile)| profile.roles.contains(model::ROLE));
+    let number = |name: &String| name.trim_start_matches("profile").parse::<u8>().unwrap();
+    callers(&aws.role().trust).into_iter().chain(held.map(|(name, _)| (PROFILES + number(name), 0))).collect()
 }
 
 /// What the role may do: statements, and attached policies whose text nobody knows.
@@ -230,7 +238,7 @@ struct Ends {
 
 impl Ends {
     fn of(before: &Aws, after: &Aws) -> Self {
-        let end = |aws: &Aws| (callers(&aws.role().trust), permissions(aws));
+        let end = |aws: &Aws| (holders(aws), permissions(aws));
         Self { old: end(before), new: end(after), boundary: after.role().boundary.clone() }
     }
 
@@ -238,7 +246,7 @@ impl Ends {
     fn combined(&self, aws: &Aws, done: &Action) {
         let permissions = permissions(aws);
         let allows = |permission: &&Result<Clause, String>| !permission.as_ref().is_ok_and(Clause::denies);
-        for caller in callers(&aws.role().trust) {
+        for caller in holders(aws) {
             for permission in permissions.iter().filter(allows) {
                 let (old, new) = (self.old.0.contains(&caller), self.new.0.contains(&caller));
                 let fine = (old && self.old.1.contains(permission))

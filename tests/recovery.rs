@@ -208,3 +208,31 @@ async fn what_status_lost_is_found_also_where_the_first_call_fails() {
     assert!(aws::policy(&world.iam, &arn(&name, "goes")).await.is_none());
     world.event("app", "Recovered", "theirs").await;
 }
+
+#[tokio::test]
+async fn what_observe_shows_of_a_lost_status_is_what_enforce_does() {
+    let mut world = World::new("recovery").await;
+    world.create("app", spec(&["stays", "goes"])).await;
+    world.ready("app").await;
+    let name = world.templated("app");
+    world.operator.stop().await;
+    aws::attach(&world.iam, &name, AUDIT).await;
+    aws::put_inline(&world.iam, &name, "theirs", &allow("ec2:*")).await;
+    let mut observed = spec(&["stays"]);
+    observed["mode"] = json!("Observe");
+    world.patch("app", observed).await;
+    wipe_status(&world, "app").await;
+    world.proxy.forget();
+    world.operator.start().await;
+    let object = world.condition("app", "Ready", "False", Some("ChangesPending")).await;
+    let status = object.status.expect("a status");
+    let planned: Vec<String> = status.plan.iter().map(|planned| planned.action.clone()).collect();
+    assert_eq!(planned, ["DetachRolePolicy", "DeletePolicy"], "{:?}", status.plan);
+    assert_eq!(status.unlisted, [AUDIT, "theirs"]);
+    assert_eq!(world.proxy.writes(), Vec::<String>::new());
+
+    world.patch("app", json!({ "mode": "Enforce" })).await;
+    let done = world.ready("app").await.status.expect("a status");
+    let changes: Vec<String> = done.last_changes.iter().rev().map(|change| change.action.clone()).collect();
+    assert_eq!((changes, done.unlisted), (planned, status.unlisted));
+}

@@ -97,7 +97,8 @@ pub struct IamRoleClassSpec {
 
     /// Clusters that are no more: what their operator made for an object of the same namespace and name is taken
     /// over. Each as the tag iamrole.dev/cluster has it (NAME/UID), or its UID alone. Never name a cluster that
-    /// lives: two operators would change the same roles.
+    /// lives: two operators would change the same roles. Generated names are found again only where the operator has
+    /// the cluster name (`cluster.name` of the chart) that it had there, since $(cluster) is part of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "old_clusters")]
     pub take_over_clusters: Option<Vec<String>>,

@@ -46,6 +46,12 @@ impl Account {
         Ok(RoleState { role, own, profiles })
     }
 
+    /// The same of a role that was there a moment ago: an answer that it is not is no answer.
+    pub async fn observe_there(&self, name: &str, asked: &Asked) -> Result<Observed, AwsError> {
+        let state = self.observe(name, asked).await?;
+        state.role.ok_or_else(|| contradiction("iam:GetRole", format!("role {name}")))
+    }
+
     /// Reads instance profiles; those that exist, by the name as asked.
     pub async fn profiles(
         &self,

@@ -70,7 +70,7 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
     if case.settings.mode != Mode::Enforce {
         // Who only looks keeps nobody from the name.
         ctx.claims.release(&subject.uid);
-        return preview(subject, ctx, case, &desired, status).await;
+        return Box::pin(preview(subject, ctx, case, desired, status)).await;
     }
     if let Err(failure) = claim(subject, ctx, &desired)
         && !identity::has_role(subject, ctx, case, &desired).await.map_err(early)?

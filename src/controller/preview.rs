@@ -4,28 +4,38 @@ use super::apply::{Case, count, of_aws};
 use super::context::Context;
 use super::failure::Failure;
 use super::judge::{judge, missing};
+use super::recover::{is_lost, kept, take_up};
 use super::roles::{Outcome, Setback, Stepped, class_ref, interval};
 use super::status::{Tri, Verdict, show_whole_plan};
 use super::subject::Subject;
 use crate::api::iamrole::{Adoption, Origin};
 use crate::api::{IamRoleStatus, Reason};
-use crate::aws::RoleState;
-use crate::role::{Asked, Desired, Plan, Record, plan};
+use crate::role::{Asked, Desired, Observed, Plan, Record, plan};
+use k8s_openapi::jiff::Timestamp;
 
 /// Reads, plans, and reports the plan.
 pub async fn preview(
     subject: &Subject,
     ctx: &Context,
     case: Case<'_>,
-    desired: &Desired,
+    mut desired: Desired,
     mut status: IamRoleStatus,
 ) -> Stepped<Outcome> {
     status.class = Some(class_ref(case.class));
-    let record = Record::from_status(&status);
-    let state = case.account.observe(&desired.name, &Asked::new(Some(desired), &record)).await;
-    let state = state.map_err(|error| Setback::early(of_aws(ctx, case.class, error), status.clone()))?;
-    let exists = state.role.is_some();
-    let plan = would_do(desired, state, &record, case.account.quotas.attachments)
+    let mut record = Record::from_status(&status);
+    desired.exceptions.keep_found(kept(subject, case.class));
+    let failed = |error| Setback::early(of_aws(ctx, case.class, error), status.clone());
+    let asked = Asked::new(Some(&desired), &record);
+    let mut role = case.account.observe(&desired.name, &asked).await.map_err(failed)?.role;
+    let now = subject.status.role.is_none().then(Timestamp::now);
+    if let Some(observed) =
+        role.take_if(|role| desired.owner.judge(&role.tags).is_ours() && is_lost(subject, &record, role, now))
+    {
+        role = Some(take_up(case.account, &mut desired, &mut record, observed).await.map_err(failed)?);
+    }
+    let exists = role.is_some();
+    let desired = &desired;
+    let plan = would_do(desired, role, &record, case.account.quotas.attachments)
         .map_err(|failure| Setback::early(failure, status.clone()))?;
     show_whole_plan(&mut status, &desired.name, &plan);
     status.unlisted.clone_from(&plan.unlisted);
@@ -48,8 +58,8 @@ pub async fn preview(
     Ok(Outcome { status, verdict: Some(verdict), again, handled })
 }
 
-fn would_do(desired: &Desired, state: RoleState, record: &Record, attachments: usize) -> Result<Plan, Failure> {
-    let Some(mut observed) = state.role else {
+fn would_do(desired: &Desired, role: Option<Observed>, record: &Record, attachments: usize) -> Result<Plan, Failure> {
+    let Some(mut observed) = role else {
         return if desired.adoption == Adoption::Required { Err(missing(desired)) } else { Ok(plan::create(desired)) };
     };
     if judge(desired, &observed)?.is_ours() {

@@ -9,8 +9,10 @@ use super::status::find;
 use super::subject::Subject;
 use crate::api::iamrole::{PolicyRef, ProfileRef};
 use crate::api::{ConditionType, IamRoleClass, Reason};
+use crate::aws::{Account, AwsError};
 use crate::role::lost::Looked;
-use crate::role::{Asked, Observed, Record, plan};
+use crate::role::{Asked, Desired, Observed, Record, plan};
+use k8s_openapi::jiff::Timestamp;
 
 /// What was kept when status was lost stays so until the spec or the class changes.
 #[must_use]
@@ -20,40 +22,59 @@ pub fn kept(subject: &Subject, class: &IamRoleClass) -> Vec<String> {
     if same { status.unlisted.clone() } else { Vec::new() }
 }
 
+/// Whether the role is ours and status never told of it. It was restored without its status, made anew, or wiped; an
+/// attempt to create the role a moment ago leaves an intent in status. `without_role`: when it was first looked at while
+/// status had no role.
+pub(super) fn is_lost(
+    subject: &Subject,
+    record: &Record,
+    observed: &Observed,
+    without_role: Option<Timestamp>,
+) -> bool {
+    let ready = find(&subject.status.conditions, ConditionType::Ready);
+    let looked = Looked {
+        object_created: subject.created(),
+        not_ready_since: ready.map(|ready| ready.last_transition_time.0),
+        without_role,
+    };
+    !record.role_exists() && looked.is_older(&observed.create_date)
+}
+
+/// Finds out by their tags which policies and instance profiles of the role are ours, and puts them on record; all else
+/// that is there is kept.
+pub(super) async fn take_up(
+    account: &Account,
+    desired: &mut Desired,
+    record: &mut Record,
+    observed: Observed,
+) -> Result<Observed, AwsError> {
+    let mut asked = Asked::new(Some(desired), record).with_attached(&observed, &desired.account);
+    asked.profiles.extend(account.profiles_of(&observed.name).await?);
+    let observed = account.observe_there(&observed.name, &asked).await?;
+    for (arn, found) in &observed.own {
+        if record.own_mut(arn).is_none() && desired.owner.judge(&found.tags).is_ours() {
+            let (id, version) = (Some(found.id.clone()), Some(found.version.clone()));
+            record.own.push(PolicyRef { name: String::new(), arn: arn.clone(), id, version });
+        }
+    }
+    let mut profiles = observed.profiles.values().filter(|profile| desired.owner.judge(&profile.tags).is_ours());
+    if let (None, Some(profile)) = (&record.profile, profiles.next()) {
+        record.profile = Some(ProfileRef { name: profile.name.clone(), arn: Some(profile.arn.clone()) });
+    }
+    desired.exceptions.keep_found(observed.managed.iter().chain(observed.inline.keys()).cloned());
+    Ok(observed)
+}
+
 impl Work<'_> {
-    /// Whether the role is ours and status never told of it. It was restored without its status, made anew, or
-    /// wiped; an attempt to create the role a moment ago leaves an intent in status.
+    /// Whether status lost what it knew of the role, and this reconciliation has not taken it up yet.
     pub(super) fn is_lost(&self, subject: &Subject, record: &Record, observed: &Observed) -> bool {
-        let ready = find(&subject.status.conditions, ConditionType::Ready);
-        let looked = Looked {
-            object_created: subject.created(),
-            not_ready_since: ready.map(|ready| ready.last_transition_time.0),
-            without_role: self.unknown.then_some(self.begun),
-        };
-        self.lost.is_none() && !record.role_exists() && looked.is_older(&observed.create_date)
+        self.lost.is_none() && is_lost(subject, record, observed, self.unknown.then_some(self.begun))
     }
 
-    /// Finds out by their tags which of the attached policies are ours; all else that nobody listed is kept.
+    /// Takes the role up again.
     pub(super) async fn recover(&mut self, record: &mut Record, observed: Observed) -> Stepped<Observed> {
-        let mut asked = Asked::new(Some(&self.desired), record).with_attached(&observed, &self.desired.account);
-        let profiles = self.case.account.profiles_of(&observed.name).await;
-        asked.profiles.extend(profiles.map_err(|error| self.early(of_aws(self.ctx, self.case.class, error)))?);
-        let state = self.case.account.observe(&observed.name, &asked).await;
-        let state = state.map_err(|error| self.early(of_aws(self.ctx, self.case.class, error)))?;
-        let observed = state.role.unwrap_or(observed);
-        for (arn, found) in &observed.own {
-            if record.own_mut(arn).is_none() && self.desired.owner.judge(&found.tags).is_ours() {
-                let (id, version) = (Some(found.id.clone()), Some(found.version.clone()));
-                record.own.push(PolicyRef { name: String::new(), arn: arn.clone(), id, version });
-            }
-        }
-        let mut profiles =
-            observed.profiles.values().filter(|profile| self.desired.owner.judge(&profile.tags).is_ours());
-        if let (None, Some(profile)) = (&record.profile, profiles.next()) {
-            record.profile = Some(ProfileRef { name: profile.name.clone(), arn: Some(profile.arn.clone()) });
-        }
-        let found = observed.managed.iter().chain(observed.inline.keys()).cloned();
-        self.desired.exceptions.keep_found(found);
+        let found = take_up(self.case.account, &mut self.desired, record, observed).await;
+        let observed = found.map_err(|error| self.early(of_aws(self.ctx, self.case.class, error)))?;
         record.clone().into_status(&mut self.status);
         let plan = plan::update(&self.desired, &observed, record, self.case.account.quotas.attachments, false);
         self.status.unlisted.clone_from(&plan.unlisted);

@@ -21,6 +21,7 @@ use crate::aws::{Account, AwsError, Kind, RoleState};
 use crate::policy::Limits;
 use crate::role::deletion::{self, Terms};
 use crate::role::desired::{Exceptions, Facts, role_name, tokens};
+use crate::role::recent::MISSES_APART;
 use crate::role::settings::{Settings, settings};
 use crate::role::{Action, Asked, ObservedProfile, Owner, Ownership, Plan, Record};
 use kube::ResourceExt as _;
@@ -154,7 +155,7 @@ impl Removal<'_> {
         };
         let failed = |failure: Failure| Setback::pending(failure, status.clone());
         let (name, state) = self.find(subject, name, &record).await.map_err(|error| failed(self.of_aws(error)))?;
-        if state.role.is_none() && self.may_be_late(subject, &record) {
+        if state.role.is_none() && (self.may_be_late(subject, &record) || self.is_first_miss(subject, &record)) {
             let message = format!("role {name} is not there (yet); looking again before the object is let go");
             return Err(failed(Failure::wait(Duration::from_secs(5), message)));
         }
@@ -221,7 +222,8 @@ impl Removal<'_> {
         if let Some(role) = attached {
             // Status is lost; the tags of what is attached tell what is ours.
             let more = asked.clone().with_attached(role, &self.account.account);
-            state = self.account.observe(&name, &more).await?;
+            let role = self.account.observe_there(&name, &more).await?;
+            state = RoleState { own: role.own.clone(), profiles: role.profiles.clone(), role: Some(role) };
         }
         let given = self.given_name(subject).filter(|given| *given != name && !is_ours(&state));
         let Some(given) = given else { return Ok((name, state)) };
@@ -299,6 +301,15 @@ impl Removal<'_> {
         let unanswered = record.role.is_some() && !record.role_exists();
         let attempt = attempt.or_else(|| unanswered.then_some(self.ctx.started));
         attempt.is_some_and(|at| now.saturating_duration_since(at) < super::apply::YOUNG)
+    }
+
+    /// One answer that a role is not there is not believed where it was made, or where status does not tell.
+    fn is_first_miss(&self, subject: &Subject, record: &Record) -> bool {
+        let now = Instant::now();
+        let first =
+            self.ctx.memory.with(&subject.uid, |entry| (!entry.deleted).then(|| *entry.first_miss.get_or_insert(now)));
+        let known = record.role_exists() || subject.status.conditions.is_empty();
+        known && first.is_some_and(|first| now.saturating_duration_since(first) < MISSES_APART.min(self.ctx.settle))
     }
 
     /// What is on record and not shown may come to light yet, and would be left behind.

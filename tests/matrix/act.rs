@@ -97,6 +97,9 @@ impl Run<'_> {
         inner.calls.truncate(counted);
         problems.append(&mut inner.broken);
         problems.extend(told(inner));
+        if !matches!(plan.act.edit, Edit::Nothing) {
+            problems.extend(inner.false_alarms().map(|note| format!("false alarm: {note}")));
+        }
         if !inner.doubt && !lags {
             problems.extend(inner.needless.iter().map(|what| format!("needless: {what}")));
         }
@@ -229,8 +232,8 @@ fn told(inner: &Inner) -> Vec<String> {
     for one in inner.said.iter().filter(|said| !said.is_warning) {
         *said.entry(one.action.clone()).or_insert(0) += 1;
     }
-    let ends = ["Delete", "Reconcile"];
-    let mut problems: Vec<String> = inner.false_alarms().map(|note| format!("false alarm: {note}")).collect();
+    let ends = ["Delete", "Reconcile", "Recover"];
+    let mut problems = Vec::new();
     for (action, said) in said.iter().filter(|(action, _)| !ends.contains(&action.as_str())) {
         let heard = inner.heard.get(action).copied().unwrap_or_default();
         let least = heard - inner.nothing.get(action).copied().unwrap_or_default().min(heard);

@@ -45,6 +45,22 @@ impl Cluster {
         role["metadata"]["resourceVersion"] = version.into();
     }
 
+    /// The object comes back from a backup: its spec, and no status.
+    pub fn restore(&mut self, spec: &Value) {
+        self.apply(spec);
+        if let Some(role) = &mut self.role {
+            role["status"] = json!({ "observedGeneration": -1 });
+        }
+    }
+
+    /// The object loses its status, and is deleted.
+    pub fn lose(&mut self) {
+        if let Some(role) = &mut self.role {
+            role["status"] = json!({ "observedGeneration": -1 });
+        }
+        self.delete();
+    }
+
     /// A user deletes the object.
     pub fn delete(&mut self) {
         self.version += 1;

@@ -26,6 +26,8 @@ pub enum Fault {
     CutOnce,
     /// All attempts have their effect, all answers break off.
     Cut,
+    /// It answers with what was there a while ago ([`STALE`]). Reads of AWS only.
+    Stale,
     /// It had its effect and answers with a server error. Kubernetes only.
     FailedAfter,
     /// The operator is killed before the call has an effect.
@@ -33,6 +35,9 @@ pub enum Fault {
     /// The operator is killed after the call had its effect.
     KilledAfter,
 }
+
+/// How old a stale answer is: not older than IAM may be behind.
+pub const STALE: Duration = Duration::from_secs(25);
 
 const fn refused(code: &'static str, status: u16, message: &'static str) -> Fault {
     Fault::Refused(code, status, message)
@@ -103,7 +108,7 @@ pub fn faults(side: Side, call: &str) -> Vec<Fault> {
     let refusals: BTreeSet<Fault> =
         REFUSALS.iter().filter(|(part, _)| call.contains(part)).map(|(_, fault)| *fault).collect();
     match side {
-        Side::Read => ANY_CALL.into_iter().chain([REFUSALS[0].1]).collect(),
+        Side::Read => ANY_CALL.into_iter().chain([REFUSALS[0].1, Fault::Stale]).collect(),
         Side::Write => ANY_CALL.into_iter().chain([Fault::LostOnce]).chain(refusals).collect(),
         Side::Kubernetes if call.starts_with("PATCH") => {
             KUBERNETES.into_iter().chain([Fault::Status(422, "Invalid")]).collect()
@@ -148,6 +153,20 @@ impl Fault {
             Self::Refused("ConcurrentModification", ..) => THROTTLED,
             other => other,
         })
+    }
+
+    /// One of each kind: refused, gone, not reached, lost, old.
+    pub fn is_typical(self) -> bool {
+        !matches!(
+            self,
+            Self::Refused("Throttling" | "ServiceFailure" | "ExpiredToken", ..)
+                | Self::DroppedOnce
+                | Self::LateOnce
+                | Self::CutOnce
+                | Self::Late
+                | Self::Cut
+                | Self::Status(409 | 429, _)
+        )
     }
 
     /// Whether the operator can't know from the answer what became of the call.

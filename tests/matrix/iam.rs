@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const ACCOUNT: &str = crate::model::ACCOUNT;
 /// Later than any look at it: what is there was made by the operator under test.
 pub const CREATED: &str = "2099-01-01T00:00:00Z";
+/// Earlier than any object: what is there was made for another one, or for one that is restored.
+pub const LONG_AGO: &str = "2020-01-01T00:00:00Z";
 const ATTACHMENTS: usize = 10;
 const VERSIONS: usize = 5;
 
@@ -18,6 +20,7 @@ pub struct Role {
     pub name: String,
     pub path: String,
     pub id: String,
+    pub created: &'static str,
     pub description: String,
     pub max_session: i32,
     pub boundary: Option<String>,
@@ -181,7 +184,7 @@ impl Iam {
             _ if is_about_profiles(action) => self.call_profile(action, form),
             _ if is_read(action) => self.read(action, form),
             "CreateRole" => self.create_role(form),
-            "CreatePolicy" | "CreatePolicyVersion" | "DeletePolicyVersion" | "DeletePolicy" => {
+            "CreatePolicy" | "CreatePolicyVersion" | "DeletePolicyVersion" | "DeletePolicy" | "TagPolicy" => {
                 self.write_policy(action, form)
             }
             "AttachRolePolicy" | "PutRolePolicy" | "DeleteRole" => self.write_role(action, form),
@@ -202,6 +205,7 @@ impl Iam {
         let role = Role {
             path: form.opt("Path").unwrap_or("/").to_owned(),
             id: self.id("AROA"),
+            created: CREATED,
             description: form.opt("Description").unwrap_or_default().to_owned(),
             max_session: form.opt("MaxSessionDuration").map_or(3600, |seconds| seconds.parse().expect("seconds")),
             boundary,
@@ -224,6 +228,7 @@ impl Iam {
         let used = self.users(&arn).count() + self.roles.values().filter(|r| r.boundary.as_ref() == Some(&arn)).count();
         let policy = self.policy_mut(form)?;
         match action {
+            "TagPolicy" => tag(&mut policy.tags, form.tags()).map(|()| String::new()),
             "CreatePolicyVersion" => {
                 let document = check(form.get("PolicyDocument"), false)?;
                 if policy.versions.len() >= VERSIONS || size(&document) > 6144 {
@@ -432,7 +437,7 @@ pub fn show_role(role: &Role, whole: bool) -> String {
         text("RoleName", &role.name),
         text("RoleId", &role.id),
         text("Arn", &role.arn()),
-        text("CreateDate", CREATED),
+        text("CreateDate", role.created),
         wire::document("AssumeRolePolicyDocument", &role.trust),
         wire::tags(&role.tags),
     ]

@@ -22,7 +22,14 @@ fn script(position: usize, fault: Fault) -> Script {
 }
 
 fn world(script: Option<Script>) -> Arc<World> {
-    let laws = Laws { role: NAME.to_owned(), ends: None, strangers: BTreeSet::new(), adoptable: true, keeps: false };
+    let laws = Laws {
+        role: NAME.to_owned(),
+        ends: None,
+        strangers: BTreeSet::new(),
+        adoptable: true,
+        heir_of: vec![],
+        keeps: false,
+    };
     let mut cluster = Cluster::new(&json!({ "namespaceSelector": {} }));
     cluster.apply(&json!({}));
     let world = World::new(lives::furnished(), cluster, laws, script, None);

@@ -1,8 +1,11 @@
 //! The lives of roles that the matrix walks.
 
-use super::cluster::Cluster;
-use super::iam::{Iam, Policy, Role};
+use super::cluster::Cluster as Kubernetes;
+use super::iam::{Iam, LONG_AGO, Policy, Role};
+use super::profiles::Profile;
+use iamrole_operator::api::iamrole::Origin;
 use iamrole_operator::api::iamroleclass::Allowed;
+use iamrole_operator::role::{Cluster, Owner};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,14 +14,23 @@ use std::collections::{BTreeMap, BTreeSet};
 pub enum Edit {
     /// A user applies this spec.
     Apply(Value),
+    /// The object is restored with this spec, and without its status.
+    Restore(Value),
+    /// The object loses its status and is deleted.
+    Lose,
+    /// Nobody touches the object; what strangers did to the account is to be found.
+    Nothing,
     /// A user deletes the object.
     Delete,
 }
 
 impl Edit {
-    pub fn apply(&self, cluster: &mut Cluster) {
+    pub fn apply(&self, cluster: &mut Kubernetes) {
         match self {
             Self::Apply(spec) => cluster.apply(spec),
+            Self::Restore(spec) => cluster.restore(spec),
+            Self::Lose => cluster.lose(),
+            Self::Nothing => {}
             Self::Delete => cluster.delete(),
         }
     }
@@ -38,12 +50,14 @@ pub struct Act {
 pub struct Life {
     pub name: &'static str,
     pub iam: Iam,
-    pub cluster: Cluster,
+    pub cluster: Kubernetes,
     pub acts: Vec<Act>,
     /// What others attach to the role or put into it, and keep there.
     pub strangers: BTreeSet<String>,
     /// The role exists before, is nobody's, and may be taken over.
     pub adoptable: bool,
+    /// Clusters that are no more, whose roles are the object's.
+    pub heir_of: Vec<String>,
 }
 
 impl Life {
@@ -161,6 +175,7 @@ fn role(name: &str, managed: &[String], inline: &[(&str, Value)]) -> Role {
         name: name.to_owned(),
         path: "/".to_owned(),
         id: format!("AROA{name}"),
+        created: LONG_AGO,
         description: "Not yours".to_owned(),
         max_session: 3600,
         boundary: None,
@@ -191,8 +206,11 @@ fn account() -> Iam {
     iam
 }
 
-fn class(more: &Value) -> Cluster {
-    Cluster::new(&with(json!({ "namespaceSelector": {}, "unbounded": true, "allowed": Allowed::everything() }), more))
+fn class(more: &Value) -> Kubernetes {
+    Kubernetes::new(&with(
+        json!({ "namespaceSelector": {}, "unbounded": true, "allowed": Allowed::everything() }),
+        more,
+    ))
 }
 
 fn acts(specs: impl IntoIterator<Item = (&'static str, Value)>, more: &Value) -> Vec<Act> {
@@ -228,6 +246,7 @@ pub fn created() -> Life {
         acts: acts(specs(), &json!({})),
         strangers: BTreeSet::new(),
         adoptable: false,
+        heir_of: Vec::new(),
     }
 }
 
@@ -259,7 +278,105 @@ pub fn kept() -> Life {
     acts[0].leads = true;
     acts[1].before = intrude;
     acts[2].before = retreat;
-    Life { name: "kept", iam: account(), cluster: class(&json!({})), acts, strangers: strangers(), adoptable: false }
+    Life { name: "kept", acts, strangers: strangers(), ..created() }
+}
+
+/// The same without strangers: what was begun for a spec that is no more is not taken for somebody else's.
+pub fn keeping() -> Life {
+    Life { name: "keeping", acts: acts(small(), &json!({ "whenUnlisted": "Keep" })), ..created() }
+}
+
+/// A role whose boundary the class forces, and that goes with all that others put there.
+pub fn forced() -> Life {
+    let more = json!({ "permissionsBoundary": null, "whenUnlisted": "Keep", "deletionPolicy": "ForceDelete" });
+    let mut acts = acts(small(), &more);
+    acts[2].before = |iam| {
+        intrude(iam);
+        let profile = Profile {
+            name: "theirs".to_owned(),
+            path: "/".to_owned(),
+            tags: BTreeMap::new(),
+            role: Some("api".to_owned()),
+        };
+        iam.profiles.insert("theirs".to_owned(), profile);
+    };
+    let cluster = class(&json!({ "unbounded": null, "permissionsBoundary": arn("Fence") }));
+    Life { name: "forced", cluster, acts, ..created() }
+}
+
+/// Everything of the role is changed by hand, and put right.
+pub fn meddled() -> Life {
+    let mut acts = acts(small(), &json!({}));
+    acts[0].leads = true;
+    acts[1] = Act { name: "drift", edit: Edit::Nothing, before: meddle, leads: false };
+    acts.truncate(2);
+    Life { name: "meddled", acts, ..created() }
+}
+
+fn meddle(iam: &mut Iam) {
+    let role = iam.roles.get_mut("api").expect("a role");
+    "Theirs".clone_into(&mut role.description);
+    role.boundary = None;
+    role.tags.insert("team".to_owned(), "theirs".to_owned());
+    role.trust = trust(&["arn:aws:iam::444444444444:root"]).to_string();
+    role.managed.remove(&arn("shared"));
+    role.managed.insert(arn("foreign"));
+    role.inline = [("theirs".to_owned(), allow(&["theirs:One"]).to_string())].into();
+    let own = iam.policies.get_mut("api-x").expect("a policy");
+    own.versions.insert(2, allow(&["x:Any"]).to_string());
+    (own.default, own.next) = (2, 3);
+}
+
+/// The object is restored without its status; others have something on the role, which is kept.
+pub fn restored() -> Life {
+    let [create, change] = small();
+    let mut acts = acts([create, change], &json!({}));
+    acts[0].leads = true;
+    let Edit::Apply(spec) = acts[1].edit.clone() else { panic!("an edit") };
+    acts[1] = Act { name: "restore", edit: Edit::Restore(spec), before: found_again, leads: false };
+    acts[2].before = retreat;
+    Life { name: "restored", acts, strangers: strangers(), ..created() }
+}
+
+/// The object is deleted without its status, so that nothing but names and tags tell what is its own. Without own
+/// policies, which could not be deleted while a role has them.
+pub fn lost() -> Life {
+    let [(_, create), _] = small();
+    let mut acts = acts([("create", create)], &json!({ "customerManagedPolicies": null }));
+    acts[0].leads = true;
+    acts[1] = Act { name: "lose", edit: Edit::Lose, before: nothing, leads: false };
+    Life { name: "lost", acts, ..created() }
+}
+
+/// The same with its status.
+pub fn plain() -> Life {
+    let [(_, create), _] = small();
+    let mut acts = acts([("create", create)], &json!({ "customerManagedPolicies": null }));
+    acts[0].leads = true;
+    Life { name: "plain", acts, ..created() }
+}
+
+fn found_again(iam: &mut Iam) {
+    iam.roles.get_mut("api").expect("a role").created = LONG_AGO;
+    intrude(iam);
+}
+
+/// A role and its policy that the operator of a lost cluster made for an object of the same name.
+pub fn inherited() -> Life {
+    let old = "lost/uid-0";
+    let owner = Owner { cluster: Cluster::new(Some("lost"), "uid-0"), ..crate::model::owner() };
+    let mut iam = account();
+    let mut api = role("api", &[arn("foreign"), arn("api-x")], &[("theirs", allow(&["theirs:One"]))]);
+    api.tags = owner.tags(Origin::Created);
+    iam.roles.insert("api".to_owned(), api);
+    let own = Policy { name: "api-x".to_owned(), tags: owner.tags(Origin::Created), ..iam.policies["foreign"].clone() };
+    iam.policies.insert("api-x".to_owned(), own);
+    let mut acts = acts(small(), &json!({}));
+    acts.remove(1);
+    acts[1].before = retreat;
+    let cluster = class(&json!({ "takeOverClusters": [old] }));
+    let heir_of = vec![old.to_owned()];
+    Life { name: "inherited", iam, cluster, acts, strangers: strangers(), heir_of, ..created() }
 }
 
 /// A role that was there before, is taken over, and is left when the object goes.
@@ -273,6 +390,7 @@ pub fn adopted() -> Life {
         acts: acts(small(), &json!({ "adoption": "IfExists" })),
         strangers: strangers(),
         adoptable: true,
+        heir_of: Vec::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What IAM's state means, and what must hold at every moment of it.
 
 use super::iam::{Iam, Role};
-use iamrole_operator::role::Ownership;
+use iamrole_operator::role::Owner;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -126,6 +126,8 @@ pub struct Laws {
     pub strangers: BTreeSet<String>,
     /// The role is there, is nobody's, and may be taken over.
     pub adoptable: bool,
+    /// Clusters that are no more, whose roles are the object's.
+    pub heir_of: Vec<String>,
     /// What is there before and after must never be missing. Not where the operator can't know what was there before:
     /// reads show the past, and the edit before was a moment ago. More than is allowed is never there all the same.
     pub keeps: bool,
@@ -146,7 +148,8 @@ impl Laws {
 
     /// What carries no tags of ours is as before; what is new carries them.
     fn foreign(&self, before: &Iam, after: &Iam) -> Vec<String> {
-        let ours = |tags: &BTreeMap<String, String>| matches!(crate::model::owner().judge(tags), Ownership::Ours(_));
+        let owner = Owner { heir_of: self.heir_of.clone(), ..crate::model::owner() };
+        let ours = |tags: &BTreeMap<String, String>| owner.judge(tags).is_ours();
         let mut broken = Vec::new();
         for (name, old) in &before.roles {
             let new = after.roles.get(name);

@@ -17,7 +17,14 @@ const HOUR: Duration = Duration::from_hours(1);
 
 /// A world where reads show the state of so long ago.
 fn world(iam: Iam, cluster: Cluster, lag: u64) -> Arc<World> {
-    let laws = Laws { role: NAME.to_owned(), ends: None, strangers: BTreeSet::new(), adoptable: false, keeps: false };
+    let laws = Laws {
+        role: NAME.to_owned(),
+        ends: None,
+        strangers: BTreeSet::new(),
+        adoptable: false,
+        heir_of: vec![],
+        keeps: false,
+    };
     let never =
         Script { position: usize::MAX, fault: Fault::KilledAfter, killed: false, lag: Duration::from_secs(lag) };
     let world = World::new(iam, cluster, laws, Some(never), None);

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
-    name: String,
-    path: String,
-    tags: BTreeMap<String, String>,
+    pub name: String,
+    pub path: String,
+    pub tags: BTreeMap<String, String>,
     /// Name of the role in it.
-    role: Option<String>,
+    pub role: Option<String>,
 }
 
 impl Profile {

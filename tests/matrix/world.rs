@@ -1,7 +1,7 @@
 //! AWS and Kubernetes as the operator meets them, with one fault, and a record of everything.
 
 use super::cluster::{self, Cluster};
-use super::faults::{Fault, Script, Side};
+use super::faults::{Fault, STALE, Script, Side};
 use super::iam::{ACCOUNT, Iam, Refusal, is_read};
 use super::meaning::{Laws, facts, meaning};
 use super::wire::{self, Form, text};
@@ -134,6 +134,14 @@ impl World {
             inner.end = None;
         }
         match fault {
+            Fault::Stale => {
+                let past = inner.ago(STALE).call(action, &form);
+                inner.end = None;
+                match past {
+                    Ok(result) => Reply::Answer(200, wire::answer(action, &result)),
+                    Err(Refusal(code, status, message)) => Reply::Answer(status, wire::refusal(code, &message)),
+                }
+            }
             // Somebody else was faster.
             Fault::Refused("NoSuchEntity", status, message) if removes(action) => {
                 let _ = inner.perform(action, &form);
@@ -296,9 +304,7 @@ impl Inner {
 
     fn perform(&mut self, action: &str, form: &Form) -> Result<String, Refusal> {
         if is_read(action) {
-            let lag = self.script.map(|script| script.lag).unwrap_or_default();
-            let seen = self.history.iter().rev().find(|(since, _)| since.elapsed() >= lag);
-            return seen.map_or(&self.history[0].1, |(_, iam)| iam).clone().call(action, form);
+            return self.ago(self.script.map(|script| script.lag).unwrap_or_default()).call(action, form);
         }
         let before = self.iam.clone();
         let said = |iam: &Iam| iam.policy(form.opt("PolicyArn").unwrap_or_default()).map(|p| facts(p.document()));
@@ -314,6 +320,12 @@ impl Inner {
             self.broken.extend(broken.into_iter().map(|law| format!("after {what}: {law}")));
         }
         result
+    }
+
+    /// How the account was so long ago.
+    fn ago(&self, long: std::time::Duration) -> Iam {
+        let seen = self.history.iter().rev().find(|(since, _)| since.elapsed() >= long);
+        seen.map_or(&self.history[0].1, |(_, iam)| iam).clone()
     }
 
     /// Somebody else changes the account.
