@@ -8,6 +8,7 @@ pub mod crd;
 pub mod iamrole;
 pub mod iamroleclass;
 pub mod schema;
+pub mod workload;
 
 pub use condition::{ConditionType, Reason};
 pub use iamrole::{IamRole, IamRoleSpec, IamRoleStatus};

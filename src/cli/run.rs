@@ -3,7 +3,7 @@
 use crate::api::DEFAULT_CONTROLLER;
 use crate::controller::{self, ElectionOptions, Options};
 use crate::lease::{Timing, TimingError};
-use crate::role::names;
+use crate::role::{EksCluster, names, workload};
 use crate::server::{self, Health};
 use crate::telemetry::{LogError, Metrics, start_logs};
 use k8s_openapi::jiff::SignedDuration;
@@ -42,6 +42,15 @@ pub struct Args {
     /// Issuer of this cluster's ServiceAccount tokens (https://…). Without it the API server is asked.
     #[arg(long, env = "IAMROLE_OIDC_ISSUER", value_name = "URL")]
     pub oidc_issuer: Option<String>,
+
+    /// ARN of this cluster in EKS, for EKS Pod Identity. Without it: made of region and name.
+    #[arg(long, env = "IAMROLE_CLUSTER_ARN", value_name = "ARN", value_parser = workload::cluster_arn)]
+    pub cluster_arn: Option<String>,
+
+    /// AWS region of this cluster, for EKS Pod Identity where --cluster-arn is not given. --cluster-name must then be
+    /// its name in EKS.
+    #[arg(long, env = "IAMROLE_CLUSTER_REGION", value_name = "REGION", value_parser = workload::region)]
+    pub cluster_region: Option<String>,
 
     /// error, warn, info, debug, trace, or a filter such as info,kube=debug.
     #[arg(long, env = "IAMROLE_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
@@ -138,6 +147,12 @@ async fn serve(args: Args, election: Option<ElectionOptions>) -> Result<(), Erro
         // An error means that the sender is gone, which is the end as well.
         let _ = end.wait_for(|ended| *ended).await;
     }));
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let eks = EksCluster {
+        arn: given(&args.cluster_arn),
+        region: given(&args.cluster_region),
+        name: given(&args.cluster_name),
+    };
     let options = Options {
         concurrency: args.concurrency,
         cluster_name: args.cluster_name,
@@ -151,6 +166,7 @@ async fn serve(args: Args, election: Option<ElectionOptions>) -> Result<(), Erro
             .collect(),
         controller: args.controller,
         oidc_issuer: args.oidc_issuer,
+        eks,
         election,
     };
     // At an error nothing is waited for: another replica may work by now.

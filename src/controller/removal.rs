@@ -266,7 +266,7 @@ impl Removal<'_> {
             class_name: &class_name,
             class: &self.class.spec,
             limits: &Limits::default(),
-            issuer: None,
+            issuer: self.ctx.issuer.as_deref(),
         };
         role_name(spec, facts)
     }

@@ -117,8 +117,11 @@ async fn work(object: &Arc<RawRole>, ctx: &Arc<Context>) -> (Action, &'static st
             return (Action::requeue(again.delay), "error");
         }
     };
-    let result =
-        if subject.is_deleted() { removal::remove(&mut subject, ctx).await } else { advance(&mut subject, ctx).await };
+    let result = if subject.is_deleted() {
+        removal::remove(&mut subject, ctx).await
+    } else {
+        Box::pin(advance(&mut subject, ctx)).await
+    };
     match result {
         Ok(outcome) => conclude(&mut subject, ctx, outcome).await,
         Err(setback) => fail(&mut subject, ctx, *setback).await,

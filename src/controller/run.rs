@@ -8,7 +8,7 @@ use super::{classes, crds, roles, watch};
 use crate::api::IamRoleClass;
 use crate::aws::Aws;
 use crate::lease::{Election, Leadership, Lost, Timing};
-use crate::role::Cluster;
+use crate::role::{Cluster, EksCluster};
 use crate::server::Health;
 use crate::telemetry::Metrics;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
@@ -47,6 +47,8 @@ pub struct Options {
     pub controller: String,
     /// Issuer of the cluster's ServiceAccount tokens; absent: the API server is asked.
     pub oidc_issuer: Option<String>,
+    /// What is known of this cluster in EKS.
+    pub eks: EksCluster,
     /// How one of several replicas is chosen; `None`: this is the only one.
     pub election: Option<ElectionOptions>,
 }
@@ -93,6 +95,7 @@ pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: 
     let reader = fenced(config.clone(), Leadership::unconditional())?;
     let before = async {
         let cluster = cluster(&reader, options.cluster_name.as_deref()).await;
+        let cluster = Cluster { eks: options.eks.clone(), ..cluster };
         crds::wait(&reader).await;
         cluster
     };

@@ -8,6 +8,7 @@ mod build;
 use self::build::Builder;
 use super::owner::Owner;
 use super::settings::Settings;
+use super::workload::{Workload, workload};
 use crate::api::iamrole::{Adoption, WhenUnlisted};
 use crate::api::{IamRoleClassSpec, IamRoleSpec, Reason};
 use crate::policy::{AccountRef, Document, Limits, Pattern, Tokens};
@@ -72,8 +73,10 @@ pub struct Desired {
     pub boundary: Option<String>,
     /// Tags of spec and class, without the owner tags.
     pub tags: BTreeMap<String, String>,
-    /// Trust policy.
+    /// Trust policy, with what is generated for the ServiceAccounts.
     pub trust: Document,
+    /// The ServiceAccounts that get the role, if any.
+    pub workload: Option<Workload>,
     /// ARNs to attach, without those of `own`.
     pub managed: BTreeSet<String>,
     /// Inline policies by name.
@@ -161,7 +164,8 @@ pub fn desired(spec: &IamRoleSpec, settings: &Settings, facts: Facts<'_>) -> Res
     let description = spec.description.clone();
     let boundary = build.boundary();
     let tags = build.tags();
-    let trust = build.trust();
+    let workload = workload(spec, facts, &mut build.problems);
+    let trust = build.trust(workload.as_ref());
     let mut managed = build.managed();
     let exceptions = build.exceptions();
     let inline = build.inline(&exceptions);
@@ -191,6 +195,7 @@ pub fn desired(spec: &IamRoleSpec, settings: &Settings, facts: Facts<'_>) -> Res
             boundary,
             tags,
             trust,
+            workload,
             managed,
             inline,
             own,

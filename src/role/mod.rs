@@ -20,6 +20,7 @@ pub mod plan;
 pub mod recent;
 pub mod record;
 pub mod settings;
+pub mod workload;
 
 pub use desired::{Desired, OwnPolicy, Problem};
 pub use observed::{Asked, Observed, ObservedPolicy, ObservedProfile};
@@ -27,3 +28,4 @@ pub use owner::{Cluster, Owner, Ownership};
 pub use plan::{Action, Phase, Plan, Progress, Step};
 pub use record::Record;
 pub use settings::Settings;
+pub use workload::{EksCluster, Workload};

@@ -1,0 +1,85 @@
+//! Workload identity: which ServiceAccounts get a role, and by which of AWS's two ways.
+
+use super::iamrole::choice;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// The audience that AWS's own webhook and SDKs use, in every partition.
+pub const DEFAULT_AUDIENCE: &str = "sts.amazonaws.com";
+
+choice! {
+    /// By which way pods get the role.
+    Mechanism {
+        /// IAM roles for service accounts: the pod's token, through the cluster's OIDC provider.
+        IRSA,
+        /// EKS Pod Identity: an association, and the agent on the node.
+        PodIdentity,
+        /// Both, as while changing from one to the other.
+        Both,
+    }
+}
+
+impl Mechanism {
+    /// Whether the cluster's OIDC provider is let in.
+    #[must_use]
+    pub const fn has_irsa(self) -> bool {
+        matches!(self, Self::IRSA | Self::Both)
+    }
+
+    /// Whether EKS Pod Identity is let in.
+    #[must_use]
+    pub const fn has_pod_identity(self) -> bool {
+        matches!(self, Self::PodIdentity | Self::Both)
+    }
+}
+
+/// A `ServiceAccount` of the object's own namespace that may assume the role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct ServiceAccountEntry {
+    /// Name of the `ServiceAccount`, without its namespace. It need not exist yet.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    pub name: String,
+}
+
+/// How the ServiceAccounts of a role get it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline, extend("x-kubernetes-map-type" = "atomic"))]
+pub struct RoleWorkloadIdentity {
+    /// IRSA, `PodIdentity` or Both, in place of the class's; needs the class's leave. Absent: the class's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mechanism: Option<Mechanism>,
+}
+
+/// How the ServiceAccounts of a class's roles get them. What the operator writes into trust policies for
+/// `spec.serviceAccounts` needs no entry in `allowed.trustPrincipals`: it lets in ServiceAccounts of the role's own
+/// namespace and nobody else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline, extend("x-kubernetes-map-type" = "atomic"))]
+pub struct ClassWorkloadIdentity {
+    /// IRSA (the cluster's OIDC provider), `PodIdentity` (EKS Pod Identity) or Both, as while changing from one to the
+    /// other.
+    pub mechanism: Mechanism,
+    /// Whether a role may choose another mechanism. Absent: it may not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_override: Option<bool>,
+    /// The audience that tokens must be for with IRSA, one of the client ids of the OIDC provider. Absent:
+    /// sts.amazonaws.com, also in China and `GovCloud`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9_.:/@+=,~-]+$"))]
+    pub audience: Option<String>,
+}
+
+impl ClassWorkloadIdentity {
+    /// The audience that applies.
+    #[must_use]
+    pub fn audience(&self) -> &str {
+        self.audience.as_deref().unwrap_or(DEFAULT_AUDIENCE)
+    }
+}
