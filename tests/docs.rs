@@ -74,6 +74,20 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::DriftRepaired => "Find out who changed AWS, and change the IamRole instead.",
         Reason::Contested => "Find out who undoes the repair, and stop that or change the IamRole.",
         Reason::PolicyWarning => "Correct the document as the event says, or leave it if it is meant so.",
+        Reason::Bound => "Nothing. Pods that were there before must be restarted.",
+        Reason::NoOidcProvider => {
+            "Make the provider that the message names in the role's account, or use EKS Pod Identity."
+        }
+        Reason::AudienceNotRegistered => {
+            "Add the audience to the client ids of the provider, or correct `workloadIdentity.audience` of the class."
+        }
+        Reason::ServiceAccountConflict => {
+            "Take the ServiceAccount out of one of the two, or remove the annotation that somebody else set."
+        }
+        Reason::ServiceAccountMissing => "Create the ServiceAccount, or take it out of `spec.serviceAccounts`.",
+        Reason::AnnotationNotManaged => {
+            "Annotate it as the message says, or set `workloadIdentity.annotateServiceAccounts` of the chart."
+        }
         Reason::Retained => "Nothing, or delete the role in AWS by hand.",
     }
 }

@@ -16,6 +16,9 @@ pub enum ConditionType {
     Stalled,
     /// True only for differences that are not being repaired.
     Drifted,
+    /// Present where the spec lists ServiceAccounts. True: their pods can get the role, as last seen. It does not
+    /// change Ready, which speaks of the role in AWS.
+    IdentityBound,
 }
 
 impl ConditionType {
@@ -27,6 +30,7 @@ impl ConditionType {
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
             Self::Drifted => "Drifted",
+            Self::IdentityBound => "IdentityBound",
         }
     }
 }
@@ -111,6 +115,18 @@ reasons! {
     Contested,
     /// A document is probably not what is meant, or close to a limit (event).
     PolicyWarning,
+    /// The ServiceAccounts of the role have all that their pods need (`IdentityBound`).
+    Bound,
+    /// The role's account has no OIDC provider for this cluster's tokens (`IdentityBound`).
+    NoOidcProvider,
+    /// The OIDC provider does not take the audience of the tokens (`IdentityBound`).
+    AudienceNotRegistered,
+    /// A `ServiceAccount` belongs to another role; it is left untouched (`IdentityBound`).
+    ServiceAccountConflict,
+    /// A `ServiceAccount` does not exist (yet) (`IdentityBound`).
+    ServiceAccountMissing,
+    /// The operator does not annotate ServiceAccounts, so nobody knows whether they are (`IdentityBound`).
+    AnnotationNotManaged,
     /// Deletion can't go on; the message names what blocks it.
     DeleteBlocked,
     /// AWS asks for patience: throttling or a parallel change.

@@ -1,7 +1,7 @@
 //! `IamRole`: one AWS IAM role, as its namespace wants it.
 
 use super::schema::{self, PolicyDocument};
-use super::workload::{RoleWorkloadIdentity, ServiceAccountEntry};
+use super::workload::{RoleWorkloadIdentity, ServiceAccountEntry, WorkloadStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -318,6 +318,9 @@ pub struct IamRoleStatus {
     /// The instance profile that holds the role. Written before it is created; arn follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_profile: Option<ProfileRef>,
+    /// What the ServiceAccounts of the role have got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_identity: Option<WorkloadStatus>,
     /// Attachments (by ARN) and inline policies (by name) that nobody listed and that were kept.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "status_arns")]
@@ -341,7 +344,8 @@ pub struct IamRoleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub last_handled_reconcile_at: Option<String>,
-    /// Ready always; Reconciling and Stalled while True; Drifted where differences stay.
+    /// Ready always; Reconciling and Stalled while True; Drifted where differences stay; `IdentityBound`
+    /// where ServiceAccounts are listed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

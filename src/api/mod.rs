@@ -28,6 +28,9 @@ pub const ANNOTATION_RECONCILE: &str = "iamrole.dev/reconcile-requested-at";
 /// `"true"` makes a class the default of the namespaces that it selects.
 pub const ANNOTATION_DEFAULT_CLASS: &str = "iamrole.dev/is-default-class";
 
+/// On a `ServiceAccount` that the operator annotated: name of the `IamRole` for which it did.
+pub const ANNOTATION_IAM_ROLE: &str = "iamrole.dev/iam-role";
+
 /// Prefix of every AWS tag that is ours; users may not set tags under it.
 pub const TAG_PREFIX: &str = "iamrole.dev/";
 /// Owner tag: `CLUSTERNAME/UID of the kube-system namespace`; only the UID counts.

@@ -74,6 +74,10 @@ pub struct ClassWorkloadIdentity {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9_.:/@+=,~-]+$"))]
     pub audience: Option<String>,
+    /// The annotation sts-regional-endpoints of the ServiceAccounts, for old SDKs that would else ask STS in
+    /// us-east-1. Absent: it is not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sts_regional_endpoints: Option<bool>,
 }
 
 impl ClassWorkloadIdentity {
@@ -82,4 +86,28 @@ impl ClassWorkloadIdentity {
     pub fn audience(&self) -> &str {
         self.audience.as_deref().unwrap_or(DEFAULT_AUDIENCE)
     }
+}
+
+/// What the ServiceAccounts of a role have got.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub struct WorkloadStatus {
+    /// The ServiceAccounts that the operator has given the role.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 60), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub service_accounts: Vec<BoundServiceAccount>,
+}
+
+/// A `ServiceAccount` that the operator has given the role.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct BoundServiceAccount {
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// True: it carries the role's annotation (IRSA).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub annotated: Option<bool>,
 }

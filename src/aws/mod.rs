@@ -5,6 +5,7 @@ pub mod account;
 pub mod error;
 mod execute;
 mod fence;
+mod identity_provider;
 mod observe;
 mod preflight;
 

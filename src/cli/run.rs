@@ -1,6 +1,7 @@
 //! `iamrole run`: the operator.
 
 use crate::api::DEFAULT_CONTROLLER;
+use crate::controller::workload::{DEFAULT_PREFIX, Options as WorkloadOptions};
 use crate::controller::{self, ElectionOptions, Options};
 use crate::lease::{Timing, TimingError};
 use crate::role::{EksCluster, names, workload};
@@ -51,6 +52,14 @@ pub struct Args {
     /// its name in EKS.
     #[arg(long, env = "IAMROLE_CLUSTER_REGION", value_name = "REGION", value_parser = workload::region)]
     pub cluster_region: Option<String>,
+
+    /// Annotate the ServiceAccounts that roles list, for IRSA. Takes the right to watch and patch ServiceAccounts.
+    #[arg(long, env = "IAMROLE_ANNOTATE_SERVICE_ACCOUNTS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub annotate_service_accounts: bool,
+
+    /// Prefix of the annotations, as the webhook was told by its flag --annotation-prefix.
+    #[arg(long, env = "IAMROLE_SERVICE_ACCOUNT_ANNOTATION_PREFIX", default_value = DEFAULT_PREFIX, value_name = "PREFIX", value_parser = annotation_prefix)]
+    pub service_account_annotation_prefix: String,
 
     /// error, warn, info, debug, trace, or a filter such as info,kube=debug.
     #[arg(long, env = "IAMROLE_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
@@ -167,6 +176,10 @@ async fn serve(args: Args, election: Option<ElectionOptions>) -> Result<(), Erro
         controller: args.controller,
         oidc_issuer: args.oidc_issuer,
         eks,
+        workload: WorkloadOptions {
+            annotate: args.annotate_service_accounts,
+            prefix: args.service_account_annotation_prefix,
+        },
         election,
     };
     // At an error nothing is waited for: another replica may work by now.
@@ -211,6 +224,11 @@ fn namespace(name: &str) -> Result<String, String> {
     } else {
         Err("no name of a namespace: up to 63 of a-z, 0-9 and -, names separated by commas".to_owned())
     }
+}
+
+/// The prefix of an annotation, a DNS subdomain.
+fn annotation_prefix(text: &str) -> Result<String, String> {
+    lease_name(text).map_err(|_| "no prefix of annotations, such as eks.amazonaws.com".to_owned())
 }
 
 /// A duration as in `15s`, `1m30s` or `500ms`.

@@ -4,6 +4,7 @@ use super::claims::Claims;
 use super::events::Events;
 use super::failure::Failure;
 use super::memory::Memory;
+use super::workload::Workloads;
 use crate::api::{DEFAULT_CONTROLLER, GROUP, IamRoleClass, VERSION};
 use crate::aws::{Account, Aws};
 use crate::role::Cluster;
@@ -60,6 +61,8 @@ pub struct Context {
     pub controller: String,
     /// Issuer of the ServiceAccount tokens of this cluster without `https://`, if known.
     pub issuer: Option<String>,
+    /// ServiceAccounts and OIDC providers.
+    pub workloads: Workloads,
     /// All classes.
     pub classes: Store<IamRoleClass>,
     /// All namespaces with their labels.

@@ -31,5 +31,6 @@ pub mod run;
 pub mod status;
 pub mod subject;
 pub mod watch;
+pub mod workload;
 
 pub use run::{ElectionOptions, Error, Options, run};

@@ -15,6 +15,7 @@ use super::resolve::default_class;
 use super::roles::{Outcome, Setback, Stepped, gone, namespace_labels};
 use super::status::{Tri, Verdict, show_plan};
 use super::subject::Subject;
+use super::workload;
 use crate::api::iamrole::{Cause, DeletionPolicy, Mode, Origin, WhenUnlisted};
 use crate::api::{IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
 use crate::aws::{Account, AwsError, Kind, RoleState};
@@ -178,6 +179,8 @@ impl Removal<'_> {
             );
             return Err(failed(Failure::slow(Reason::DeleteBlocked, message)));
         }
+        let unbound = workload::unbind(subject, self.ctx).await;
+        unbound.map_err(failed)?;
         let done = self.carry_out(subject, &name, &deletion.plan).await?;
         match foreign {
             Some(foreign) => release(subject, self.ctx, Reason::Retained, &foreign).await,

@@ -9,6 +9,7 @@ use super::removal;
 use super::resolve::class_for;
 use super::status::{Tri, Verdict, conditions, is_news, is_ready, is_stalled};
 use super::subject::{Subject, version};
+use super::workload;
 use crate::api::iamrole::ClassRef;
 use crate::api::{IamRoleClass, IamRoleStatus, Reason};
 use crate::aws::Account;
@@ -167,7 +168,8 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
     same_account(subject, &account).map_err(|failure| keep(failure, subject))?;
     status.account_id = Some(account.account.id.clone());
     let case = apply::Case { spec: &spec, class: &class, settings: &settings, account: &account };
-    apply::apply(subject, ctx, case, status).await
+    let outcome = apply::apply(subject, ctx, case, status).await?;
+    Ok(workload::bind(subject, ctx, case, outcome).await)
 }
 
 fn resolve(subject: &Subject, ctx: &Context, named: Option<&str>) -> Result<Option<Arc<IamRoleClass>>, Failure> {
@@ -346,6 +348,7 @@ pub fn gone(role: &RawRole, ctx: &Context) {
         ctx.wake_roles(|role| waiting.iter().any(|claimant| role.uid().as_deref() == Some(claimant.uid.as_str())));
     }
     ctx.memory.forget(&uid);
+    workload::gone(role, ctx);
     if let Some(class) = role.data.pointer("/status/class/name").and_then(serde_json::Value::as_str) {
         // The class may be waiting to be deleted until its last role is gone.
         let _ = ctx.wake_class.unbounded_send(ObjectRef::new(class));

@@ -4,6 +4,7 @@ use super::context::{Context, RawRole, RoleScope, role_resource};
 use super::events::Events;
 use super::fence::{fenced, plain};
 use super::memory::Memory;
+use super::workload::{self, Providers, Workloads};
 use super::{classes, crds, roles, watch};
 use crate::api::IamRoleClass;
 use crate::aws::Aws;
@@ -12,7 +13,7 @@ use crate::role::{Cluster, EksCluster};
 use crate::server::Health;
 use crate::telemetry::Metrics;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
-use futures::future::{join, join_all};
+use futures::future::{join, join_all, join3};
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt as _;
@@ -49,6 +50,8 @@ pub struct Options {
     pub oidc_issuer: Option<String>,
     /// What is known of this cluster in EKS.
     pub eks: EksCluster,
+    /// What is done to ServiceAccounts.
+    pub workload: workload::Options,
     /// How one of several replicas is chosen; `None`: this is the only one.
     pub election: Option<ElectionOptions>,
 }
@@ -161,6 +164,7 @@ async fn work(
     let (namespace_store, namespace_writer) = store_of_namespaces();
     let (wake_class, class_wakes) = unbounded();
     let (scopes, to_serve) = role_scopes(&options.namespaces);
+    let (accounts, accounts_to_watch) = workload::accounts(&options.workload, &options.namespaces);
     let ctx = Arc::new(Context {
         events: Events::new(client.clone(), &instance()),
         client,
@@ -168,6 +172,7 @@ async fn work(
         cluster,
         controller: options.controller,
         issuer,
+        workloads: Workloads { accounts, prefix: options.workload.prefix, providers: Providers::default() },
         classes: class_store.clone(),
         namespaces: namespace_store.clone(),
         scopes,
@@ -189,8 +194,9 @@ async fn work(
     let roles = to_serve
         .into_iter()
         .map(|watched| serve_roles(watched, watches.clone(), ctx.clone(), concurrency, stop.clone()));
+    let accounts = or_stop(workload::serve(accounts_to_watch, watches.clone(), ctx.clone()), stopped(stop.clone()));
     let announce = announce(ctx.clone(), health, stop.clone());
-    join(join(namespaces, classes), join(join_all(roles), announce)).await;
+    join3(join(namespaces, classes), accounts, join(join_all(roles), announce)).await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -24,13 +24,14 @@ pub fn policy(options: &Options) -> Policy {
 fn reads(options: &Options) -> Vec<Statement> {
     let mut actions = vec![
         "iam:GetInstanceProfile",
+        "iam:GetOpenIDConnectProvider",
         "iam:GetRole",
         "iam:GetRolePolicy",
         "iam:ListAttachedRolePolicies",
         "iam:ListInstanceProfilesForRole",
         "iam:ListRolePolicies",
     ];
-    let mut resources = vec![options.arn("role/*"), options.arn("instance-profile/*")];
+    let mut resources = vec![options.arn("role/*"), options.arn("instance-profile/*"), options.arn("oidc-provider/*")];
     if options.has(Feature::CustomerManagedPolicies) {
         actions.extend([
             "iam:GetPolicy",

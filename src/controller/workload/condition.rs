@@ -1,0 +1,145 @@
+//! The condition `IdentityBound`: all that was found about the ServiceAccounts of a role, in one.
+
+use crate::api::{ConditionType, IamRoleStatus, Reason};
+use crate::controller::roles::now;
+use crate::controller::status::{Tri, find};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// The reasons by weight: what keeps all pods from the role comes first.
+const BY_WEIGHT: [Reason; 5] = [
+    Reason::NoOidcProvider,
+    Reason::AudienceNotRegistered,
+    Reason::ServiceAccountConflict,
+    Reason::ServiceAccountMissing,
+    Reason::KubernetesError,
+];
+/// How many findings a message shows.
+const SHOWN: usize = 10;
+
+/// What stands in the way of the pods, or could not be found out.
+#[derive(Clone, Debug, Default)]
+pub struct Findings(Vec<Finding>);
+
+/// One thing that stands in the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is.
+    pub reason: Reason,
+    /// What it is and what to do.
+    pub message: String,
+    /// Whether it is certain; what could not be found out is not.
+    pub certain: bool,
+}
+
+/// The condition to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    status: Tri,
+    /// Reason.
+    pub reason: Reason,
+    /// Message.
+    pub message: String,
+}
+
+impl Verdict {
+    /// Whether all is well.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.status == Tri::True
+    }
+}
+
+impl Findings {
+    /// Adds what stands in the way.
+    pub fn add(&mut self, reason: Reason, message: impl Into<String>) {
+        self.0.push(Finding { reason, message: message.into(), certain: true });
+    }
+
+    /// Adds what could not be found out.
+    pub fn unknown(&mut self, reason: Reason, message: impl Into<String>) {
+        self.0.push(Finding { reason, message: message.into(), certain: false });
+    }
+
+    /// Adds another one, if there is one.
+    pub fn extend(&mut self, finding: Option<Finding>) {
+        self.0.extend(finding);
+    }
+
+    /// Whether it may change without a word to us.
+    pub fn is_open(&self) -> bool {
+        self.0.iter().any(|finding| finding.reason != Reason::AnnotationNotManaged)
+    }
+
+    /// What the condition says.
+    pub fn verdict(&self, accounts: &[&str], arn: &str) -> Verdict {
+        let weight = |finding: &&Finding| {
+            let place = BY_WEIGHT.iter().position(|reason| *reason == finding.reason).unwrap_or(BY_WEIGHT.len());
+            (!finding.certain, place)
+        };
+        let Some(first) = self.0.iter().min_by_key(weight) else {
+            let pods = accounts.join(", ");
+            let message = format!("pods of {pods} get {arn}; those that were there before must be restarted");
+            return Verdict { status: Tri::True, reason: Reason::Bound, message };
+        };
+        let mut messages: Vec<&str> = self.0.iter().take(SHOWN).map(|finding| finding.message.as_str()).collect();
+        let more = self.0.len().saturating_sub(SHOWN);
+        let more = format!("and {more} more");
+        if self.0.len() > SHOWN {
+            messages.push(&more);
+        }
+        let status = if first.certain { Tri::False } else { Tri::Unknown };
+        Verdict { status, reason: first.reason, message: messages.join("; ") }
+    }
+}
+
+/// Puts the condition into status, or takes it out. Returns what is news and worth an event.
+pub fn write<'v>(status: &mut IamRoleStatus, verdict: Option<&'v Verdict>, generation: i64) -> Option<&'v Verdict> {
+    let old = find(&status.conditions, ConditionType::IdentityBound).cloned();
+    status.conditions.retain(|condition| condition.type_ != ConditionType::IdentityBound.as_str());
+    let verdict = verdict?;
+    let text = match verdict.status {
+        Tri::True => "True",
+        Tri::False => "False",
+        Tri::Unknown => "Unknown",
+    };
+    let since = old.as_ref().filter(|old| old.status == text).map_or_else(now, |old| old.last_transition_time.clone());
+    status.conditions.push(Condition {
+        type_: ConditionType::IdentityBound.as_str().to_owned(),
+        status: text.to_owned(),
+        reason: verdict.reason.as_str().to_owned(),
+        message: verdict.message.clone(),
+        observed_generation: Some(generation),
+        last_transition_time: since,
+    });
+    let same = old.is_some_and(|old| old.reason == verdict.reason.as_str() && old.message == verdict.message);
+    (!same).then_some(verdict)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Findings, write};
+    use crate::api::{IamRoleStatus, Reason};
+
+    #[test]
+    fn what_keeps_all_pods_away_comes_first_and_what_is_certain_before_what_is_not() {
+        let mut findings = Findings::default();
+        findings.unknown(Reason::AnnotationNotManaged, "a");
+        assert!(!findings.is_open());
+        assert_eq!(findings.verdict(&["x"], "arn").reason, Reason::AnnotationNotManaged);
+        findings.add(Reason::ServiceAccountMissing, "b");
+        findings.add(Reason::NoOidcProvider, "c");
+        let verdict = findings.verdict(&["x"], "arn");
+        assert_eq!((verdict.reason, verdict.message.as_str()), (Reason::NoOidcProvider, "a; b; c"));
+        assert!(findings.is_open() && !verdict.is_bound());
+    }
+
+    #[test]
+    fn the_condition_is_written_once_and_goes_with_the_list() {
+        let (mut status, bound) = (IamRoleStatus::default(), Findings::default().verdict(&["x"], "arn"));
+        assert!(write(&mut status, Some(&bound), 1).is_some());
+        let first = status.clone();
+        assert!(write(&mut status, Some(&bound), 1).is_none());
+        assert_eq!(status, first, "nothing new, nothing to write");
+        assert!(write(&mut status, None, 1).is_none() && status.conditions.is_empty());
+    }
+}
