@@ -436,6 +436,7 @@ async fn without_a_look_at_the_provider_the_role_is_served_and_the_condition_nam
             allow_override: None,
             audience: None,
             sts_regional_endpoints: None,
+            pod_identity: None,
         });
     })
     .await;

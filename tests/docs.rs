@@ -85,8 +85,9 @@ const fn remedy(reason: Reason) -> &'static str {
             "Take the ServiceAccount out of one of the two, or remove the annotation that somebody else set."
         }
         Reason::ServiceAccountMissing => "Create the ServiceAccount, or take it out of `spec.serviceAccounts`.",
-        Reason::AnnotationNotManaged => {
-            "Annotate it as the message says, or set `workloadIdentity.annotateServiceAccounts` of the chart."
+        Reason::BindingNotManaged => {
+            "Do it yourself as the message says, or let the operator: `workloadIdentity.annotateServiceAccounts` of the \
+             chart for IRSA, `workloadIdentity.podIdentity.associations` of the class for EKS Pod Identity."
         }
         Reason::Retained => "Nothing, or delete the role in AWS by hand.",
     }

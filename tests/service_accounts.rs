@@ -29,6 +29,7 @@ async fn world(test: &str) -> World {
             allow_override: Some(true),
             audience: None,
             sts_regional_endpoints: None,
+            pod_identity: None,
         });
     })
     .await;
@@ -266,6 +267,7 @@ async fn without_the_right_to_annotate_the_role_is_served_and_the_condition_says
             allow_override: None,
             audience: None,
             sts_regional_endpoints: None,
+            pod_identity: None,
         });
     })
     .await;
@@ -286,7 +288,7 @@ async fn without_the_right_to_annotate_the_role_is_served_and_the_condition_says
     world.operator.start().await;
     world.create("app", json!({ "serviceAccounts": lists(&["api"]) })).await;
     world.ready("app").await;
-    let message = bound(&world, "app", "Unknown", "AnnotationNotManaged").await;
+    let message = bound(&world, "app", "Unknown", "BindingNotManaged").await;
     assert!(message.contains(&format!("{ROLE_ARN}: {}", arn(&world, "app"))), "{message}");
     assert!(annotations(&world, "api").await.is_empty());
 }

@@ -19,7 +19,13 @@ const CLUSTER: &str = "arn:aws:eks:eu-central-1:123456789012:cluster/rig";
 
 #[allow(clippy::unnecessary_wraps, reason = "the type of the field")]
 fn identity(mechanism: Mechanism) -> Option<ClassWorkloadIdentity> {
-    Some(ClassWorkloadIdentity { mechanism, allow_override: Some(true), audience: None, sts_regional_endpoints: None })
+    Some(ClassWorkloadIdentity {
+        mechanism,
+        allow_override: Some(true),
+        audience: None,
+        sts_regional_endpoints: None,
+        pod_identity: None,
+    })
 }
 
 async fn world(test: &str, mechanism: Mechanism) -> World {

@@ -125,8 +125,9 @@ reasons! {
     ServiceAccountConflict,
     /// A `ServiceAccount` does not exist (yet) (`IdentityBound`).
     ServiceAccountMissing,
-    /// The operator does not annotate ServiceAccounts, so nobody knows whether they are (`IdentityBound`).
-    AnnotationNotManaged,
+    /// The operator does not annotate ServiceAccounts, or makes no EKS Pod Identity associations, so it does not know
+    /// whether they are there (`IdentityBound`).
+    BindingNotManaged,
     /// Deletion can't go on; the message names what blocks it.
     DeleteBlocked,
     /// AWS asks for patience: throttling or a parallel change.

@@ -78,9 +78,40 @@ pub struct ClassWorkloadIdentity {
     /// us-east-1. Absent: it is not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sts_regional_endpoints: Option<bool>,
+    /// What is done for EKS Pod Identity beside the trust policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_identity: Option<PodIdentity>,
+}
+
+/// What is done for EKS Pod Identity beside the trust policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct PodIdentity {
+    /// Managed: the operator makes the associations of the ServiceAccounts in EKS, keeps them and deletes them with the
+    /// role. None: others do. Absent: None.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub associations: Option<Associations>,
+}
+
+choice! {
+    /// Who makes the associations of EKS Pod Identity.
+    Associations {
+        /// The operator.
+        Managed,
+        /// Others.
+        None,
+    }
 }
 
 impl ClassWorkloadIdentity {
+    /// Whether the operator makes the associations of EKS Pod Identity.
+    #[must_use]
+    pub fn manages_associations(&self) -> bool {
+        let associations = self.pod_identity.as_ref().and_then(|pod_identity| pod_identity.associations);
+        associations == Some(Associations::Managed)
+    }
+
     /// The audience that applies.
     #[must_use]
     pub fn audience(&self) -> &str {
@@ -110,4 +141,8 @@ pub struct BoundServiceAccount {
     /// True: it carries the role's annotation (IRSA).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotated: Option<bool>,
+    /// ARN of its association in EKS, which the operator made (EKS Pod Identity).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub association_arn: Option<String>,
 }

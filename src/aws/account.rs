@@ -59,6 +59,9 @@ pub struct Session {
 #[derive(Clone, Debug)]
 pub struct Account {
     pub(super) iam: aws_sdk_iam::Client,
+    /// For clients of EKS, which has an endpoint in each region.
+    #[cfg(feature = "eks")]
+    pub(super) eks: (SdkConfig, Fence),
     pub(super) metrics: Metrics,
     /// Partition and account id.
     pub account: AccountRef,
@@ -139,10 +142,12 @@ impl Aws {
         let identity = answer.arn().unwrap_or_default().to_owned();
         let partition = identity.split(':').nth(1).unwrap_or("aws").to_owned();
         let id = answer.account().unwrap_or_default().to_owned();
-        let iam = aws_sdk_iam::config::Builder::from(&config).interceptor(fence).build();
+        let iam = aws_sdk_iam::config::Builder::from(&config).interceptor(fence.clone()).build();
         let iam = aws_sdk_iam::Client::from_conf(iam);
         let mut account = Account {
             iam,
+            #[cfg(feature = "eks")]
+            eks: (config, fence),
             metrics: self.metrics.clone(),
             account: AccountRef { partition, id },
             identity,

@@ -2,6 +2,7 @@
 //! and turns every SDK error once into what the operator does next.
 
 pub mod account;
+mod associations;
 pub mod error;
 mod execute;
 mod fence;
@@ -10,6 +11,7 @@ mod observe;
 mod preflight;
 
 pub use account::{Account, Aws, Quotas, Session, retries, time_limits};
+pub use associations::{Association, Place};
 pub use error::{AwsError, Kind};
 pub use execute::Done;
 pub use observe::RoleState;

@@ -179,7 +179,7 @@ impl Removal<'_> {
             );
             return Err(failed(Failure::slow(Reason::DeleteBlocked, message)));
         }
-        let unbound = workload::unbind(subject, self.ctx).await;
+        let unbound = workload::unbind(subject, self.ctx, self.class, self.account, &self.owner).await;
         unbound.map_err(failed)?;
         let done = self.carry_out(subject, &name, &deletion.plan).await?;
         match foreign {

@@ -4,7 +4,7 @@ use super::context::{Context, RawRole, RoleScope, role_resource};
 use super::events::Events;
 use super::fence::{fenced, plain};
 use super::memory::Memory;
-use super::workload::{self, Providers, Workloads};
+use super::workload::{self, Workloads};
 use super::{classes, crds, roles, watch};
 use crate::api::IamRoleClass;
 use crate::aws::Aws;
@@ -172,7 +172,7 @@ async fn work(
         cluster,
         controller: options.controller,
         issuer,
-        workloads: Workloads { accounts, prefix: options.workload.prefix, providers: Providers::default() },
+        workloads: Workloads { accounts, prefix: options.workload.prefix, ..Workloads::default() },
         classes: class_store.clone(),
         namespaces: namespace_store.clone(),
         scopes,

@@ -5,9 +5,9 @@
 
 use super::Binding;
 use super::condition::Findings;
-use super::rival::rival;
+use super::rival::{rival, told};
 use super::watch::{AccountMeta, Cached, cached, pick};
-use crate::api::workload::{BoundServiceAccount, DEFAULT_AUDIENCE};
+use crate::api::workload::DEFAULT_AUDIENCE;
 use crate::api::{ANNOTATION_IAM_ROLE, Reason};
 use crate::controller::failure::Failure;
 use crate::role::Workload;
@@ -25,11 +25,7 @@ const OWNED_BY_OTHER: &str = "FieldManagerConflict";
 
 impl Binding<'_> {
     /// Annotates what is listed and takes it from what is not; returns the ServiceAccounts that have it.
-    pub(super) async fn annotations(
-        &self,
-        wanted: Option<&Workload>,
-        findings: &mut Findings,
-    ) -> Vec<BoundServiceAccount> {
+    pub(super) async fn annotations(&self, wanted: Option<&Workload>, findings: &mut Findings) -> BTreeSet<String> {
         let irsa = wanted.and_then(|wanted| wanted.irsa.as_ref());
         let listed = wanted.filter(|_| irsa.is_some()).map(|wanted| wanted.accounts.clone()).unwrap_or_default();
         if self.ctx.workloads.accounts.is_none() {
@@ -39,9 +35,9 @@ impl Binding<'_> {
                     "the operator does not annotate ServiceAccounts; see that they have {prefix}/role-arn: {arn}, or let it \
                      (workloadIdentity.annotateServiceAccounts of the chart)"
                 );
-                findings.unknown(Reason::AnnotationNotManaged, message);
+                findings.unknown(Reason::BindingNotManaged, message);
             }
-            return Vec::new();
+            return BTreeSet::new();
         }
         let mut bound = BTreeSet::new();
         for name in self.given().difference(&listed) {
@@ -57,7 +53,7 @@ impl Binding<'_> {
                 bound.insert(name.clone());
             }
         }
-        bound.into_iter().map(|name| BoundServiceAccount { name, annotated: Some(true) }).collect()
+        bound
     }
 
     /// Takes it from all that have it. A ServiceAccount that is gone, or that we may not touch (any more), holds up nothing.
@@ -91,10 +87,7 @@ impl Binding<'_> {
     async fn annotate(&self, name: &str, irsa: &Irsa, findings: &mut Findings) -> bool {
         let scopes = self.ctx.workloads.accounts.as_deref().unwrap_or_default();
         if let Some(other) = rival(self.ctx, self.subject, name) {
-            let message = format!(
-                "ServiceAccount {name} is listed by IamRole {other} as well, which came first; take it out of one of them"
-            );
-            findings.add(Reason::ServiceAccountConflict, message);
+            findings.add(Reason::ServiceAccountConflict, told(name, &other));
             return false;
         }
         let account = match cached(scopes, &self.subject.namespace, name) {

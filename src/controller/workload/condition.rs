@@ -60,14 +60,14 @@ impl Findings {
         self.0.push(Finding { reason, message: message.into(), certain: false });
     }
 
-    /// Adds another one, if there is one.
+    /// Adds another one, if there is one; what was said already is not said again.
     pub fn extend(&mut self, finding: Option<Finding>) {
-        self.0.extend(finding);
+        self.0.extend(finding.filter(|finding| !self.0.contains(finding)));
     }
 
     /// Whether it may change without a word to us.
     pub fn is_open(&self) -> bool {
-        self.0.iter().any(|finding| finding.reason != Reason::AnnotationNotManaged)
+        self.0.iter().any(|finding| finding.reason != Reason::BindingNotManaged)
     }
 
     /// What the condition says.
@@ -89,6 +89,15 @@ impl Findings {
         }
         let status = if first.certain { Tri::False } else { Tri::Unknown };
         Verdict { status, reason: first.reason, message: messages.join("; ") }
+    }
+}
+
+impl IntoIterator for Findings {
+    type Item = Finding;
+    type IntoIter = std::vec::IntoIter<Finding>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 
@@ -123,9 +132,9 @@ mod tests {
     #[test]
     fn what_keeps_all_pods_away_comes_first_and_what_is_certain_before_what_is_not() {
         let mut findings = Findings::default();
-        findings.unknown(Reason::AnnotationNotManaged, "a");
+        findings.unknown(Reason::BindingNotManaged, "a");
         assert!(!findings.is_open());
-        assert_eq!(findings.verdict(&["x"], "arn").reason, Reason::AnnotationNotManaged);
+        assert_eq!(findings.verdict(&["x"], "arn").reason, Reason::BindingNotManaged);
         findings.add(Reason::ServiceAccountMissing, "b");
         findings.add(Reason::NoOidcProvider, "c");
         let verdict = findings.verdict(&["x"], "arn");

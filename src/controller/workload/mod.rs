@@ -4,6 +4,7 @@
 //! a ServiceAccount that is missing, or that belongs to another role, is no fault of it.
 
 mod annotation;
+mod association;
 mod condition;
 mod provider;
 mod rival;
@@ -12,21 +13,23 @@ mod watch;
 pub use provider::Providers;
 pub use watch::{AccountScope, Watched, accounts, serve};
 
+use self::association::{Associated, Eks, Looks};
 use self::condition::Findings;
-use super::apply::Case;
+use super::apply::{Case, of_aws};
 use super::context::{Context, RawRole};
 use super::events::Tone;
 use super::failure::Failure;
 use super::roles::Outcome;
 use super::subject::Subject;
-use crate::api::IamRoleSpec;
 use crate::api::iamrole::Mode;
-use crate::api::workload::{BoundServiceAccount, WorkloadStatus};
+use crate::api::workload::{BoundServiceAccount, ClassWorkloadIdentity, WorkloadStatus};
+use crate::api::{IamRoleClass, IamRoleSpec};
+use crate::aws::Account;
 use crate::policy::Limits;
-use crate::role::Workload;
 use crate::role::desired::Facts;
 use crate::role::workload::workload;
-use std::collections::BTreeSet;
+use crate::role::{Owner, Workload};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// The prefix of the annotations that AWS's own webhook reads by default.
@@ -51,11 +54,18 @@ pub struct Workloads {
     pub prefix: String,
     /// OIDC providers, as last seen.
     pub providers: Providers,
+    /// Associations of EKS Pod Identity, as last seen.
+    pub looks: Looks,
 }
 
 impl Default for Workloads {
     fn default() -> Self {
-        Self { accounts: None, prefix: DEFAULT_PREFIX.to_owned(), providers: Providers::default() }
+        Self {
+            accounts: None,
+            prefix: DEFAULT_PREFIX.to_owned(),
+            providers: Providers::default(),
+            looks: Looks::default(),
+        }
     }
 }
 
@@ -80,11 +90,15 @@ pub async fn bind(subject: &Subject, ctx: &Context, case: Case<'_>, mut outcome:
     let binding = Binding { subject, ctx, arn: &arn, regional };
     let wanted = wanted(subject, ctx, case);
     let mut findings = Findings::default();
-    let bound = binding.annotations(wanted.as_ref(), &mut findings).await;
+    let annotated = binding.annotations(wanted.as_ref(), &mut findings).await;
     if let Some(irsa) = wanted.as_ref().and_then(|wanted| wanted.irsa.as_ref()) {
         findings.extend(ctx.workloads.providers.check(case.account, irsa, outcome.handled).await);
     }
-    outcome.status.workload_identity = status(bound);
+    let owner = subject.owner(ctx, case.class);
+    let eks = eks(binding, case.class, case.account, &owner);
+    let fresh = outcome.verdict.is_some();
+    let associated = eks.bring_about(wanted.as_ref(), fresh, &mut outcome.status, &mut findings).await;
+    outcome.status.workload_identity = status(annotated, associated);
     if findings.is_open() {
         outcome.again = Some(outcome.again.map_or(AGAIN, |again| again.min(AGAIN)));
     }
@@ -99,21 +113,41 @@ pub async fn bind(subject: &Subject, ctx: &Context, case: Case<'_>, mut outcome:
 }
 
 /// Takes from the ServiceAccounts what they were given, before the role goes. What is gone already is fine.
-pub async fn unbind(subject: &Subject, ctx: &Context) -> Result<(), Failure> {
-    Binding { subject, ctx, arn: "", regional: None }.release_all().await
+pub async fn unbind(
+    subject: &Subject,
+    ctx: &Context,
+    class: &IamRoleClass,
+    account: &Account,
+    owner: &Owner,
+) -> Result<(), Failure> {
+    let binding = Binding { subject, ctx, arn: "", regional: None };
+    binding.release_all().await?;
+    let left = eks(binding, class, account, owner).leave_all().await;
+    left.map_err(|error| of_aws(ctx, class, error))
+}
+
+fn eks<'a>(binding: Binding<'a>, class: &IamRoleClass, account: &'a Account, owner: &'a Owner) -> Eks<'a> {
+    let managed = class.spec.workload_identity.as_ref().is_some_and(ClassWorkloadIdentity::manages_associations);
+    Eks { binding, account, owner, class_generation: class.metadata.generation.unwrap_or_default(), managed }
 }
 
 /// An object is gone: those that wait for one of its ServiceAccounts are woken.
 pub fn gone(role: &RawRole, ctx: &Context) {
+    let (namespace, uid) = (&role.metadata.namespace, &role.metadata.uid);
+    let forget = |uid: &Option<String>| uid.iter().for_each(|uid| ctx.workloads.looks.forget(uid));
+    forget(uid);
     let names: BTreeSet<&str> = rival::listed(role).collect();
     if names.is_empty() {
         return;
     }
-    let (namespace, uid) = (&role.metadata.namespace, &role.metadata.uid);
     ctx.wake_roles(|other| {
-        other.metadata.namespace == *namespace
+        let waits = other.metadata.namespace == *namespace
             && other.metadata.uid != *uid
-            && rival::listed(other).any(|name| names.contains(name))
+            && rival::listed(other).any(|name| names.contains(name));
+        if waits {
+            forget(&other.metadata.uid);
+        }
+        waits
     });
 }
 
@@ -132,6 +166,15 @@ fn wanted(subject: &Subject, ctx: &Context, case: Case<'_>) -> Option<Workload> 
     workload(spec, facts, &mut Vec::new())
 }
 
-fn status(service_accounts: Vec<BoundServiceAccount>) -> Option<WorkloadStatus> {
+fn status(annotated: BTreeSet<String>, associated: Associated) -> Option<WorkloadStatus> {
+    let mut accounts: BTreeMap<String, BoundServiceAccount> = BTreeMap::new();
+    for name in annotated {
+        accounts.entry(name).or_default().annotated = Some(true);
+    }
+    for (name, arn) in associated {
+        accounts.entry(name).or_default().association_arn = Some(arn);
+    }
+    let named = |(name, account)| BoundServiceAccount { name, ..account };
+    let service_accounts: Vec<BoundServiceAccount> = accounts.into_iter().map(named).collect();
     (!service_accounts.is_empty()).then_some(WorkloadStatus { service_accounts })
 }

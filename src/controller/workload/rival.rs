@@ -24,6 +24,13 @@ fn rank(role: &RawRole, account: &str) -> (bool, String, String) {
     (!holds(role, account), created, role.name_any())
 }
 
+/// What the one that waits is told.
+pub fn told(account: &str, other: &str) -> String {
+    format!(
+        "ServiceAccount {account} is listed by IamRole {other} as well, which came first; take it out of one of them"
+    )
+}
+
 /// The role that goes before this one for a ServiceAccount, by name.
 pub fn rival(ctx: &Context, subject: &Subject, account: &str) -> Option<String> {
     let mine = rank(subject.object(), account);
