@@ -124,7 +124,13 @@ fn service_accounts_are_patched_only_where_that_is_asked_for() {
             assert!(arguments.as_array().unwrap().contains(&json!(argument)), "{arguments}");
         }
     }
-    assert!(!render(CHART, &[]).contains("annotate"));
+    let pods = objects(&render(CHART, &["workloadIdentity.checkPods=true"]));
+    let given = of_kind(&pods, "ClusterRole").into_iter().flat_map(rights);
+    let given: Vec<String> =
+        given.filter(|right| right.contains("/pods") || right.contains("serviceaccounts")).collect();
+    assert_eq!(given, ["/pods list"]);
+    let default = render(CHART, &[]);
+    assert!(!default.contains("annotate") && !default.contains("serviceaccounts") && !default.contains("pods]"));
 }
 
 #[test]

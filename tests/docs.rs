@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 use std::process;
 use support::kubectl::kubectl;
 
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 11] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -24,6 +24,7 @@ const DOCUMENTS: [&str; 10] = [
     "docs/reasons.md",
     "docs/security.md",
     "docs/troubleshooting.md",
+    "docs/workload-identity.md",
     "charts/iamrole-operator/README.md",
     "charts/iamrole-operator-crds/README.md",
 ];
@@ -75,6 +76,7 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::Contested => "Find out who undoes the repair, and stop that or change the IamRole.",
         Reason::PolicyWarning => "Correct the document as the event says, or leave it if it is meant so.",
         Reason::Bound => "Nothing. Pods that were there before must be restarted.",
+        Reason::PodsWithoutCredentials => "Make the pods anew that the message names (`kubectl rollout restart`).",
         Reason::NoOidcProvider => {
             "Make the provider that the message names in the role's account, or use EKS Pod Identity."
         }

@@ -7,14 +7,14 @@ mod support;
 
 use iamrole_operator::api::IamRole;
 use iamrole_operator::api::workload::{ClassWorkloadIdentity, Mechanism};
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use support::kubectl::{helm, kubectl_ok};
-use support::{World, condition, ec2, eventually, stays};
+use support::{World, aws, condition, ec2, eventually, stays};
 
 const ROLE_ARN: &str = "eks.amazonaws.com/role-arn";
 const MARKER: &str = "iamrole.dev/iam-role";
@@ -23,6 +23,11 @@ const ISSUER: &str = "kubernetes.default.svc";
 
 /// A world whose operator may annotate, by the rules that the chart makes for it.
 async fn world(test: &str) -> World {
+    world_with(test, &[]).await
+}
+
+/// The same with more arguments, for which the chart gives rights as well.
+async fn world_with(test: &str, arguments: &[&str]) -> World {
     let mut world = World::without_operator(test, |class| {
         class.workload_identity = Some(ClassWorkloadIdentity {
             mechanism: Mechanism::IRSA,
@@ -35,6 +40,7 @@ async fn world(test: &str) -> World {
     .await;
     grant(&world);
     world.operator.arguments.push("--annotate-service-accounts=true".to_owned());
+    world.operator.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     world.operator.start().await;
     world
 }
@@ -50,7 +56,7 @@ fn grant(world: &World) {
         "--set-json",
         &namespaces,
         "--set",
-        "workloadIdentity.annotateServiceAccounts=true",
+        "workloadIdentity.annotateServiceAccounts=true,workloadIdentity.checkPods=true",
         "--show-only",
         "templates/rbac.yaml",
     ]);
@@ -291,4 +297,70 @@ async fn without_the_right_to_annotate_the_role_is_served_and_the_condition_says
     let message = bound(&world, "app", "Unknown", "BindingNotManaged").await;
     assert!(message.contains(&format!("{ROLE_ARN}: {}", arn(&world, "app"))), "{message}");
     assert!(annotations(&world, "api").await.is_empty());
+}
+
+/// A pod as it is after the webhook, or as it is without; nothing runs it here, so it says itself that it does.
+async fn run_pod(world: &World, name: &str, account: &str, variable: Option<&str>) {
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), &world.namespace);
+    let env: Vec<Value> = variable.iter().map(|name| json!({ "name": name, "value": "x" })).collect();
+    let pod = json!({ "metadata": { "name": name }, "spec": {
+        "serviceAccountName": account, "containers": [{ "name": "app", "image": "app", "env": env }] } });
+    pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.expect("a pod");
+    let running = Patch::Merge(json!({ "status": { "phase": "Running" } }));
+    pods.patch_status(name, &PatchParams::default(), &running).await.expect("a phase");
+}
+
+#[tokio::test]
+async fn pods_that_started_too_early_are_counted_and_named() {
+    let world = world_with("pods", &["--check-pods"]).await;
+    make_provider(&world).await;
+    create_account(&world, "api", &[]).await;
+    create_account(&world, "other", &[]).await;
+    run_pod(&world, "early", "api", None).await;
+    run_pod(&world, "late", "api", Some("AWS_WEB_IDENTITY_TOKEN_FILE")).await;
+    run_pod(&world, "stranger", "other", None).await;
+    world.create("app", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    let message = bound(&world, "app", "True", "PodsWithoutCredentials").await;
+    assert!(
+        message.contains("1 running pod was") && message.contains("early") && message.contains("rollout restart"),
+        "{message}"
+    );
+    assert!(!message.contains("late") && !message.contains("stranger"), "{message}");
+    world.event("app", "PodsWithoutCredentials", "early").await;
+    let count = async || world.status("app").await.workload_identity.and_then(|status| status.pods_without_credentials);
+    assert_eq!(count().await, Some(1));
+    world.ready("app").await;
+
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), &world.namespace);
+    pods.delete("early", &DeleteParams::default().grace_period(0)).await.unwrap();
+    world.check_now("app").await;
+    bound(&world, "app", "True", "Bound").await;
+    assert_eq!(count().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_cluster_with_a_new_issuer_gets_new_trust_once_and_that_is_no_drift() {
+    let mut world = world("moved").await;
+    create_account(&world, "api", &[]).await;
+    world.create("app", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    world.create("plain", json!({ "trustPolicy": ec2() })).await;
+    world.ready("plain").await;
+    bound(&world, "app", "True", "Bound").await;
+    world.operator.stop().await;
+    world.operator.arguments.push("--oidc-issuer=https://green.example/id/1".to_owned());
+    world.proxy.forget();
+    world.operator.start().await;
+    let green = eventually(support::SOON, || async {
+        let trust = aws::role(&world.iam, &world.templated("app")).await.expect("the role").trust.to_string();
+        trust.contains("green.example/id/1:sub") && !trust.contains(ISSUER)
+    });
+    assert!(green.await, "{}", world.operator.log());
+    let message = bound(&world, "app", "False", "NoOidcProvider").await;
+    assert!(message.contains("green.example/id/1"), "{message}");
+    world.event("app", "Updated", "trust").await;
+    assert!(!world.events("app").await.iter().any(|(_, reason, _)| reason == "DriftRepaired"));
+    let writes = world.proxy.writes();
+    assert!(!writes.is_empty() && writes.iter().all(|action| action == "UpdateAssumeRolePolicy"), "{writes:?}");
+    world.check_now("app").await;
+    assert_eq!(world.proxy.writes(), writes, "once");
 }

@@ -117,6 +117,8 @@ reasons! {
     PolicyWarning,
     /// The ServiceAccounts of the role have all that their pods need (`IdentityBound`).
     Bound,
+    /// New pods get the role, but some that run were made too early and have no credentials (`IdentityBound`).
+    PodsWithoutCredentials,
     /// The role's account has no OIDC provider for this cluster's tokens (`IdentityBound`).
     NoOidcProvider,
     /// The OIDC provider does not take the audience of the tokens (`IdentityBound`).

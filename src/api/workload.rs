@@ -124,6 +124,19 @@ impl ClassWorkloadIdentity {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct WorkloadStatus {
+    /// Issuer of the cluster's tokens, without https://, for which the trust policy was made (IRSA).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub issuer: Option<String>,
+    /// ARN of the cluster for which the trust policy was made (EKS Pod Identity).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub cluster_arn: Option<String>,
+    /// How many running pods of the ServiceAccounts were made too early and have no credentials. Absent: they were not
+    /// looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub pods_without_credentials: Option<i32>,
     /// The ServiceAccounts that the operator has given the role.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 60), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

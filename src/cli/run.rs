@@ -61,6 +61,10 @@ pub struct Args {
     #[arg(long, env = "IAMROLE_SERVICE_ACCOUNT_ANNOTATION_PREFIX", default_value = DEFAULT_PREFIX, value_name = "PREFIX", value_parser = annotation_prefix)]
     pub service_account_annotation_prefix: String,
 
+    /// Look for pods that were made too early to get credentials. Takes the right to list pods.
+    #[arg(long, env = "IAMROLE_CHECK_PODS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub check_pods: bool,
+
     /// error, warn, info, debug, trace, or a filter such as info,kube=debug.
     #[arg(long, env = "IAMROLE_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
@@ -179,6 +183,7 @@ async fn serve(args: Args, election: Option<ElectionOptions>) -> Result<(), Erro
         workload: WorkloadOptions {
             annotate: args.annotate_service_accounts,
             prefix: args.service_account_annotation_prefix,
+            check_pods: args.check_pods,
         },
         election,
     };

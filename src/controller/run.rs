@@ -172,7 +172,12 @@ async fn work(
         cluster,
         controller: options.controller,
         issuer,
-        workloads: Workloads { accounts, prefix: options.workload.prefix, ..Workloads::default() },
+        workloads: Workloads {
+            accounts,
+            prefix: options.workload.prefix,
+            check_pods: options.workload.check_pods,
+            ..Workloads::default()
+        },
         classes: class_store.clone(),
         namespaces: namespace_store.clone(),
         scopes,

@@ -35,6 +35,8 @@ pub struct Subject {
     pub spec: Result<IamRoleSpec, Failure>,
     /// Status as it was read or last written.
     pub status: IamRoleStatus,
+    /// The cluster has moved since: what status says is in AWS is for another one.
+    pub moved: bool,
 }
 
 impl Subject {
@@ -53,6 +55,7 @@ impl Subject {
             generation: object.metadata.generation.unwrap_or_default(),
             spec,
             status,
+            moved: false,
             object,
         }
     }
@@ -122,7 +125,8 @@ impl Subject {
     /// Whether status says that this generation, under that generation of the class, is in AWS.
     #[must_use]
     pub fn is_settled(&self, class_generation: i64) -> bool {
-        is_ready(&self.status.conditions, self.generation)
+        !self.moved
+            && is_ready(&self.status.conditions, self.generation)
             && self.status.class.as_ref().is_some_and(|class| class.observed_generation == class_generation)
     }
 

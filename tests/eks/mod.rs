@@ -1,6 +1,8 @@
 //! A stand-in for EKS with associations of Pod Identity and nothing else: no emulator has them. It answers as the API
 //! reference says, and knows what every call asked for.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};

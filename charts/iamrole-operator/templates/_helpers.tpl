@@ -74,6 +74,12 @@ a colon, or is "localhost").
   resources: [serviceaccounts]
   verbs: [get, list, watch, patch]
 {{- end }}
+{{- if (.Values.workloadIdentity).checkPods }}
+# Those that run and have no credentials.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+{{- end }}
 {{ include "iamrole-operator.eventRules" . }}
 {{- end }}
 

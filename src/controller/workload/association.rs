@@ -159,7 +159,7 @@ impl Eks<'_> {
     ) -> Result<Option<String>, Finding> {
         let (subject, role) = (self.binding.subject, self.binding.arn);
         if let Some(other) = rival(self.binding.ctx, subject, name) {
-            return Err(certain(Reason::ServiceAccountConflict, super::rival::told(name, &other)));
+            return Err(Finding::certain(Reason::ServiceAccountConflict, super::rival::told(name, &other)));
         }
         let Some(there) = there else {
             let tags = self.owner.tags(Origin::Created);
@@ -171,7 +171,7 @@ impl Eks<'_> {
         let seen = self.account.association(place, &there.id).await.map_err(unknown)?;
         let Some(seen) = seen else {
             let message = format!("the association of ServiceAccount {name} has just gone; it is made anew");
-            return Err(Finding { reason: Reason::Busy, message, certain: false });
+            return Err(Finding::unknown(Reason::Busy, message));
         };
         match self.owner.judge(&seen.tags) {
             Ownership::Ours(_) if seen.role == role => Ok(Some(seen.arn)),
@@ -193,7 +193,7 @@ impl Eks<'_> {
                      in EKS, or take {name} out of spec.serviceAccounts",
                     seen.role, seen.id
                 );
-                Err(certain(Reason::ServiceAccountConflict, message))
+                Err(Finding::certain(Reason::ServiceAccountConflict, message))
             }
         }
     }
@@ -301,19 +301,15 @@ impl Eks<'_> {
     }
 }
 
-fn certain(reason: Reason, message: String) -> Finding {
-    Finding { reason, message, certain: true }
-}
-
 fn not_made(name: &str, error: AwsError) -> Finding {
     if error.kind != Kind::AlreadyExists {
         return unknown(error);
     }
     let message = format!("EKS has an association for ServiceAccount {name} and does not show it yet; looking again");
-    Finding { reason: Reason::Busy, message, certain: false }
+    Finding::unknown(Reason::Busy, message)
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn unknown(error: AwsError) -> Finding {
-    Finding { reason: error.kind.reason(), message: error.to_string(), certain: false }
+    Finding::unknown(error.kind.reason(), error.to_string())
 }

@@ -29,6 +29,20 @@ pub struct Finding {
     pub message: String,
     /// Whether it is certain; what could not be found out is not.
     pub certain: bool,
+    /// Whether it only has to be known: new pods get the role all the same.
+    pub harmless: bool,
+}
+
+impl Finding {
+    /// What stands in the way.
+    pub fn certain(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), certain: true, harmless: false }
+    }
+
+    /// What could not be found out.
+    pub fn unknown(reason: Reason, message: impl Into<String>) -> Self {
+        Self { certain: false, ..Self::certain(reason, message) }
+    }
 }
 
 /// The condition to be written.
@@ -45,19 +59,29 @@ impl Verdict {
     /// Whether all is well.
     #[must_use]
     pub fn is_bound(&self) -> bool {
-        self.status == Tri::True
+        self.reason == Reason::Bound
     }
 }
 
 impl Findings {
     /// Adds what stands in the way.
     pub fn add(&mut self, reason: Reason, message: impl Into<String>) {
-        self.0.push(Finding { reason, message: message.into(), certain: true });
+        self.extend(Some(Finding::certain(reason, message)));
     }
 
     /// Adds what could not be found out.
     pub fn unknown(&mut self, reason: Reason, message: impl Into<String>) {
-        self.0.push(Finding { reason, message: message.into(), certain: false });
+        self.extend(Some(Finding::unknown(reason, message)));
+    }
+
+    /// Adds what only has to be known.
+    pub fn note(&mut self, reason: Reason, message: impl Into<String>) {
+        self.0.push(Finding { harmless: true, ..Finding::certain(reason, message) });
+    }
+
+    /// Whether nothing stands in the way.
+    pub fn is_clear(&self) -> bool {
+        self.0.iter().all(|finding| finding.harmless)
     }
 
     /// Adds another one, if there is one; what was said already is not said again.
@@ -74,7 +98,7 @@ impl Findings {
     pub fn verdict(&self, accounts: &[&str], arn: &str) -> Verdict {
         let weight = |finding: &&Finding| {
             let place = BY_WEIGHT.iter().position(|reason| *reason == finding.reason).unwrap_or(BY_WEIGHT.len());
-            (!finding.certain, place)
+            (finding.harmless, !finding.certain, place)
         };
         let Some(first) = self.0.iter().min_by_key(weight) else {
             let pods = accounts.join(", ");
@@ -87,7 +111,11 @@ impl Findings {
         if self.0.len() > SHOWN {
             messages.push(&more);
         }
-        let status = if first.certain { Tri::False } else { Tri::Unknown };
+        let status = match first {
+            Finding { harmless: true, .. } => Tri::True,
+            Finding { certain: true, .. } => Tri::False,
+            Finding { .. } => Tri::Unknown,
+        };
         Verdict { status, reason: first.reason, message: messages.join("; ") }
     }
 }
@@ -128,6 +156,7 @@ pub fn write<'v>(status: &mut IamRoleStatus, verdict: Option<&'v Verdict>, gener
 mod tests {
     use super::{Findings, write};
     use crate::api::{IamRoleStatus, Reason};
+    use crate::controller::status::Tri;
 
     #[test]
     fn what_keeps_all_pods_away_comes_first_and_what_is_certain_before_what_is_not() {
@@ -140,6 +169,17 @@ mod tests {
         let verdict = findings.verdict(&["x"], "arn");
         assert_eq!((verdict.reason, verdict.message.as_str()), (Reason::NoOidcProvider, "a; b; c"));
         assert!(findings.is_open() && !verdict.is_bound());
+    }
+
+    #[test]
+    fn what_only_has_to_be_known_does_not_make_it_false() {
+        let mut findings = Findings::default();
+        findings.note(Reason::PodsWithoutCredentials, "2 pods");
+        let verdict = findings.verdict(&["x"], "arn");
+        assert_eq!((verdict.status, verdict.reason), (Tri::True, Reason::PodsWithoutCredentials));
+        assert!(findings.is_clear() && findings.is_open() && !verdict.is_bound(), "looked for again, and warned of");
+        findings.add(Reason::ServiceAccountMissing, "b");
+        assert_eq!(findings.verdict(&["x"], "arn").status, Tri::False);
     }
 
     #[test]

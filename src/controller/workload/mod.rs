@@ -6,6 +6,7 @@
 mod annotation;
 mod association;
 mod condition;
+mod pods;
 mod provider;
 mod rival;
 mod watch;
@@ -44,6 +45,8 @@ pub struct Options {
     pub annotate: bool,
     /// Prefix of the annotations, without the slash.
     pub prefix: String,
+    /// Look for pods without credentials, which takes rights of its own.
+    pub check_pods: bool,
 }
 
 /// What all reconciliations share of ServiceAccounts.
@@ -52,6 +55,8 @@ pub struct Workloads {
     pub accounts: Option<Vec<AccountScope>>,
     /// Prefix of the annotations, without the slash.
     pub prefix: String,
+    /// Whether pods without credentials are looked for.
+    pub check_pods: bool,
     /// OIDC providers, as last seen.
     pub providers: Providers,
     /// Associations of EKS Pod Identity, as last seen.
@@ -63,6 +68,7 @@ impl Default for Workloads {
         Self {
             accounts: None,
             prefix: DEFAULT_PREFIX.to_owned(),
+            check_pods: false,
             providers: Providers::default(),
             looks: Looks::default(),
         }
@@ -98,7 +104,13 @@ pub async fn bind(subject: &Subject, ctx: &Context, case: Case<'_>, mut outcome:
     let eks = eks(binding, case.class, case.account, &owner);
     let fresh = outcome.verdict.is_some();
     let associated = eks.bring_about(wanted.as_ref(), fresh, &mut outcome.status, &mut findings).await;
-    outcome.status.workload_identity = status(annotated, associated);
+    let mut now = status(annotated, associated);
+    now.issuer = wanted.as_ref().and_then(|wanted| wanted.irsa.as_ref().map(|irsa| irsa.issuer.clone()));
+    now.cluster_arn = wanted.as_ref().and_then(|wanted| wanted.cluster_arn.clone());
+    if let Some(wanted) = wanted.as_ref().filter(|_| findings.is_clear()) {
+        now.pods_without_credentials = binding.pods(wanted, &mut findings).await;
+    }
+    outcome.status.workload_identity = (now != WorkloadStatus::default()).then_some(now);
     if findings.is_open() {
         outcome.again = Some(outcome.again.map_or(AGAIN, |again| again.min(AGAIN)));
     }
@@ -166,7 +178,7 @@ fn wanted(subject: &Subject, ctx: &Context, case: Case<'_>) -> Option<Workload> 
     workload(spec, facts, &mut Vec::new())
 }
 
-fn status(annotated: BTreeSet<String>, associated: Associated) -> Option<WorkloadStatus> {
+fn status(annotated: BTreeSet<String>, associated: Associated) -> WorkloadStatus {
     let mut accounts: BTreeMap<String, BoundServiceAccount> = BTreeMap::new();
     for name in annotated {
         accounts.entry(name).or_default().annotated = Some(true);
@@ -175,6 +187,14 @@ fn status(annotated: BTreeSet<String>, associated: Associated) -> Option<Workloa
         accounts.entry(name).or_default().association_arn = Some(arn);
     }
     let named = |(name, account)| BoundServiceAccount { name, ..account };
-    let service_accounts: Vec<BoundServiceAccount> = accounts.into_iter().map(named).collect();
-    (!service_accounts.is_empty()).then_some(WorkloadStatus { service_accounts })
+    WorkloadStatus { service_accounts: accounts.into_iter().map(named).collect(), ..WorkloadStatus::default() }
+}
+
+/// Whether the cluster has another issuer or ARN than the trust policy was made for: it is made anew, and that is no
+/// drift.
+pub fn has_moved(subject: &Subject, ctx: &Context) -> bool {
+    let Some(made) = &subject.status.workload_identity else { return false };
+    let issuer = made.issuer.as_ref().is_some_and(|issuer| ctx.issuer.as_ref() != Some(issuer));
+    let eks = &ctx.cluster.eks;
+    issuer || made.cluster_arn.as_ref().is_some_and(|arn| eks.arn.as_ref().is_some_and(|now| now != arn))
 }

@@ -54,7 +54,7 @@ impl Providers {
 
 fn finding(answer: Answer, irsa: &Irsa) -> Option<Finding> {
     let Irsa { issuer, provider, audience } = irsa;
-    let certain = |reason: Reason, message: String| Some(Finding { reason, message, certain: true });
+    let certain = |reason: Reason, message: String| Some(Finding::certain(reason, message));
     match answer {
         Ok(Some(ids)) if ids.contains(audience) => None,
         Ok(Some(_)) => certain(
@@ -72,10 +72,9 @@ fn finding(answer: Answer, irsa: &Irsa) -> Option<Finding> {
                  aws_iam_openid_connect_provider of Terraform)"
             ),
         ),
-        Err(error) => Some(Finding {
-            reason: error.kind.reason(),
-            message: format!("whether {provider} is there could not be found out: {error}"),
-            certain: false,
-        }),
+        Err(error) => {
+            let message = format!("whether {provider} is there could not be found out: {error}");
+            Some(Finding::unknown(error.kind.reason(), message))
+        }
     }
 }
