@@ -364,3 +364,27 @@ async fn a_cluster_with_a_new_issuer_gets_new_trust_once_and_that_is_no_drift() 
     world.check_now("app").await;
     assert_eq!(world.proxy.writes(), writes, "once");
 }
+
+#[tokio::test]
+async fn a_restart_writes_nothing_to_role_or_service_account() {
+    let mut world = world("calm").await;
+    make_provider(&world).await;
+    create_account(&world, "api", &[]).await;
+    world.create("app", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    bound(&world, "app", "True", "Bound").await;
+    let before = accounts(&world).get("api").await.unwrap().resource_version();
+    let events = world.events("app").await.len();
+    let writes = world.writes_to("app").await;
+    world.operator.kill().await;
+    world.proxy.forget();
+    world.operator.start().await;
+    let asked = || async { world.proxy.actions().iter().any(|action| action == "GetOpenIDConnectProvider") };
+    assert!(eventually(support::SOON, asked).await, "it was looked at");
+    assert!(
+        stays(Duration::from_secs(3), || async { writes.lock().unwrap().is_empty() }).await,
+        "{}",
+        world.operator.log()
+    );
+    let version = accounts(&world).get("api").await.unwrap().resource_version();
+    assert_eq!((version, world.events("app").await.len()), (before, events));
+}

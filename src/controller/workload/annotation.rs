@@ -4,7 +4,7 @@
 //! back is ours only. A marker beside it tells people and us for which IamRole it is.
 
 use super::Binding;
-use super::condition::Findings;
+use super::condition::{Finding, Findings};
 use super::rival::{rival, told};
 use super::watch::{AccountMeta, Cached, cached, pick};
 use crate::api::workload::DEFAULT_AUDIENCE;
@@ -17,9 +17,12 @@ use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Our name in `managedFields`.
 pub const FIELD_MANAGER: &str = "iamrole-operator";
+/// So long after a start the ServiceAccounts may not be read yet; what was found before the start stays.
+const STARTING: Duration = Duration::from_mins(2);
 /// The API server's word for a field that somebody else owns.
 const OWNED_BY_OTHER: &str = "FieldManagerConflict";
 
@@ -37,7 +40,8 @@ impl Binding<'_> {
                 );
                 findings.unknown(Reason::BindingNotManaged, message);
             }
-            return BTreeSet::new();
+            // Once it was allowed to, and may be at the end again.
+            return self.known();
         }
         let mut bound = BTreeSet::new();
         for name in self.given().difference(&listed) {
@@ -48,7 +52,7 @@ impl Binding<'_> {
         }
         for name in &listed {
             if let Some(irsa) = irsa
-                && self.annotate(name, irsa, findings).await
+                && (self.annotate(name, irsa, findings).await || self.marked().contains(name))
             {
                 bound.insert(name.clone());
             }
@@ -58,14 +62,14 @@ impl Binding<'_> {
 
     /// Takes it from all that have it. A ServiceAccount that is gone, or that we may not touch (any more), holds up nothing.
     pub(super) async fn release_all(&self) -> Result<(), Failure> {
-        if self.ctx.workloads.accounts.is_none() {
-            return Ok(());
+        let mut names = self.given();
+        if self.ctx.workloads.accounts.is_some() {
+            // The cache may not be filled, and status may be lost.
+            let spec = self.subject.spec.as_ref().ok();
+            let listed = spec.iter().flat_map(|spec| spec.service_accounts.iter().flatten());
+            names.extend(listed.map(|entry| entry.name.clone()));
         }
-        // The cache may not be filled, and status may be lost.
-        let spec = self.subject.spec.as_ref().ok();
-        let listed =
-            spec.iter().flat_map(|spec| spec.service_accounts.iter().flatten()).map(|entry| entry.name.clone());
-        for name in self.given().into_iter().chain(listed).collect::<BTreeSet<String>>() {
+        for name in names {
             self.release(&name).await?;
         }
         Ok(())
@@ -73,10 +77,17 @@ impl Binding<'_> {
 
     /// The ServiceAccounts that have it from us, as status and cache know them.
     fn given(&self) -> BTreeSet<String> {
-        let scopes = self.ctx.workloads.accounts.as_deref().unwrap_or_default();
+        self.known().into_iter().chain(self.marked()).collect()
+    }
+
+    fn known(&self) -> BTreeSet<String> {
         let status = self.subject.status.workload_identity.iter().flat_map(|status| &status.service_accounts);
-        let known = status.filter(|account| account.annotated == Some(true)).map(|account| account.name.clone());
-        known.chain(pick(scopes, &self.subject.namespace, |account| self.is_marked(account))).collect()
+        status.filter(|account| account.annotated == Some(true)).map(|account| account.name.clone()).collect()
+    }
+
+    fn marked(&self) -> BTreeSet<String> {
+        let scopes = self.ctx.workloads.accounts.as_deref().unwrap_or_default();
+        pick(scopes, &self.subject.namespace, |account| self.is_marked(account)).into_iter().collect()
     }
 
     fn is_marked(&self, account: &AccountMeta) -> bool {
@@ -100,7 +111,9 @@ impl Binding<'_> {
             Cached::Unknown => {
                 let message =
                     "the ServiceAccounts are not read yet; if this lasts, compare the operator's RBAC with the chart's";
-                findings.unknown(Reason::KubernetesError, message);
+                let finding = Finding::passing(Reason::KubernetesError, message);
+                let passing = self.ctx.started.elapsed() < STARTING;
+                findings.extend(Some(Finding { passing, ..finding }));
                 return false;
             }
         };

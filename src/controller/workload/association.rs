@@ -109,7 +109,7 @@ impl Eks<'_> {
         let there = match self.account.associations(&place, &self.binding.subject.namespace).await {
             Ok(there) => there,
             Err(error) => {
-                findings.unknown(error.kind.reason(), error.to_string());
+                findings.extend(Some(Finding::of_aws(&error)));
                 return associated;
             }
         };
@@ -128,7 +128,7 @@ impl Eks<'_> {
         for one in candidates {
             match self.leave(&place, &one.arn, &one.id, Some(&mut *status)).await {
                 Ok(_) => drop(associated.remove(&one.account)),
-                Err(error) => findings.unknown(error.kind.reason(), error.to_string()),
+                Err(error) => findings.extend(Some(Finding::of_aws(&error))),
             }
         }
         associated
@@ -171,7 +171,7 @@ impl Eks<'_> {
         let seen = self.account.association(place, &there.id).await.map_err(unknown)?;
         let Some(seen) = seen else {
             let message = format!("the association of ServiceAccount {name} has just gone; it is made anew");
-            return Err(Finding::unknown(Reason::Busy, message));
+            return Err(Finding::passing(Reason::Busy, message));
         };
         match self.owner.judge(&seen.tags) {
             Ownership::Ours(_) if seen.role == role => Ok(Some(seen.arn)),
@@ -239,7 +239,7 @@ impl Eks<'_> {
         // One of which no answer came is in no status.
         let Some(place) = place.filter(|_| self.managed) else { return Ok(()) };
         for one in self.account.associations(&place, &subject.namespace).await? {
-            if self.may_be_ours(&one, &known) {
+            if !lock(&self.looks().strangers).contains(&one.arn) {
                 self.leave(&place, &one.arn, &one.id, None).await?;
             }
         }
@@ -306,10 +306,10 @@ fn not_made(name: &str, error: AwsError) -> Finding {
         return unknown(error);
     }
     let message = format!("EKS has an association for ServiceAccount {name} and does not show it yet; looking again");
-    Finding::unknown(Reason::Busy, message)
+    Finding::passing(Reason::Busy, message)
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn unknown(error: AwsError) -> Finding {
-    Finding::unknown(error.kind.reason(), error.to_string())
+    Finding::of_aws(&error)
 }

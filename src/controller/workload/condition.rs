@@ -1,6 +1,7 @@
 //! The condition `IdentityBound`: all that was found about the ServiceAccounts of a role, in one.
 
 use crate::api::{ConditionType, IamRoleStatus, Reason};
+use crate::aws::{AwsError, Kind};
 use crate::controller::roles::now;
 use crate::controller::status::{Tri, find};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -31,17 +32,30 @@ pub struct Finding {
     pub certain: bool,
     /// Whether it only has to be known: new pods get the role all the same.
     pub harmless: bool,
+    /// Whether it passes by itself: what was found before stays until then.
+    pub passing: bool,
 }
 
 impl Finding {
     /// What stands in the way.
     pub fn certain(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), certain: true, harmless: false }
+        Self { reason, message: message.into(), certain: true, harmless: false, passing: false }
     }
 
     /// What could not be found out.
     pub fn unknown(reason: Reason, message: impl Into<String>) -> Self {
         Self { certain: false, ..Self::certain(reason, message) }
+    }
+
+    /// What could not be found out just now.
+    pub fn passing(reason: Reason, message: impl Into<String>) -> Self {
+        Self { passing: true, ..Self::unknown(reason, message) }
+    }
+
+    /// A call to AWS that failed.
+    pub fn of_aws(error: &AwsError) -> Self {
+        let passing = matches!(error.kind, Kind::Busy | Kind::Transient);
+        Self { passing, ..Self::unknown(error.kind.reason(), error.to_string()) }
     }
 }
 
@@ -89,6 +103,12 @@ impl Findings {
         self.0.extend(finding.filter(|finding| !self.0.contains(finding)));
     }
 
+    /// Whether the only trouble is such that passes by itself.
+    pub fn pass(&self) -> bool {
+        let mut trouble = self.0.iter().filter(|finding| !finding.harmless).peekable();
+        trouble.peek().is_some() && trouble.all(|finding| finding.passing)
+    }
+
     /// Whether it may change without a word to us.
     pub fn is_open(&self) -> bool {
         self.0.iter().any(|finding| finding.reason != Reason::BindingNotManaged)
@@ -129,6 +149,13 @@ impl IntoIterator for Findings {
     }
 }
 
+/// Whether the condition is there for this generation.
+#[must_use]
+pub fn is_current(status: &IamRoleStatus, generation: i64) -> bool {
+    let bound = find(&status.conditions, ConditionType::IdentityBound);
+    bound.is_some_and(|bound| bound.observed_generation == Some(generation))
+}
+
 /// Puts the condition into status, or takes it out. Returns what is news and worth an event.
 pub fn write<'v>(status: &mut IamRoleStatus, verdict: Option<&'v Verdict>, generation: i64) -> Option<&'v Verdict> {
     let old = find(&status.conditions, ConditionType::IdentityBound).cloned();
@@ -154,7 +181,7 @@ pub fn write<'v>(status: &mut IamRoleStatus, verdict: Option<&'v Verdict>, gener
 
 #[cfg(test)]
 mod tests {
-    use super::{Findings, write};
+    use super::{Finding, Findings, write};
     use crate::api::{IamRoleStatus, Reason};
     use crate::controller::status::Tri;
 
@@ -180,6 +207,17 @@ mod tests {
         assert!(findings.is_clear() && findings.is_open() && !verdict.is_bound(), "looked for again, and warned of");
         findings.add(Reason::ServiceAccountMissing, "b");
         assert_eq!(findings.verdict(&["x"], "arn").status, Tri::False);
+    }
+
+    #[test]
+    fn what_passes_by_itself_changes_nothing_unless_there_is_more() {
+        let mut findings = Findings::default();
+        assert!(!findings.pass(), "nothing is no trouble");
+        findings.extend(Some(Finding::passing(Reason::Busy, "a")));
+        findings.note(Reason::PodsWithoutCredentials, "b");
+        assert!(findings.pass() && findings.is_open() && !findings.is_clear());
+        findings.unknown(Reason::AccessDenied, "c");
+        assert!(!findings.pass());
     }
 
     #[test]

@@ -110,10 +110,13 @@ pub async fn bind(subject: &Subject, ctx: &Context, case: Case<'_>, mut outcome:
     if let Some(wanted) = wanted.as_ref().filter(|_| findings.is_clear()) {
         now.pods_without_credentials = binding.pods(wanted, &mut findings).await;
     }
-    outcome.status.workload_identity = (now != WorkloadStatus::default()).then_some(now);
     if findings.is_open() {
         outcome.again = Some(outcome.again.map_or(AGAIN, |again| again.min(AGAIN)));
     }
+    if findings.pass() && condition::is_current(&outcome.status, subject.generation) {
+        return outcome;
+    }
+    outcome.status.workload_identity = (now != WorkloadStatus::default()).then_some(now);
     let names: Vec<&str> = wanted.iter().flat_map(|wanted| &wanted.accounts).map(String::as_str).collect();
     let listed = wanted.is_some().then(|| findings.verdict(&names, &arn));
     if let Some(news) = condition::write(&mut outcome.status, listed.as_ref(), subject.generation) {
@@ -194,7 +197,7 @@ fn status(annotated: BTreeSet<String>, associated: Associated) -> WorkloadStatus
 /// drift.
 pub fn has_moved(subject: &Subject, ctx: &Context) -> bool {
     let Some(made) = &subject.status.workload_identity else { return false };
-    let issuer = made.issuer.as_ref().is_some_and(|issuer| ctx.issuer.as_ref() != Some(issuer));
+    let issuer = made.issuer.as_ref().is_some_and(|issuer| ctx.issuer.as_ref().is_some_and(|now| now != issuer));
     let eks = &ctx.cluster.eks;
     issuer || made.cluster_arn.as_ref().is_some_and(|arn| eks.arn.as_ref().is_some_and(|now| now != arn))
 }

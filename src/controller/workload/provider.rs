@@ -74,7 +74,7 @@ fn finding(answer: Answer, irsa: &Irsa) -> Option<Finding> {
         ),
         Err(error) => {
             let message = format!("whether {provider} is there could not be found out: {error}");
-            Some(Finding::unknown(error.kind.reason(), message))
+            Some(Finding { message, ..Finding::of_aws(&error) })
         }
     }
 }
