@@ -8,8 +8,9 @@ mod support;
 
 use aws_sdk_iam::error::ProvideErrorMetadata as _;
 use aws_sdk_iam::types::Tag;
-use iamrole_operator::api::IamRoleClassSpec;
 use iamrole_operator::api::iamroleclass::DriftMethod;
+use iamrole_operator::api::workload::{ClassWorkloadIdentity, Mechanism};
+use iamrole_operator::api::{IamRole, IamRoleClassSpec};
 use powers::{POWER, Powers, READ_ONLY, everything, policy_arn};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -318,9 +319,10 @@ fn table() -> Vec<(&'static str, When)> {
 }
 
 /// Those that show elsewhere; each has its own test below.
-const ELSEWHERE: [&str; 5] = [
+const ELSEWHERE: [&str; 6] = [
     "iam:GetAccountAuthorizationDetails",
     "iam:GetAccountSummary",
+    "iam:GetOpenIDConnectProvider",
     "iam:ListEntitiesForPolicy",
     "iam:ListPolicies",
     "iam:ListRoles",
@@ -375,6 +377,32 @@ async fn without_the_quotas_iams_defaults_are_assumed_and_the_log_says_so() {
     powers.world.ready("app").await;
     let log = powers.world.operator.log();
     assert!(log.contains("quotas are unknown") && log.contains("iam:GetAccountSummary"), "{log}");
+}
+
+#[tokio::test]
+async fn without_a_look_at_the_provider_the_role_is_served_and_the_condition_names_the_action() {
+    let mut powers = Powers::new("provider", |class| {
+        class.workload_identity = Some(ClassWorkloadIdentity {
+            mechanism: Mechanism::IRSA,
+            allow_override: None,
+            audience: None,
+            sts_regional_endpoints: None,
+            pod_identity: None,
+        });
+    })
+    .await;
+    let policy = powers.policy(&[]).await;
+    powers.user.may(&without(&policy, "iam:GetOpenIDConnectProvider")).await;
+    powers.world.operator.start().await;
+    let world = &powers.world;
+    world.create("app", json!({ "serviceAccounts": [{ "name": "default" }] })).await;
+    world.ready("app").await;
+    let says = |part: &'static str| {
+        move |role: &IamRole| {
+            support::condition(role, "IdentityBound").is_some_and(|bound| bound.message.contains(part))
+        }
+    };
+    world.until("app", "naming the action", says("perform: iam:GetOpenIDConnectProvider ")).await;
 }
 
 #[tokio::test]

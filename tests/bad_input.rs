@@ -41,7 +41,7 @@ fn tagged(keys: &[&str]) -> Value {
 /// Spec, and what its refusal must hold: the field and what to do.
 fn refusals() -> Vec<(Value, [&'static str; 2])> {
     let reserved = ["spec.tags", "aws: and iamrole.dev/ are reserved"];
-    let exactly_one = ["spec.trustPolicy", "exactly one of trustPolicy and trustPolicyJson is needed"];
+    let one_trust = ["spec.trustPolicy", "one of trustPolicy, trustPolicyJson and serviceAccounts is needed"];
     let one_document = ["spec.inlinePolicies[0]", "exactly one of document and documentJson is needed"];
     let boundary = ["spec.permissionsBoundary", "write the ARN of a managed policy"];
     let path = ["spec.path", "should match"];
@@ -74,8 +74,18 @@ fn refusals() -> Vec<(Value, [&'static str; 2])> {
         (tagged(&[""]), ["spec.tags", "1 to 128 characters"]),
         (tagged(&[&"k".repeat(129)]), ["spec.tags", "1 to 128 characters"]),
         (json!({ "tags": { "Owner": "sem;colon" } }), ["spec.tags.Owner", "should match"]),
-        (json!({ "trustPolicy": null }), exactly_one),
-        (json!({ "trustPolicyJson": ec2().to_string() }), exactly_one),
+        (json!({ "trustPolicy": null }), one_trust),
+        (json!({ "trustPolicy": null, "serviceAccounts": [] }), one_trust),
+        (
+            json!({ "trustPolicyJson": ec2().to_string() }),
+            ["spec.trustPolicy", "trustPolicy and trustPolicyJson exclude each other"],
+        ),
+        (json!({ "serviceAccounts": [{ "name": "Big" }] }), ["spec.serviceAccounts[0].name", "should match"]),
+        (
+            json!({ "serviceAccounts": [{ "name": "a" }, { "name": "a" }] }),
+            ["spec.serviceAccounts[1]", "Duplicate value"],
+        ),
+        (json!({ "workloadIdentity": { "mechanism": "irsa" } }), ["spec.workloadIdentity.mechanism", "\"IRSA\""]),
         (json!({ "trustPolicy": { "Version": null } }), ["spec.trustPolicy.Version", "Required value"]),
         (json!({ "trustPolicy": { "Version": "2012-10-18" } }), ["spec.trustPolicy.Version", "2012-10-17"]),
         (json!({ "inlinePolicies": [{ "name": "x" }] }), one_document),

@@ -31,7 +31,8 @@ fn full(kind: &str) -> Value {
                 "name": "a", "policyName": "p", "description": "text", "document": document(allow("s3:*")),
                 "documentJson": "{}",
             }],
-            "instanceProfile": { "name": "p" },
+            "instanceProfile": { "name": "p" }, "serviceAccounts": [{ "name": "a" }],
+            "workloadIdentity": { "mechanism": "IRSA" },
         }),
         _ => json!({
             "namespaceSelector": {
@@ -52,6 +53,7 @@ fn full(kind: &str) -> Value {
             },
             "denied": { "actions": ["a"], "managedPolicies": ["a"] },
             "takeOverClusters": ["old/11111111-2222-3333-4444-555555555555"],
+            "workloadIdentity": { "mechanism": "IRSA", "allowOverride": true, "audience": "a", "stsRegionalEndpoints": true, "podIdentity": { "associations": "None" } },
             "driftCheck": { "intervalSeconds": 60, "method": "Auto" }, "controller": "c",
         }),
     };

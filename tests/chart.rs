@@ -104,6 +104,36 @@ fn rights_are_exactly_those_that_are_used() {
 }
 
 #[test]
+fn service_accounts_are_patched_only_where_that_is_asked_for() {
+    let asked = r"workloadIdentity.annotateServiceAccounts=true";
+    let with = |verb: &str| format!("/serviceaccounts {verb}");
+    let expected: BTreeSet<String> = ["get", "list", "watch", "patch"].map(with).into();
+    for (settings, kind) in [(vec![asked], "ClusterRole"), (vec![asked, r#"watchNamespaces=["a"]"#], "Role")] {
+        let all = objects(&render(CHART, &settings));
+        let given: Vec<(&str, BTreeSet<String>)> = ["ClusterRole", "Role"]
+            .into_iter()
+            .flat_map(|kind| of_kind(&all, kind).into_iter().map(move |role| (kind, rights(role))))
+            .map(|(kind, rights)| {
+                (kind, rights.into_iter().filter(|right| right.contains("serviceaccounts")).collect())
+            })
+            .filter(|(_, rights): &(&str, BTreeSet<String>)| !rights.is_empty())
+            .collect();
+        assert_eq!(given, [(kind, expected.clone())]);
+        let arguments = &of_kind(&all, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"];
+        for argument in ["--annotate-service-accounts=true", "--service-account-annotation-prefix=eks.amazonaws.com"] {
+            assert!(arguments.as_array().unwrap().contains(&json!(argument)), "{arguments}");
+        }
+    }
+    let pods = objects(&render(CHART, &["workloadIdentity.checkPods=true"]));
+    let given = of_kind(&pods, "ClusterRole").into_iter().flat_map(rights);
+    let given: Vec<String> =
+        given.filter(|right| right.contains("/pods") || right.contains("serviceaccounts")).collect();
+    assert_eq!(given, ["/pods list"]);
+    let default = render(CHART, &[]);
+    assert!(!default.contains("annotate") && !default.contains("serviceaccounts") && !default.contains("pods]"));
+}
+
+#[test]
 fn the_lease_is_one_by_name_in_the_namespace_of_the_release() {
     let all = objects(&render(CHART, &["leaderElection=true", "replicas=2", r#"watchNamespaces=["a"]"#]));
     let of_leases = |role: &&Value| role["rules"].to_string().contains("leases");

@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 use std::process;
 use support::kubectl::kubectl;
 
-const DOCUMENTS: [&str; 11] = [
+const DOCUMENTS: [&str; 12] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -25,6 +25,7 @@ const DOCUMENTS: [&str; 11] = [
     "docs/reasons.md",
     "docs/security.md",
     "docs/troubleshooting.md",
+    "docs/workload-identity.md",
     "charts/iamrole-operator/README.md",
     "charts/iamrole-operator-crds/README.md",
 ];
@@ -78,6 +79,22 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::DriftRepaired => "Find out who changed AWS, and change the IamRole instead.",
         Reason::Contested => "Find out who undoes the repair, and stop that or change the IamRole.",
         Reason::PolicyWarning => "Correct the document as the event says, or leave it if it is meant so.",
+        Reason::Bound => "Nothing. Pods that were there before must be restarted.",
+        Reason::PodsWithoutCredentials => "Make the pods anew that the message names (`kubectl rollout restart`).",
+        Reason::NoOidcProvider => {
+            "Make the provider that the message names in the role's account, or use EKS Pod Identity."
+        }
+        Reason::AudienceNotRegistered => {
+            "Add the audience to the client ids of the provider, or correct `workloadIdentity.audience` of the class."
+        }
+        Reason::ServiceAccountConflict => {
+            "Take the ServiceAccount out of one of the two, or remove the annotation that somebody else set."
+        }
+        Reason::ServiceAccountMissing => "Create the ServiceAccount, or take it out of `spec.serviceAccounts`.",
+        Reason::BindingNotManaged => {
+            "Do it yourself as the message says, or let the operator: `workloadIdentity.annotateServiceAccounts` of the \
+             chart for IRSA, `workloadIdentity.podIdentity.associations` of the class for EKS Pod Identity."
+        }
         Reason::Retained => "Nothing, or delete the role in AWS by hand.",
     }
 }

@@ -12,7 +12,7 @@ use support::aws::Role;
 use support::{World, aws, condition, eventually, yaml_documents};
 
 const ACCOUNT: &str = "123456789012";
-const ALL: [&str; 7] = [
+const ALL: [&str; 8] = [
     "boundary-and-tags",
     "ci-oidc",
     "cross-account-user",
@@ -20,6 +20,7 @@ const ALL: [&str; 7] = [
     "ec2-service-role",
     "lambda-role",
     "observe-only",
+    "service-accounts",
 ];
 
 /// The one object of an example.
@@ -93,6 +94,19 @@ async fn lambda_role() {
     let inline = &role.inline["thumbnails"];
     assert_eq!(statement(inline)["Resource"], format!("arn:aws:s3:::uploads-{ACCOUNT}/*"));
     assert_eq!(inline["Statement"][1]["Action"], "s3:PutObject");
+}
+
+#[tokio::test]
+async fn service_accounts() {
+    let world = World::with_class("example", |class| {
+        class.workload_identity = serde_json::from_value(json!({ "mechanism": "IRSA" })).expect("what the chart has");
+    })
+    .await;
+    let role = applied(&world, "service-accounts", |_| {}).await;
+    let condition = &statement(&role.trust)["Condition"]["StringEquals"];
+    let subject = |name| format!("system:serviceaccount:{}:{name}", world.namespace);
+    assert_eq!(condition["kubernetes.default.svc:sub"], json!([subject("orders"), subject("orders-worker")]));
+    assert_eq!(condition["kubernetes.default.svc:aud"], "sts.amazonaws.com");
 }
 
 #[tokio::test]

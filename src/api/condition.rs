@@ -16,6 +16,9 @@ pub enum ConditionType {
     Stalled,
     /// True only for differences that are not being repaired.
     Drifted,
+    /// Present where the spec lists ServiceAccounts. True: their pods can get the role, as last seen. It does not
+    /// change Ready, which speaks of the role in AWS.
+    IdentityBound,
 }
 
 impl ConditionType {
@@ -27,6 +30,7 @@ impl ConditionType {
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
             Self::Drifted => "Drifted",
+            Self::IdentityBound => "IdentityBound",
         }
     }
 }
@@ -113,6 +117,21 @@ reasons! {
     PolicyWarning,
     /// Roles in AWS carry this cluster's owner tags and belong to no `IamRole` (event on the class).
     OrphanedRoles,
+    /// The ServiceAccounts of the role have all that their pods need (`IdentityBound`).
+    Bound,
+    /// New pods get the role, but some that run were made too early and have no credentials (`IdentityBound`).
+    PodsWithoutCredentials,
+    /// The role's account has no OIDC provider for this cluster's tokens (`IdentityBound`).
+    NoOidcProvider,
+    /// The OIDC provider does not take the audience of the tokens (`IdentityBound`).
+    AudienceNotRegistered,
+    /// A `ServiceAccount` belongs to another role; it is left untouched (`IdentityBound`).
+    ServiceAccountConflict,
+    /// A `ServiceAccount` does not exist (yet) (`IdentityBound`).
+    ServiceAccountMissing,
+    /// The operator does not annotate ServiceAccounts, or makes no EKS Pod Identity associations, so it does not know
+    /// whether they are there (`IdentityBound`).
+    BindingNotManaged,
     /// Deletion can't go on; the message names what blocks it.
     DeleteBlocked,
     /// AWS asks for patience: throttling or a parallel change.

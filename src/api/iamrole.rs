@@ -1,6 +1,7 @@
 //! `IamRole`: one AWS IAM role, as its namespace wants it.
 
 use super::schema::{self, PolicyDocument};
+use super::workload::{RoleWorkloadIdentity, ServiceAccountEntry, WorkloadStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -73,7 +74,8 @@ pub struct IamRoleSpec {
     #[schemars(schema_with = "tags")]
     pub tags: Option<BTreeMap<String, String>>,
 
-    /// Who may assume the role, as an IAM document. Exactly one of trustPolicy and trustPolicyJson is needed.
+    /// Who may assume the role, as an IAM document. At most one of trustPolicy and trustPolicyJson; one of them or
+    /// serviceAccounts is needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust_policy: Option<PolicyDocument>,
 
@@ -81,6 +83,16 @@ pub struct IamRoleSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 131_072))]
     pub trust_policy_json: Option<String>,
+
+    /// ServiceAccounts of this namespace whose pods get the role, at most 30. The operator adds what lets them in to
+    /// the trust policy, by the mechanism of the class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 30), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub service_accounts: Option<Vec<ServiceAccountEntry>>,
+
+    /// How the ServiceAccounts get the role. Absent: as the class says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_identity: Option<RoleWorkloadIdentity>,
 
     /// Existing managed policies to attach: an ARN, or the name of an AWS-managed policy with its path, such
     /// as ReadOnlyAccess or service-role/AWSLambdaBasicExecutionRole.
@@ -306,6 +318,9 @@ pub struct IamRoleStatus {
     /// The instance profile that holds the role. Written before it is created; arn follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_profile: Option<ProfileRef>,
+    /// What the ServiceAccounts of the role have got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_identity: Option<WorkloadStatus>,
     /// Attachments (by ARN) and inline policies (by name) that nobody listed and that were kept.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "status_arns")]
@@ -329,7 +344,8 @@ pub struct IamRoleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub last_handled_reconcile_at: Option<String>,
-    /// Ready always; Reconciling and Stalled while True; Drifted where differences stay.
+    /// Ready always; Reconciling and Stalled while True; Drifted where differences stay; `IdentityBound`
+    /// where ServiceAccounts are listed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -526,8 +542,13 @@ pub(super) fn tag_rules(owner: &str) -> Vec<serde_json::Value> {
 fn spec_rules() -> Vec<serde_json::Value> {
     let mut rules = vec![
         json!({
-            "rule": "has(self.trustPolicy) != has(self.trustPolicyJson)",
-            "message": "exactly one of trustPolicy and trustPolicyJson is needed",
+            "rule": "!has(self.trustPolicy) || !has(self.trustPolicyJson)",
+            "message": "trustPolicy and trustPolicyJson exclude each other; keep one of them",
+            "reason": "FieldValueInvalid", "fieldPath": ".trustPolicy",
+        }),
+        json!({
+            "rule": "has(self.trustPolicy) || has(self.trustPolicyJson) || (has(self.serviceAccounts) && size(self.serviceAccounts) > 0)",
+            "message": "one of trustPolicy, trustPolicyJson and serviceAccounts is needed, or nobody could assume the role",
             "reason": "FieldValueInvalid", "fieldPath": ".trustPolicy",
         }),
         fixed("roleName"),

@@ -2,6 +2,7 @@
 
 use super::iamrole::{DeletionPolicy, Mode, WhenUnlisted, choice, tag_rules};
 use super::schema::{self, Selector};
+use super::workload::ClassWorkloadIdentity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -54,6 +55,10 @@ pub struct IamRoleClassSpec {
     /// True: roles may have no boundary. Exactly one of permissionsBoundary and unbounded is needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unbounded: Option<bool>,
+
+    /// How the ServiceAccounts that a role lists get it. Absent: spec.serviceAccounts of roles is not allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_identity: Option<ClassWorkloadIdentity>,
 
     /// What the roles of this class may ask for. What is not listed is not allowed; what the class itself gives
     /// (templated names, its path, boundary, policies and tags) needs no leave.

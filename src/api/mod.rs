@@ -8,6 +8,7 @@ pub mod crd;
 pub mod iamrole;
 pub mod iamroleclass;
 pub mod schema;
+pub mod workload;
 
 pub use condition::{ConditionType, Reason};
 pub use iamrole::{IamRole, IamRoleSpec, IamRoleStatus};
@@ -26,6 +27,9 @@ pub const ANNOTATION_SUSPEND: &str = "iamrole.dev/suspend";
 pub const ANNOTATION_RECONCILE: &str = "iamrole.dev/reconcile-requested-at";
 /// `"true"` makes a class the default of the namespaces that it selects.
 pub const ANNOTATION_DEFAULT_CLASS: &str = "iamrole.dev/is-default-class";
+
+/// On a `ServiceAccount` that the operator annotated: name of the `IamRole` for which it did.
+pub const ANNOTATION_IAM_ROLE: &str = "iamrole.dev/iam-role";
 
 /// Prefix of every AWS tag that is ours; users may not set tags under it.
 pub const TAG_PREFIX: &str = "iamrole.dev/";

@@ -173,7 +173,7 @@ pub fn conditions(_: &mut SchemaGenerator) -> Schema {
             "description": "One aspect of the object's state.",
             "required": ["type", "status", "lastTransitionTime", "reason", "message"],
             "properties": {
-                "type": { "type": "string", "maxLength": 316, "description": "Ready, Reconciling, Stalled or Drifted." },
+                "type": { "type": "string", "maxLength": 316, "description": "Ready, Reconciling, Stalled, Drifted or IdentityBound." },
                 "status": { "type": "string", "enum": ["True", "False", "Unknown"], "description": "True, False or Unknown." },
                 "reason": { "type": "string", "maxLength": 1024, "minLength": 1, "description": "One word for the cause." },
                 "message": { "type": "string", "maxLength": 32768, "description": "What happened and what to do." },

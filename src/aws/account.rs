@@ -85,6 +85,9 @@ pub struct Session {
 #[derive(Clone, Debug)]
 pub struct Account {
     pub(super) iam: aws_sdk_iam::Client,
+    /// For clients of EKS, which has an endpoint in each region.
+    #[cfg(feature = "eks")]
+    pub(super) eks: (SdkConfig, Fence),
     pub(super) metrics: Metrics,
     slots: Slots,
     /// Partition and account id.
@@ -130,7 +133,7 @@ pub fn time_limits() -> TimeoutConfig {
 /// How often a call to AWS is tried.
 #[must_use]
 pub fn retries() -> RetryConfig {
-    RetryConfig::adaptive().with_max_attempts(ATTEMPTS)
+    RetryConfig::standard().with_max_attempts(ATTEMPTS)
 }
 
 impl Aws {
@@ -188,13 +191,17 @@ impl Aws {
         let id = answer.account().unwrap_or_default().to_owned();
         // What is throttled is an account, and only that.
         let partition_of_retries = RetryPartition::new(format!("iam-{id}"));
-        let iam = aws_sdk_iam::config::Builder::from(&config).interceptor(fence).retry_partition(partition_of_retries);
+        let iam = aws_sdk_iam::config::Builder::from(&config)
+            .interceptor(fence.clone())
+            .retry_partition(partition_of_retries);
         let iam = aws_sdk_iam::Client::from_conf(iam.build());
         let new = || Slots(Arc::new(Semaphore::new(self.at_once)));
         let slots =
             self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_insert_with(new).clone();
         let mut account = Account {
             iam,
+            #[cfg(feature = "eks")]
+            eks: (config, fence),
             metrics: self.metrics.clone(),
             slots,
             account: AccountRef { partition, id },

@@ -195,7 +195,9 @@ fn has_credentials_error(error: &(dyn StdError + 'static)) -> bool {
 fn by_code(code: &str, message: &str, call: &str, target: &str) -> Option<Kind> {
     Some(match code {
         "NoSuchEntity" => missing(message, call, target),
-        "EntityAlreadyExists" => Kind::AlreadyExists,
+        // Those of EKS end in Exception.
+        "ResourceNotFoundException" => Kind::NotFound,
+        "EntityAlreadyExists" | "ResourceInUseException" => Kind::AlreadyExists,
         "DeleteConflict" => Kind::DeleteConflict,
         "MalformedPolicyDocument" if message.contains("Invalid principal") => Kind::PrincipalNotFound,
         "MalformedPolicyDocument"
@@ -215,7 +217,7 @@ fn by_code(code: &str, message: &str, call: &str, target: &str) -> Option<Kind> 
         | "AuthFailure"
         | "RequestExpired"
         | "UnrecognizedClientException" => Kind::NoCredentials,
-        "LimitExceeded" => Kind::Quota,
+        "LimitExceeded" | "ResourceLimitExceededException" => Kind::Quota,
         "PolicyNotAttachable" => Kind::PolicyRejected,
         "Throttling"
         | "ThrottlingException"

@@ -2,15 +2,18 @@
 //! and turns every SDK error once into what the operator does next.
 
 pub mod account;
+mod associations;
 pub mod error;
 mod execute;
 mod fence;
+mod identity_provider;
 mod observe;
 mod preflight;
 mod transport;
 mod walk;
 
 pub use account::{Account, Aws, Quotas, Session, retries, time_limits};
+pub use associations::{Association, Place};
 pub use error::{AwsError, Kind};
 pub use execute::Done;
 pub use observe::RoleState;

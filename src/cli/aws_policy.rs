@@ -20,8 +20,8 @@ pub struct Args {
     #[arg(long, value_name = "NAME/UID", value_parser = cluster, requires = "cluster")]
     pub take_over: Vec<String>,
 
-    /// The AWS account. Without it that of --operator-role or --boundary, else any: IAM's calls never reach another
-    /// account.
+    /// The AWS account. Without it that of --operator-role, --boundary or --pod-identity, else any: IAM's calls never
+    /// reach another account.
     #[arg(long, value_name = "ID", value_parser = account)]
     pub account: Option<String>,
 
@@ -69,6 +69,12 @@ pub struct Args {
     /// That role needs the policy that this command prints for its account.
     #[arg(long, value_name = "ARN", value_parser = identity)]
     pub assume_role: Vec<String>,
+
+    /// Print instead a second policy, to be attached beside the other: for associations of EKS Pod Identity in the
+    /// cluster with this ARN (`workloadIdentity.podIdentity.associations: Managed` of a class). --cluster and --path
+    /// narrow it, too.
+    #[arg(long, value_name = "ARN", value_parser = eks_cluster)]
+    pub pod_identity: Option<String>,
 
     /// ARN of the role (or user) that the operator is. It may then do nothing to itself.
     #[arg(long, value_name = "ARN", value_parser = identity)]
@@ -125,6 +131,9 @@ pub fn options(args: &Args) -> Result<Options, Error> {
     for arn in &args.boundary {
         place.agree("--boundary", arn)?;
     }
+    if let Some(arn) = &args.pod_identity {
+        place.agree("--pod-identity", arn)?;
+    }
     let partition = place.partition.unwrap_or_else(|| "aws".to_owned());
     let in_full = |pattern: &String| {
         if pattern.contains(':') || pattern == "*" {
@@ -150,6 +159,7 @@ pub fn options(args: &Args) -> Result<Options, Error> {
         features: features.into_iter().filter(|(_, used)| *used).map(|(feature, _)| feature).collect::<BTreeSet<_>>(),
         attach: args.attach.iter().map(in_full).collect(),
         assume: args.assume_role.clone(),
+        pod_identity: args.pod_identity.clone(),
         identity: args.operator_role.clone(),
         policy_name: args.policy_name.clone(),
         partition,
@@ -211,6 +221,10 @@ fn cluster(text: &str) -> Result<String, String> {
     let valid = uid.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]) && uid.iter().all(hex);
     let what = "no NAME/UID, or UID alone, such as 0f6c1a52-5d0b-4a3c-9b61-5f1c8b1d2a10 of the namespace kube-system";
     check(text, valid, &format!("{what}; {GET_UID}"))
+}
+
+fn eks_cluster(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("an ARN of an EKS cluster".to_owned()) } else { crate::role::workload::cluster_arn(text) }
 }
 
 fn account(text: &str) -> Result<String, String> {

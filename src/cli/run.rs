@@ -1,9 +1,10 @@
 //! `iamrole run`: the operator.
 
 use crate::api::DEFAULT_CONTROLLER;
+use crate::controller::workload::{DEFAULT_PREFIX, Options as WorkloadOptions};
 use crate::controller::{self, ElectionOptions, Options};
 use crate::lease::{Timing, TimingError};
-use crate::role::names;
+use crate::role::{EksCluster, names, workload};
 use crate::server::{self, Health};
 use crate::telemetry::{LogError, Metrics, start_logs};
 use k8s_openapi::jiff::SignedDuration;
@@ -42,6 +43,27 @@ pub struct Args {
     /// Issuer of this cluster's ServiceAccount tokens (https://…). Without it the API server is asked.
     #[arg(long, env = "IAMROLE_OIDC_ISSUER", value_name = "URL")]
     pub oidc_issuer: Option<String>,
+
+    /// ARN of this cluster in EKS, for EKS Pod Identity. Without it: made of region and name.
+    #[arg(long, env = "IAMROLE_CLUSTER_ARN", value_name = "ARN", value_parser = workload::cluster_arn)]
+    pub cluster_arn: Option<String>,
+
+    /// AWS region of this cluster, for EKS Pod Identity where --cluster-arn is not given. --cluster-name must then be
+    /// its name in EKS.
+    #[arg(long, env = "IAMROLE_CLUSTER_REGION", value_name = "REGION", value_parser = workload::region)]
+    pub cluster_region: Option<String>,
+
+    /// Annotate the ServiceAccounts that roles list, for IRSA. Takes the right to watch and patch ServiceAccounts.
+    #[arg(long, env = "IAMROLE_ANNOTATE_SERVICE_ACCOUNTS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub annotate_service_accounts: bool,
+
+    /// Prefix of the annotations, as the webhook was told by its flag --annotation-prefix.
+    #[arg(long, env = "IAMROLE_SERVICE_ACCOUNT_ANNOTATION_PREFIX", default_value = DEFAULT_PREFIX, value_name = "PREFIX", value_parser = annotation_prefix)]
+    pub service_account_annotation_prefix: String,
+
+    /// Look for pods that were made too early to get credentials. Takes the right to list pods.
+    #[arg(long, env = "IAMROLE_CHECK_PODS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub check_pods: bool,
 
     /// error, warn, info, debug, trace, or a filter such as info,kube=debug.
     #[arg(long, env = "IAMROLE_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
@@ -142,6 +164,12 @@ async fn serve(args: Args, election: Option<ElectionOptions>) -> Result<(), Erro
         // An error means that the sender is gone, which is the end as well.
         let _ = end.wait_for(|ended| *ended).await;
     }));
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let eks = EksCluster {
+        arn: given(&args.cluster_arn),
+        region: given(&args.cluster_region),
+        name: given(&args.cluster_name),
+    };
     let options = Options {
         concurrency: args.concurrency,
         cluster_name: args.cluster_name,
@@ -156,6 +184,12 @@ async fn serve(args: Args, election: Option<ElectionOptions>) -> Result<(), Erro
         controller: args.controller,
         oidc_issuer: args.oidc_issuer,
         settle: args.settle,
+        eks,
+        workload: WorkloadOptions {
+            annotate: args.annotate_service_accounts,
+            prefix: args.service_account_annotation_prefix,
+            check_pods: args.check_pods,
+        },
         election,
     };
     // At an error nothing is waited for: another replica may work by now.
@@ -200,6 +234,11 @@ fn namespace(name: &str) -> Result<String, String> {
     } else {
         Err("no name of a namespace: up to 63 of a-z, 0-9 and -, names separated by commas".to_owned())
     }
+}
+
+/// The prefix of an annotation, a DNS subdomain.
+fn annotation_prefix(text: &str) -> Result<String, String> {
+    lease_name(text).map_err(|_| "no prefix of annotations, such as eks.amazonaws.com".to_owned())
 }
 
 /// A duration as in `15s`, `1m30s` or `500ms`.

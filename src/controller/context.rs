@@ -6,6 +6,7 @@ use super::failure::Failure;
 use super::lanes::Lanes;
 use super::memory::Memory;
 use super::sweeps::Sweeps;
+use super::workload::Workloads;
 use crate::api::{DEFAULT_CONTROLLER, GROUP, IamRoleClass, VERSION};
 use crate::aws::{Account, Aws};
 use crate::role::Cluster;
@@ -65,6 +66,8 @@ pub struct Context {
     pub controller: String,
     /// Issuer of the ServiceAccount tokens of this cluster without `https://`, if known.
     pub issuer: Option<String>,
+    /// ServiceAccounts and OIDC providers.
+    pub workloads: Workloads,
     /// All classes.
     pub classes: Store<IamRoleClass>,
     /// All namespaces with their labels.

@@ -37,5 +37,6 @@ mod sweep;
 pub mod sweeps;
 pub mod unread;
 pub mod watch;
+pub mod workload;
 
 pub use run::{ElectionOptions, Error, Options, run};

@@ -15,6 +15,7 @@ use super::resolve::default_class;
 use super::roles::{Outcome, Setback, Stepped, gone, namespace_labels};
 use super::status::{Tri, Verdict, show_plan};
 use super::subject::Subject;
+use super::workload;
 use crate::api::iamrole::{Cause, DeletionPolicy, Mode, Origin, WhenUnlisted};
 use crate::api::{IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
 use crate::aws::{Account, AwsError, Kind, RoleState};
@@ -190,6 +191,8 @@ impl Removal<'_> {
             );
             return Err(failed(Failure::slow(Reason::DeleteBlocked, message)));
         }
+        let unbound = workload::unbind(subject, self.ctx, self.class, self.account, &self.owner).await;
+        unbound.map_err(failed)?;
         let done = match self.carry_out(subject, &name, &deletion.plan).await {
             Err(mut setback) if setback.failure.reason == Reason::DeleteBlocked && foreign.is_some() => {
                 let (left, why) = (foreign.unwrap_or_default(), &setback.failure.message);
@@ -285,7 +288,7 @@ impl Removal<'_> {
             class_name: &class_name,
             class: &self.class.spec,
             limits: &Limits::default(),
-            issuer: None,
+            issuer: self.ctx.issuer.as_deref(),
         };
         role_name(spec, facts)
     }

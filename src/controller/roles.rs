@@ -11,6 +11,7 @@ use super::resolve::class_for;
 use super::status::{Tri, Verdict, conditions, is_news, is_ready, is_stalled};
 use super::subject::{Subject, version};
 use super::unread::unread;
+use super::workload;
 use crate::api::iamrole::ClassRef;
 use crate::api::{IamRoleClass, IamRoleStatus, Reason};
 use crate::aws::Account;
@@ -126,8 +127,11 @@ async fn work(object: &Arc<RawRole>, ctx: &Arc<Context>) -> (Action, &'static st
     if let Some(left) = out_of_turn(&subject, ctx) {
         return (Action::requeue(left), "requeue_after");
     }
-    let result =
-        if subject.is_deleted() { removal::remove(&mut subject, ctx).await } else { advance(&mut subject, ctx).await };
+    let result = if subject.is_deleted() {
+        removal::remove(&mut subject, ctx).await
+    } else {
+        Box::pin(advance(&mut subject, ctx)).await
+    };
     match result {
         Ok(outcome) => conclude(&mut subject, ctx, outcome).await,
         Err(setback) => fail(&mut subject, ctx, *setback).await,
@@ -185,8 +189,10 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
     };
     same_account(subject, &account).map_err(|failure| keep(failure, subject))?;
     status.account_id = Some(account.account.id.clone());
+    subject.moved = workload::has_moved(subject, ctx);
     let case = apply::Case { spec: &spec, class: &class, settings: &settings, account: &account };
-    apply::apply(subject, ctx, case, status).await
+    let outcome = apply::apply(subject, ctx, case, status).await?;
+    Ok(workload::bind(subject, ctx, case, outcome).await)
 }
 
 /// The class of the object; `None` if another installation serves it.
@@ -388,6 +394,7 @@ pub fn gone(role: &RawRole, ctx: &Context) {
         ctx.wake_roles(|role| waiting.iter().any(|claimant| role.uid().as_deref() == Some(claimant.uid.as_str())));
     }
     ctx.memory.forget(&uid);
+    workload::gone(role, ctx);
     if let Some(class) = role.data.pointer("/status/class/name").and_then(serde_json::Value::as_str) {
         // The class may be waiting to be deleted until its last role is gone.
         let _ = ctx.wake_class.unbounded_send(ObjectRef::new(class));

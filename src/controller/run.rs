@@ -6,11 +6,12 @@ use super::fence::{fenced, plain};
 use super::lanes::Lanes;
 use super::memory::Memory;
 use super::sweeps::Sweeps;
+use super::workload::{self, Workloads};
 use super::{classes, crds, roles, sweep, watch};
 use crate::api::IamRoleClass;
 use crate::aws::{Aws, TransportError};
 use crate::lease::{Election, Leadership, Lost, Timing};
-use crate::role::Cluster;
+use crate::role::{Cluster, EksCluster};
 use crate::server::Health;
 use crate::telemetry::Metrics;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
@@ -51,6 +52,10 @@ pub struct Options {
     pub oidc_issuer: Option<String>,
     /// For how long after a write reads may show the past.
     pub settle: Duration,
+    /// What is known of this cluster in EKS.
+    pub eks: EksCluster,
+    /// What is done to ServiceAccounts.
+    pub workload: workload::Options,
     /// How one of several replicas is chosen; `None`: this is the only one.
     pub election: Option<ElectionOptions>,
 }
@@ -101,6 +106,7 @@ pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: 
     let reader = fenced(config.clone(), Leadership::unconditional())?;
     let before = async {
         let cluster = cluster(&reader, options.cluster_name.as_deref()).await;
+        let cluster = Cluster { eks: options.eks.clone(), ..cluster };
         crds::wait(&reader).await;
         cluster
     };
@@ -172,6 +178,7 @@ async fn work(
     let (namespace_store, namespace_writer) = store_of_namespaces();
     let (wake_class, class_wakes) = unbounded();
     let (scopes, to_serve) = role_scopes(&options.namespaces);
+    let (accounts, accounts_to_watch) = workload::accounts(&options.workload, &options.namespaces);
     let ctx = Arc::new(Context {
         events: Events::new(client.clone(), &instance()),
         client,
@@ -179,6 +186,12 @@ async fn work(
         cluster,
         controller: options.controller,
         issuer,
+        workloads: Workloads {
+            accounts,
+            prefix: options.workload.prefix,
+            check_pods: options.workload.check_pods,
+            ..Workloads::default()
+        },
         classes: class_store.clone(),
         namespaces: namespace_store.clone(),
         scopes,
@@ -199,9 +212,10 @@ async fn work(
     let classes = watch::classes(watches.clone(), class_writer);
     let classes = serve_classes(classes, class_wakes, class_store, ctx.clone(), stop.clone());
     let roles = to_serve.into_iter().map(|watched| serve_roles(watched, watches.clone(), ctx.clone(), stop.clone()));
+    let accounts = or_stop(workload::serve(accounts_to_watch, watches.clone(), ctx.clone()), stopped(stop.clone()));
     let announce = announce(ctx.clone(), health, stop.clone());
     let sweeps = walk_accounts(ctx.clone(), stop.clone());
-    join(join(namespaces, classes), join3(join_all(roles), announce, sweeps)).await;
+    join3(join(namespaces, classes), accounts, join3(join_all(roles), announce, sweeps)).await;
     tracing::info!("stopped");
     Ok(())
 }

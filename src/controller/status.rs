@@ -100,6 +100,8 @@ pub fn conditions(old: &[Condition], verdict: &Verdict, generation: i64, now: &T
         let verdict = Verdict { reason: *reason, message: message.clone(), ..verdict.clone() };
         new.push(condition(old, ConditionType::Drifted, Tri::True, &verdict, generation, now));
     }
+    // It speaks of Kubernetes, and is written by `workload` alone.
+    new.extend(find(old, ConditionType::IdentityBound).cloned());
     new
 }
 

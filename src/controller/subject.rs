@@ -36,6 +36,8 @@ pub struct Subject {
     pub spec: Result<IamRoleSpec, Failure>,
     /// Status as it was read or last written.
     pub status: IamRoleStatus,
+    /// The cluster has moved since: what status says is in AWS is for another one.
+    pub moved: bool,
 }
 
 impl Subject {
@@ -54,6 +56,7 @@ impl Subject {
             generation: object.metadata.generation.unwrap_or_default(),
             spec,
             status,
+            moved: false,
             object,
         }
     }
@@ -123,7 +126,7 @@ impl Subject {
     /// Whether status says that this generation, under that generation of that class, is in AWS.
     #[must_use]
     pub fn is_settled(&self, class: &IamRoleClass) -> bool {
-        is_ready(&self.status.conditions, self.generation) && self.saw(class)
+        !self.moved && is_ready(&self.status.conditions, self.generation) && self.saw(class)
     }
 
     /// Whether the class was looked at in this generation; one made anew under the same name is another one.

@@ -10,7 +10,7 @@ use super::memory::jitter;
 use super::recover::kept;
 use super::roles::{class_named, period};
 use super::subject::{Subject, version};
-use super::sweeps::{Ended, Obstacle, method};
+use super::sweeps::{Ended, Obstacle, is_walked, method};
 use crate::api::iamrole::{Mode, PolicyRef};
 use crate::api::iamroleclass::DriftMethod;
 use crate::api::{IamRoleClass, Reason, TAG_CLUSTER, TAG_NAME, TAG_NAMESPACE};
@@ -75,7 +75,7 @@ fn accounts(ctx: &Context) -> BTreeMap<String, Swept> {
     let mut accounts: BTreeMap<String, Swept> = BTreeMap::new();
     let mut classes = ctx.classes.state();
     classes.sort_by_key(|class| class.name_any());
-    for class in classes.iter().filter(|class| ctx.serves(class) && method(&class.spec) != DriftMethod::Role) {
+    for class in classes.iter().filter(|class| ctx.serves(class) && is_walked(&class.spec)) {
         let state = ctx.class_state(&class.name_any(), &class.uid().unwrap_or_default());
         let Some(account) = state.and_then(|state| state.account.ok()) else { continue };
         let (is_forced, every) = (method(&class.spec) == DriftMethod::Account, period(class));
@@ -350,7 +350,7 @@ fn candidate(ctx: &Context, account: &str, role: Arc<RawRole>) -> Option<(String
     let here = text("/status/accountId") == Some(account) && text("/status/role/id").is_some();
     let class = here.then(|| text("/status/class/name")).flatten()?;
     let class = ctx.classes.get(&ObjectRef::new(class))?;
-    if method(&class.spec) == DriftMethod::Role || role.metadata.deletion_timestamp.is_some() {
+    if !is_walked(&class.spec) || role.metadata.deletion_timestamp.is_some() {
         return None;
     }
     let name = text("/status/role/name")?.to_lowercase();

@@ -3,6 +3,7 @@
 use super::memory::jitter;
 use crate::api::IamRoleClassSpec;
 use crate::api::iamroleclass::DriftMethod;
+use crate::api::workload::ClassWorkloadIdentity;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -96,7 +97,7 @@ impl Sweeps {
     #[must_use]
     pub fn cover(&self, class: &IamRoleClassSpec, account: &str) -> bool {
         let open = || self.lock().get(account).is_none_or(|state| state.obstacle.is_none());
-        self.works && method(class) != DriftMethod::Role && open()
+        self.works && is_walked(class) && open()
     }
 
     /// A role of the account was not looked at yet: the walk is due now, unless one was a moment ago.
@@ -173,7 +174,7 @@ impl Sweeps {
     /// What there is to tell of the account to a class; `None` before the first walk.
     #[must_use]
     pub fn found(&self, class: &IamRoleClassSpec, account: &str) -> Option<Found> {
-        if method(class) == DriftMethod::Role {
+        if !is_walked(class) {
             return Some(Found { method: DriftMethod::Role, orphans: self.orphans(account) });
         }
         let states = self.lock();
@@ -186,6 +187,14 @@ impl Sweeps {
         // A panic elsewhere leaves whole entries behind.
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether walks may show the drift of a class's roles: not where it wants them read one by one, and not where
+/// associations belong to them, which EKS is asked for role by role.
+#[must_use]
+pub fn is_walked(class: &IamRoleClassSpec) -> bool {
+    let associations = class.workload_identity.as_ref().is_some_and(ClassWorkloadIdentity::manages_associations);
+    method(class) != DriftMethod::Role && !associations
 }
 
 /// How the class wants drift to be looked for.

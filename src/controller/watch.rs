@@ -1,9 +1,12 @@
 //! The watches: trimmed to what is needed, filtered to what matters, logged when they fail.
 
 use super::context::{RawRole, role_resource};
-use crate::api::{ANNOTATION_DEFAULT_CLASS, ANNOTATION_RECONCILE, ANNOTATION_SUSPEND, IamRoleClass, IamRoleClassSpec};
+use crate::api::{
+    ANNOTATION_DEFAULT_CLASS, ANNOTATION_IAM_ROLE, ANNOTATION_RECONCILE, ANNOTATION_SUSPEND, IamRoleClass,
+    IamRoleClassSpec,
+};
 use futures::{Stream, StreamExt as _, stream};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::Api;
 use kube::core::error_boundary::InvalidObject;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -172,6 +175,29 @@ pub fn namespaces(
         .reflect(writer)
         .applied_objects()
         .predicate_filter(kube::runtime::predicates::labels, Config::default())
+}
+
+/// ServiceAccounts, of them only the metadata, and of that only what tells for which role they are.
+pub fn service_accounts(
+    client: kube::Client,
+    namespace: Option<&str>,
+    prefix: &str,
+    writer: Writer<PartialObjectMeta<ServiceAccount>>,
+) -> impl Stream<Item = Result<watcher::Event<PartialObjectMeta<ServiceAccount>>, watcher::Error>> + Send + 'static {
+    let api: Api<PartialObjectMeta<ServiceAccount>> = match namespace {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    };
+    let prefix = format!("{prefix}/");
+    watching(api)
+        .default_backoff()
+        .modify(move |account| {
+            trim(account);
+            account.labels_mut().clear();
+            account.annotations_mut().retain(|key, _| key == ANNOTATION_IAM_ROLE || key.starts_with(&prefix));
+        })
+        .inspect(|result| report("ServiceAccount", result))
+        .reflect(writer)
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ mod document;
 mod doors;
 mod finding;
 mod grants;
+mod join;
 mod json;
 mod leaf;
 mod lint;

@@ -5,6 +5,7 @@
 //! `…IfExists` kind where a strict one could lock the operator out of work that is its own: docs/permissions.md
 //! tells which is which, and why.
 
+mod pod_identity;
 mod render;
 mod statements;
 
@@ -56,6 +57,8 @@ pub struct Options {
     pub attach: Vec<String>,
     /// ARNs of roles that are assumed to work in other accounts (`account.assumeRole` of classes).
     pub assume: Vec<String>,
+    /// The policy is a second one beside the other, for associations of the EKS cluster with this ARN.
+    pub pod_identity: Option<String>,
     /// ARN of the operator's own role or user, which it may then not touch.
     pub identity: Option<String>,
     /// Name of the policy itself, which the operator may not change.

@@ -10,6 +10,9 @@ const LEAVE: &str = "iam:RemoveRoleFromInstanceProfile";
 /// The least policy for these options.
 #[must_use]
 pub fn policy(options: &Options) -> Policy {
+    if let Some(cluster) = &options.pod_identity {
+        return Policy { version: "2012-10-17", statement: super::pod_identity::associations(options, cluster) };
+    }
     let mut statement = reads(options);
     statement.extend(roles(options));
     statement.extend(tags(options));
@@ -24,13 +27,14 @@ pub fn policy(options: &Options) -> Policy {
 fn reads(options: &Options) -> Vec<Statement> {
     let mut actions = vec![
         "iam:GetInstanceProfile",
+        "iam:GetOpenIDConnectProvider",
         "iam:GetRole",
         "iam:GetRolePolicy",
         "iam:ListAttachedRolePolicies",
         "iam:ListInstanceProfilesForRole",
         "iam:ListRolePolicies",
     ];
-    let mut resources = vec![options.arn("role/*"), options.arn("instance-profile/*")];
+    let mut resources = vec![options.arn("role/*"), options.arn("instance-profile/*"), options.arn("oidc-provider/*")];
     if options.has(Feature::CustomerManagedPolicies) {
         actions.extend([
             "iam:GetPolicy",
@@ -203,7 +207,12 @@ const WRITES: [&str; 10] = [
     "iam:U*",
 ];
 
-fn allow(sid: &'static str, mut action: Vec<&'static str>, resource: Vec<String>, condition: Conditions) -> Statement {
+pub(super) fn allow(
+    sid: &'static str,
+    mut action: Vec<&'static str>,
+    resource: Vec<String>,
+    condition: Conditions,
+) -> Statement {
     action.sort_unstable();
     Statement { sid, effect: "Allow", action, resource: resource.into(), condition }
 }
@@ -212,7 +221,7 @@ fn deny(sid: &'static str, action: Vec<&'static str>, resource: Vec<String>, con
     Statement { effect: "Deny", ..allow(sid, action, resource, condition) }
 }
 
-fn under_path(options: &Options, kind: &str) -> Vec<String> {
+pub(super) fn under_path(options: &Options, kind: &str) -> Vec<String> {
     vec![options.arn(&format!("{kind}{}*", options.path))]
 }
 
@@ -234,7 +243,7 @@ fn clusters(options: &Options) -> Vec<String> {
 }
 
 /// It carries the owner tag of the cluster, or of one that is taken over.
-fn ours(options: &Options) -> Conditions {
+pub(super) fn ours(options: &Options) -> Conditions {
     options
         .cluster
         .as_ref()
@@ -242,7 +251,7 @@ fn ours(options: &Options) -> Conditions {
 }
 
 /// The call gives it the owner tag of the cluster.
-fn new(options: &Options) -> Conditions {
+pub(super) fn new(options: &Options) -> Conditions {
     let Some(cluster) = &options.cluster else { return Conditions::new() };
     condition("StringLike", &request_tag(TAG_CLUSTER), vec![of_cluster(cluster)])
 }
@@ -254,7 +263,7 @@ fn boundary(options: &Options, operator: &'static str) -> Conditions {
     condition(operator, BOUNDARY, options.boundaries.clone())
 }
 
-fn condition(operator: &'static str, key: &str, values: Vec<String>) -> Conditions {
+pub(super) fn condition(operator: &'static str, key: &str, values: Vec<String>) -> Conditions {
     let values = OneOrMore::from(values);
     Conditions::from([(operator, [(key.to_owned(), values)].into())])
 }

@@ -20,6 +20,7 @@ fn widest() -> Options {
         features: Feature::ALL.into_iter().collect(),
         attach: Vec::new(),
         assume: Vec::new(),
+        pod_identity: None,
         identity: None,
         policy_name: "iamrole-operator".to_owned(),
     }
@@ -421,4 +422,39 @@ fn terraform_and_cloudformation_carry_the_same_policy() {
         assert_eq!(properties["Roles"].is_array(), options.identity.is_some());
         assert!(yaml.contains("\"2012-10-17\""), "unquoted it would be a date");
     }
+}
+
+#[test]
+fn associations_are_for_one_cluster_and_those_of_the_operator() {
+    let cluster = "arn:aws:eks:eu-central-1:111122223333:cluster/prod";
+    let options = Options { pod_identity: Some(cluster.to_owned()), ..narrowest() };
+    let added: Vec<&str> = policy(&options).allowed().into_iter().collect();
+    let expected = [
+        "eks:CreatePodIdentityAssociation",
+        "eks:DeletePodIdentityAssociation",
+        "eks:DescribePodIdentityAssociation",
+        "eks:ListPodIdentityAssociations",
+        "eks:TagResource",
+        "eks:UpdatePodIdentityAssociation",
+        "iam:PassRole",
+    ];
+    assert_eq!(added, expected);
+    let text = policy(&options).render(&options, Format::Json).unwrap();
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let statement = |sid: &str| {
+        let all = document["Statement"].as_array().unwrap();
+        all.iter().find(|statement| statement["Sid"] == sid).unwrap_or_else(|| panic!("{sid}")).clone()
+    };
+    let association = "arn:aws:eks:eu-central-1:111122223333:podidentityassociation/prod/*";
+    assert_eq!(statement("MakeAssociations")["Resource"], cluster);
+    for sid in ["ReadAssociations", "TagAssociations", "ChangeAssociations"] {
+        assert_eq!(statement(sid)["Resource"], association);
+    }
+    let key = |kind: &str| format!("aws:{kind}/iamrole.dev/cluster");
+    assert!(statement("MakeAssociations")["Condition"]["StringLike"][key("RequestTag")].is_string());
+    assert!(statement("ChangeAssociations")["Condition"]["StringLike"].get(key("ResourceTag")).is_some());
+    assert_eq!(
+        statement("PassRolesToPods")["Condition"]["StringEquals"]["iam:PassedToService"],
+        "pods.eks.amazonaws.com"
+    );
 }

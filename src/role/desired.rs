@@ -10,6 +10,7 @@ use self::build::Builder;
 pub use self::class::class_mistakes;
 use super::owner::Owner;
 use super::settings::Settings;
+use super::workload::{Workload, workload};
 use crate::api::iamrole::{Adoption, WhenUnlisted};
 use crate::api::{IamRoleClassSpec, IamRoleSpec, Reason};
 use crate::policy::{AccountRef, Document, Limits, Pattern, Tokens};
@@ -74,8 +75,10 @@ pub struct Desired {
     pub boundary: Option<String>,
     /// Tags of spec and class, without the owner tags.
     pub tags: BTreeMap<String, String>,
-    /// Trust policy.
+    /// Trust policy, with what is generated for the ServiceAccounts.
     pub trust: Document,
+    /// The ServiceAccounts that get the role, if any.
+    pub workload: Option<Workload>,
     /// ARNs to attach, without those of `own`.
     pub managed: BTreeSet<String>,
     /// Inline policies by name.
@@ -177,7 +180,8 @@ pub fn desired(spec: &IamRoleSpec, settings: &Settings, facts: Facts<'_>) -> Res
     let description = spec.description.clone();
     let boundary = build.boundary();
     let tags = build.tags();
-    let trust = build.trust();
+    let workload = workload(spec, facts, &mut build.problems);
+    let trust = build.trust(workload.as_ref());
     let mut managed = build.managed();
     let exceptions = build.exceptions();
     let inline = build.inline(&exceptions);
@@ -207,6 +211,7 @@ pub fn desired(spec: &IamRoleSpec, settings: &Settings, facts: Facts<'_>) -> Res
             boundary,
             tags,
             trust,
+            workload,
             managed,
             inline,
             own,

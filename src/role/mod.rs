@@ -23,6 +23,7 @@ pub mod recent;
 pub mod record;
 pub mod settings;
 pub mod sweep;
+pub mod workload;
 
 pub use desired::{Desired, OwnPolicy, Problem};
 pub use observed::{Asked, Observed, ObservedPolicy, ObservedProfile};
@@ -30,3 +31,4 @@ pub use owner::{Cluster, Owner, Ownership};
 pub use plan::{Action, Phase, Plan, Progress, Step};
 pub use record::Record;
 pub use settings::Settings;
+pub use workload::{EksCluster, Workload};

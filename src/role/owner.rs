@@ -3,6 +3,7 @@
 //! Only what carries our tags is changed or deleted, whatever status says: status can be forged or
 //! restored from a backup, a tag needs AWS rights.
 
+use super::workload::EksCluster;
 use crate::api::iamrole::Origin;
 use crate::api::{TAG_CLUSTER, TAG_NAME, TAG_NAMESPACE, TAG_ORIGIN};
 use std::collections::BTreeMap;
@@ -14,14 +15,17 @@ pub struct Cluster {
     pub name: String,
     /// UID of the `kube-system` namespace. This is what counts.
     pub uid: String,
+    /// What is known of it in EKS.
+    pub eks: EksCluster,
 }
 
 impl Cluster {
-    /// The cluster with the configured name, if any.
+    /// The cluster with the configured name, if any. In EKS it is unknown.
     #[must_use]
     pub fn new(name: Option<&str>, uid: &str) -> Self {
         let short = || uid.chars().take(8).collect();
-        Self { name: name.filter(|name| !name.is_empty()).map_or_else(short, str::to_owned), uid: uid.to_owned() }
+        let name = name.filter(|name| !name.is_empty()).map_or_else(short, str::to_owned);
+        Self { name, uid: uid.to_owned(), eks: EksCluster::default() }
     }
 
     fn tag(&self) -> String {

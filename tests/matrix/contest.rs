@@ -65,8 +65,14 @@ fn in_virtual_time(test: impl AsyncFnOnce(Arc<World>, Operator)) {
     runtime.enable_time().start_paused(true).build().expect("a runtime").block_on(async {
         let Life { iam, mut cluster, strangers, .. } = created();
         cluster.apply(&spec());
-        let laws =
-            super::meaning::Laws { role: "api".to_owned(), ends: None, strangers, adoptable: false, keeps: true };
+        let laws = super::meaning::Laws {
+            role: "api".to_owned(),
+            ends: None,
+            strangers,
+            adoptable: false,
+            keeps: true,
+            heir_of: vec![],
+        };
         let world = World::new(iam, cluster, laws, None, None);
         let operator = Operator::start(&world, 0).await;
         tokio::time::sleep(Duration::from_secs(100)).await;

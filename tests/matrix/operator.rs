@@ -26,6 +26,7 @@ use iamrole_operator::controller::lanes::Lanes;
 use iamrole_operator::controller::memory::Memory;
 use iamrole_operator::controller::roles;
 use iamrole_operator::controller::sweeps::Sweeps;
+use iamrole_operator::controller::workload::Workloads;
 use iamrole_operator::role::Cluster;
 use iamrole_operator::telemetry::Metrics;
 use k8s_openapi::api::core::v1::Namespace;
@@ -171,6 +172,7 @@ impl Operator {
             cluster: Cluster::new(Some("prod"), "uid-1"),
             controller: DEFAULT_CONTROLLER.to_owned(),
             issuer: None,
+            workloads: Workloads::default(),
             classes: classes.as_reader(),
             namespaces: namespaces.as_reader(),
             scopes: vec![RoleScope { namespace: None, store: roles.as_reader(), wake }],

@@ -68,6 +68,18 @@ a colon, or is "localhost").
 - apiGroups: [iamrole.dev]
   resources: [iamroles/status]
   verbs: [update]
+{{- if (.Values.workloadIdentity).annotateServiceAccounts }}
+# Their metadata, and annotations on those that IamRoles list.
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [get, list, watch, patch]
+{{- end }}
+{{- if (.Values.workloadIdentity).checkPods }}
+# Those that run and have no credentials.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+{{- end }}
 {{ include "iamrole-operator.eventRules" . }}
 {{- end }}
 

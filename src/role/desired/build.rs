@@ -7,6 +7,7 @@ use crate::api::{IamRoleSpec, Reason, TAG_PREFIX};
 use crate::policy::{AccountRef, Arn, Document, Finding, Grammar, Tokens, Usage};
 use crate::role::guard::{self, Guard, Refusal};
 use crate::role::names;
+use crate::role::workload::{self, Workload};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -20,7 +21,10 @@ pub(super) struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     pub(super) fn new(spec: &'a IamRoleSpec, facts: Facts<'a>) -> Self {
-        let tokens = tokens(facts.owner, facts.account);
+        let mut tokens = tokens(facts.owner, facts.account);
+        if let Some(issuer) = facts.issuer {
+            tokens.set("oidcIssuer", issuer);
+        }
         let guard = Guard::new(facts.class, &tokens, facts.account, &facts.owner.namespace, facts.issuer);
         Self { spec, facts, tokens, guard, problems: Vec::new() }
     }
@@ -208,18 +212,52 @@ impl<'a> Builder<'a> {
         result.map_err(|findings| self.findings(findings)).ok()
     }
 
-    pub(super) fn trust(&mut self) -> Option<Document> {
+    /// The trust policy as it is written, and what is generated for the ServiceAccounts. The class judges the written
+    /// part: that it lets ServiceAccounts in is its leave for the other.
+    pub(super) fn trust(&mut self, workload: Option<&Workload>) -> Option<Document> {
+        let namespace = &self.facts.owner.namespace;
+        let generated = workload.map(|workload| workload.statements(namespace, self.facts.account)).transpose();
+        let generated = generated.map_err(|findings| self.findings(findings)).ok().flatten();
         let (object, text) = (self.spec.trust_policy.as_ref(), self.spec.trust_policy_json.as_ref());
-        let trust = self.document(Grammar::Trust, "spec.trustPolicy", object, text)?;
-        let field = if text.is_some() { "spec.trustPolicyJson" } else { "spec.trustPolicy" };
-        let fits = self.fits(field, &self.facts.limits.of_trust(&trust));
-        self.findings(trust.beyond_partition(self.facts.account));
+        let lists = self.spec.service_accounts.as_ref().is_some_and(|list| !list.is_empty());
+        if object.is_none() && text.is_none() {
+            if !lists {
+                let message = "one of it, spec.trustPolicyJson and spec.serviceAccounts is needed, or nobody could assume the role";
+                self.invalid("spec.trustPolicy", message);
+            }
+            let trust = generated?;
+            self.trust_size(&trust, "spec.serviceAccounts");
+            return Some(trust);
+        }
+        let written = self.document(Grammar::Trust, "spec.trustPolicy", object, text)?;
+        for (place, sid) in workload::reserved(&written) {
+            let message = format!("{sid:?} marks what the operator generates for serviceAccounts; use another name");
+            self.problems.push(Problem { reason: Reason::InvalidSpec, message: format!("{place}.Sid: {message}") });
+        }
+        self.findings(written.beyond_partition(self.facts.account));
+        let trust = match generated {
+            Some(generated) => written.clone().with_statements_of(generated),
+            None => written.clone(),
+        };
+        let fits = self.trust_size(&trust, if text.is_some() { "spec.trustPolicyJson" } else { "spec.trustPolicy" });
         // What is too large is refused already, and would take long to judge.
-        let refusals = if fits { self.guard.trust(&trust) } else { Vec::new() };
+        let refusals = if fits { self.guard.trust(&written) } else { Vec::new() };
         for (place, refusal) in refusals {
             self.not_allowed(&place, refusal);
         }
         Some(trust)
+    }
+
+    fn trust_size(&mut self, trust: &Document, field: &str) -> bool {
+        let mut usage = self.facts.limits.of_trust(trust).excess(field);
+        if self.spec.service_accounts.as_ref().is_some_and(|list| !list.is_empty())
+            && let Some(finding) = &mut usage
+        {
+            finding.message.push_str(". What is generated for serviceAccounts counts: name fewer of them");
+        }
+        let fits = usage.is_none();
+        self.findings(Vec::from_iter(usage));
+        fits
     }
 
     /// Whether a quota is kept; if not, that is a problem.

@@ -80,6 +80,7 @@ fn every_problem_names_its_field() {
     invalid(json!({ "adoption": "IfExists" }), "spec.adoption:", "spec.roleName");
     invalid(json!({ "trustPolicy": null }), "spec.trustPolicy:", "spec.trustPolicyJson");
     invalid(json!({ "trustPolicyJson": "{}" }), "spec.trustPolicy:", "exactly one");
+    invalid(json!({ "trustPolicy": null, "serviceAccounts": [] }), "spec.trustPolicy:", "spec.serviceAccounts");
     invalid(json!({ "trustPolicy": null, "trustPolicyJson": "{" }), "spec.trustPolicyJson", "line");
     invalid(json!({ "trustPolicy": trust(&json!({ "Service": 1 })) }), "spec.trustPolicy.Statement[0].Principal", "");
     invalid(json!({ "tags": { "aws:x": "1" } }), "spec.tags[aws:x]:", "reserved");

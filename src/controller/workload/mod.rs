@@ -1,0 +1,203 @@
+//! What the ServiceAccounts of a role need beside its trust policy, and how that stands: the condition `IdentityBound`.
+//!
+//! It begins once the role is in AWS, and ends before it goes. Nothing here changes `Ready`, which speaks of the role:
+//! a ServiceAccount that is missing, or that belongs to another role, is no fault of it.
+
+mod annotation;
+mod association;
+mod condition;
+mod pods;
+mod provider;
+mod rival;
+mod watch;
+
+pub use provider::Providers;
+pub use watch::{AccountScope, Watched, accounts, serve};
+
+use self::association::{Associated, Eks, Looks};
+use self::condition::Findings;
+use super::apply::{Case, of_aws};
+use super::context::{Context, RawRole};
+use super::events::Tone;
+use super::failure::Failure;
+use super::roles::Outcome;
+use super::subject::Subject;
+use crate::api::iamrole::Mode;
+use crate::api::workload::{BoundServiceAccount, ClassWorkloadIdentity, WorkloadStatus};
+use crate::api::{IamRoleClass, IamRoleSpec};
+use crate::aws::Account;
+use crate::policy::Limits;
+use crate::role::desired::Facts;
+use crate::role::workload::workload;
+use crate::role::{Owner, Workload};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// The prefix of the annotations that AWS's own webhook reads by default.
+pub const DEFAULT_PREFIX: &str = "eks.amazonaws.com";
+/// What is missing, or in the way, is looked for again after so long; most of it wakes us by itself.
+const AGAIN: Duration = Duration::from_mins(1);
+
+/// What the operator was told about ServiceAccounts.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Annotate ServiceAccounts, which takes rights of its own.
+    pub annotate: bool,
+    /// Prefix of the annotations, without the slash.
+    pub prefix: String,
+    /// Look for pods without credentials, which takes rights of its own.
+    pub check_pods: bool,
+}
+
+/// What all reconciliations share of ServiceAccounts.
+pub struct Workloads {
+    /// All ServiceAccounts that are watched; `None`: they are not annotated.
+    pub accounts: Option<Vec<AccountScope>>,
+    /// Prefix of the annotations, without the slash.
+    pub prefix: String,
+    /// Whether pods without credentials are looked for.
+    pub check_pods: bool,
+    /// OIDC providers, as last seen.
+    pub providers: Providers,
+    /// Associations of EKS Pod Identity, as last seen.
+    pub looks: Looks,
+}
+
+impl Default for Workloads {
+    fn default() -> Self {
+        Self {
+            accounts: None,
+            prefix: DEFAULT_PREFIX.to_owned(),
+            check_pods: false,
+            providers: Providers::default(),
+            looks: Looks::default(),
+        }
+    }
+}
+
+/// One role and its ServiceAccounts.
+#[derive(Clone, Copy)]
+struct Binding<'a> {
+    subject: &'a Subject,
+    ctx: &'a Context,
+    /// ARN of the role.
+    arn: &'a str,
+    /// The annotation by which old SDKs ask STS in their own region.
+    regional: Option<bool>,
+}
+
+/// Gives the ServiceAccounts what they need, takes it from those that are not listed any more, and says how it stands.
+/// The role itself is as it should be, as last seen.
+pub async fn bind(subject: &Subject, ctx: &Context, case: Case<'_>, mut outcome: Outcome) -> Outcome {
+    let arn = outcome.status.role.as_ref().and_then(|role| role.arn.clone());
+    let (Some(arn), Mode::Enforce) = (arn, case.settings.mode) else { return outcome };
+    let class_identity = case.class.spec.workload_identity.as_ref();
+    let regional = class_identity.and_then(|class| class.sts_regional_endpoints);
+    let binding = Binding { subject, ctx, arn: &arn, regional };
+    let wanted = wanted(subject, ctx, case);
+    let mut findings = Findings::default();
+    let annotated = binding.annotations(wanted.as_ref(), &mut findings).await;
+    if let Some(irsa) = wanted.as_ref().and_then(|wanted| wanted.irsa.as_ref()) {
+        findings.extend(ctx.workloads.providers.check(case.account, irsa, outcome.handled).await);
+    }
+    let owner = subject.owner(ctx, case.class);
+    let eks = eks(binding, case.class, case.account, &owner);
+    let fresh = outcome.verdict.is_some();
+    let associated = eks.bring_about(wanted.as_ref(), fresh, &mut outcome.status, &mut findings).await;
+    let mut now = status(annotated, associated);
+    now.issuer = wanted.as_ref().and_then(|wanted| wanted.irsa.as_ref().map(|irsa| irsa.issuer.clone()));
+    now.cluster_arn = wanted.as_ref().and_then(|wanted| wanted.cluster_arn.clone());
+    if let Some(wanted) = wanted.as_ref().filter(|_| findings.is_clear()) {
+        now.pods_without_credentials = binding.pods(wanted, &mut findings).await;
+    }
+    if findings.is_open() {
+        outcome.again = Some(outcome.again.map_or(AGAIN, |again| again.min(AGAIN)));
+    }
+    if findings.pass() && condition::is_current(&outcome.status, subject.generation) {
+        return outcome;
+    }
+    outcome.status.workload_identity = (now != WorkloadStatus::default()).then_some(now);
+    let names: Vec<&str> = wanted.iter().flat_map(|wanted| &wanted.accounts).map(String::as_str).collect();
+    let listed = wanted.is_some().then(|| findings.verdict(&names, &arn));
+    if let Some(news) = condition::write(&mut outcome.status, listed.as_ref(), subject.generation) {
+        let tone = if news.is_bound() { Tone::Normal } else { Tone::Warning };
+        tracing::info!(reason = news.reason.as_str(), message = news.message, "ServiceAccounts");
+        ctx.events.publish(&subject.reference(), tone, news.reason, "Bind", &news.message).await;
+    }
+    outcome
+}
+
+/// Takes from the ServiceAccounts what they were given, before the role goes. What is gone already is fine.
+pub async fn unbind(
+    subject: &Subject,
+    ctx: &Context,
+    class: &IamRoleClass,
+    account: &Account,
+    owner: &Owner,
+) -> Result<(), Failure> {
+    let binding = Binding { subject, ctx, arn: "", regional: None };
+    binding.release_all().await?;
+    let left = eks(binding, class, account, owner).leave_all().await;
+    left.map_err(|error| of_aws(ctx, class, error))
+}
+
+fn eks<'a>(binding: Binding<'a>, class: &'a IamRoleClass, account: &'a Account, owner: &'a Owner) -> Eks<'a> {
+    let managed = class.spec.workload_identity.as_ref().is_some_and(ClassWorkloadIdentity::manages_associations);
+    Eks { binding, account, owner, class, managed }
+}
+
+/// An object is gone: those that wait for one of its ServiceAccounts are woken.
+pub fn gone(role: &RawRole, ctx: &Context) {
+    let (namespace, uid) = (&role.metadata.namespace, &role.metadata.uid);
+    let forget = |uid: &Option<String>| uid.iter().for_each(|uid| ctx.workloads.looks.forget(uid));
+    forget(uid);
+    let names: BTreeSet<&str> = rival::listed(role).collect();
+    if names.is_empty() {
+        return;
+    }
+    ctx.wake_roles(|other| {
+        let waits = other.metadata.namespace == *namespace
+            && other.metadata.uid != *uid
+            && rival::listed(other).any(|name| names.contains(name));
+        if waits {
+            forget(&other.metadata.uid);
+        }
+        waits
+    });
+}
+
+/// The ServiceAccounts that the spec lists. It was accepted just before, or when it was applied.
+fn wanted(subject: &Subject, ctx: &Context, case: Case<'_>) -> Option<Workload> {
+    let spec: &IamRoleSpec = case.spec;
+    let (owner, limits) = (subject.owner(ctx, case.class), Limits::default());
+    let facts = Facts {
+        owner: &owner,
+        account: &case.account.account,
+        class_name: "",
+        class: &case.class.spec,
+        limits: &limits,
+        issuer: ctx.issuer.as_deref(),
+    };
+    workload(spec, facts, &mut Vec::new())
+}
+
+fn status(annotated: BTreeSet<String>, associated: Associated) -> WorkloadStatus {
+    let mut accounts: BTreeMap<String, BoundServiceAccount> = BTreeMap::new();
+    for name in annotated {
+        accounts.entry(name).or_default().annotated = Some(true);
+    }
+    for (name, arn) in associated {
+        accounts.entry(name).or_default().association_arn = Some(arn);
+    }
+    let named = |(name, account)| BoundServiceAccount { name, ..account };
+    WorkloadStatus { service_accounts: accounts.into_iter().map(named).collect(), ..WorkloadStatus::default() }
+}
+
+/// Whether the cluster has another issuer or ARN than the trust policy was made for: it is made anew, and that is no
+/// drift.
+pub fn has_moved(subject: &Subject, ctx: &Context) -> bool {
+    let Some(made) = &subject.status.workload_identity else { return false };
+    let issuer = made.issuer.as_ref().is_some_and(|issuer| ctx.issuer.as_ref().is_some_and(|now| now != issuer));
+    let eks = &ctx.cluster.eks;
+    issuer || made.cluster_arn.as_ref().is_some_and(|arn| eks.arn.as_ref().is_some_and(|now| now != arn))
+}

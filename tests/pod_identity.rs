@@ -1,0 +1,221 @@
+//! Associations of EKS Pod Identity: made, found again, kept and deleted, and those of others left alone.
+//!
+//! EKS is a stand-in of ours (tests/eks): no emulator has associations, and what matters is which calls are made.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod eks;
+mod support;
+
+use eks::{CLUSTER, Eks};
+use iamrole_operator::api::workload::{Associations, ClassWorkloadIdentity, Mechanism, PodIdentity};
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+use std::time::Duration;
+use support::{World, condition, ec2, eventually, every, stays};
+
+struct Both {
+    world: World,
+    eks: Eks,
+}
+
+impl Both {
+    async fn new(test: &str) -> Self {
+        Self::with(test, Some(Associations::Managed)).await
+    }
+
+    async fn with(test: &str, associations: Option<Associations>) -> Self {
+        let eks = Eks::start().await;
+        let mut world = World::without_operator(test, |class| {
+            class.workload_identity = Some(ClassWorkloadIdentity {
+                mechanism: Mechanism::PodIdentity,
+                allow_override: Some(true),
+                audience: None,
+                sts_regional_endpoints: None,
+                pod_identity: Some(PodIdentity { associations }),
+            });
+        })
+        .await;
+        world.operator.arguments.push(format!("--cluster-arn={CLUSTER}"));
+        world.operator.environment.push(("AWS_ENDPOINT_URL_EKS".to_owned(), eks.url()));
+        world.operator.start().await;
+        Self { world, eks }
+    }
+
+    async fn bound(&self, role: &str, status: &str, reason: &str) -> String {
+        let role = self.world.condition(role, "IdentityBound", status, Some(reason)).await;
+        condition(&role, "IdentityBound").expect("the condition").message.clone()
+    }
+
+    fn arn(&self, name: &str) -> String {
+        format!("arn:aws:iam::123456789012:role/{}", self.world.templated(name))
+    }
+
+    /// The role of each association of the namespace.
+    fn roles(&self) -> Vec<(String, String)> {
+        let of = self.eks.of(&self.world.namespace).into_iter();
+        of.map(|(account, one)| (account, one["roleArn"].as_str().unwrap().to_owned())).collect()
+    }
+
+    async fn becomes(&self, what: &str, expected: &[(&str, &str)]) {
+        let expected: Vec<(String, String)> =
+            expected.iter().map(|(account, role)| ((*account).to_owned(), (*role).to_owned())).collect();
+        let there = eventually(support::SOON, || async { self.roles() == expected }).await;
+        assert!(there, "{what}: {:?}, not {expected:?}\n{}", self.roles(), self.world.operator.log());
+    }
+}
+
+fn lists(names: &[&str]) -> Value {
+    json!(names.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>())
+}
+
+#[tokio::test]
+async fn an_association_follows_the_list_and_goes_with_the_role() {
+    let both = Both::new("assoc").await;
+    let (world, arn) = (&both.world, both.arn("app"));
+    world.create("app", json!({ "serviceAccounts": lists(&["api", "web", "job"]) })).await;
+    both.bound("app", "True", "Bound").await;
+    assert_eq!(both.roles(), ["api", "job", "web"].map(|name| (name.to_owned(), arn.clone())));
+    let tags = &both.eks.of(&world.namespace)["api"]["tags"];
+    for (key, value) in world.owner_tags("app", "Created").await {
+        assert_eq!(tags[key], value);
+    }
+    world.event("app", "Created", "Association of ServiceAccount api").await;
+    let status = world.status("app").await;
+    assert_eq!(status.workload_identity.unwrap().service_accounts.len(), 3);
+    assert!(status.last_changes.iter().any(|change| change.action == "CreatePodIdentityAssociation"));
+
+    world.patch("app", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    both.becomes("what is not listed goes", &[("api", &arn)]).await;
+    world.patch("app", json!({ "workloadIdentity": { "mechanism": "IRSA" } })).await;
+    both.becomes("another mechanism", &[]).await;
+    world.patch("app", json!({ "workloadIdentity": null })).await;
+    both.becomes("and back", &[("api", &arn)]).await;
+    world.delete("app").await;
+    world.gone("app").await;
+    assert!(both.roles().is_empty(), "{:?}", both.roles());
+    world.event("app", "Deleted", "Association of ServiceAccount api").await;
+}
+
+#[tokio::test]
+async fn a_lost_answer_and_a_lost_status_leave_nothing_behind() {
+    let mut both = Both::new("lost").await;
+    let arn = both.arn("app");
+    both.eks.lose_next();
+    both.world.create("app", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    both.becomes("made, though nobody heard of it", &[("api", &arn)]).await;
+    both.world.check_now("app").await;
+    both.bound("app", "True", "Bound").await;
+    assert!(both.world.status("app").await.workload_identity.is_some(), "found by its tags");
+
+    // The status is lost, and the object is deleted before it is looked at again.
+    both.world.operator.kill().await;
+    let none = Patch::Merge(json!({ "status": { "workloadIdentity": null } }));
+    both.world.roles().patch_status("app", &PatchParams::default(), &none).await.unwrap();
+    both.world.delete("app").await;
+    both.world.operator.start().await;
+    both.world.gone("app").await;
+    assert!(both.roles().is_empty(), "{:?}", both.roles());
+}
+
+#[tokio::test]
+async fn what_others_made_stays_and_what_they_change_is_repaired() {
+    let both = Both::new("theirs").await;
+    let (world, namespace) = (&both.world, &both.world.namespace);
+    both.eks.put(namespace, "taken", "arn:aws:iam::123456789012:role/theirs");
+    both.eks.put(namespace, "same", &both.arn("app"));
+    both.eks.put(namespace, "unlisted", "arn:aws:iam::123456789012:role/theirs");
+    world.create("app", json!({ "serviceAccounts": lists(&["taken", "same", "mine"]) })).await;
+    let message = both.bound("app", "False", "ServiceAccountConflict").await;
+    assert!(message.contains("ServiceAccount taken") && message.contains("role/theirs"), "{message}");
+    assert!(!message.contains("same"), "{message}");
+    world.ready("app").await;
+
+    both.eks.change(namespace, "mine", "arn:aws:iam::123456789012:role/other");
+    world.check_now("app").await;
+    let repaired = eventually(support::SOON, || async { both.eks.of(namespace)["mine"]["roleArn"] == both.arn("app") });
+    assert!(repaired.await, "{:?}", both.roles());
+    world.event("app", "DriftRepaired", "ServiceAccount mine").await;
+    both.eks.remove(namespace, "mine");
+    both.eks.remove(namespace, "taken");
+    world.check_now("app").await;
+    both.bound("app", "True", "Bound").await;
+
+    world.delete("app").await;
+    world.gone("app").await;
+    let theirs = "arn:aws:iam::123456789012:role/theirs";
+    both.becomes("theirs stay", &[("same", &both.arn("app")), ("unlisted", theirs)]).await;
+}
+
+#[tokio::test]
+async fn of_two_roles_the_younger_is_told_and_follows() {
+    let both = Both::new("tworoles").await;
+    let world = &both.world;
+    world.create("elder", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    both.bound("elder", "True", "Bound").await;
+    world.create("younger", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    let message = both.bound("younger", "False", "ServiceAccountConflict").await;
+    assert!(message.contains("IamRole elder"), "{message}");
+    world.delete("younger").await;
+    world.gone("younger").await;
+    both.becomes("the elder's stays", &[("api", &both.arn("elder"))]).await;
+    world.create("younger", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    both.bound("younger", "False", "ServiceAccountConflict").await;
+    world.delete("elder").await;
+    world.gone("elder").await;
+    both.becomes("the younger follows", &[("api", &both.arn("younger"))]).await;
+    both.bound("younger", "True", "Bound").await;
+}
+
+#[tokio::test]
+async fn a_settled_role_costs_few_calls_and_no_write_and_only_its_own_namespace_is_asked_for() {
+    let both = Both::new("calm").await;
+    let world = &both.world;
+    world.create("app", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    world.create("plain", json!({ "trustPolicy": ec2() })).await;
+    both.bound("app", "True", "Bound").await;
+    world.ready("plain").await;
+    both.eks.calls();
+    world.check_now("app").await;
+    world.check_now("plain").await;
+    assert_eq!(both.eks.calls(), ["ListPodIdentityAssociations", "DescribePodIdentityAssociation"]);
+    let writes = world.writes_to("app").await;
+    let quiet = stays(Duration::from_secs(2), || async { writes.lock().unwrap().is_empty() }).await;
+    assert!(quiet && both.eks.calls().is_empty());
+    world.delete("plain").await;
+    world.gone("plain").await;
+    assert!(both.eks.calls().is_empty(), "a role without ServiceAccounts has nothing in EKS");
+}
+
+#[tokio::test]
+async fn without_the_rights_the_role_is_served_and_its_deletion_waits_for_them() {
+    let both = Both::new("denied").await;
+    let world = &both.world;
+    world.create("app", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    both.bound("app", "True", "Bound").await;
+    both.eks.refuse(Some("AccessDeniedException"));
+    world.check_now("app").await;
+    let message = both.bound("app", "Unknown", "AccessDenied").await;
+    assert!(message.contains("eks:ListPodIdentityAssociations"), "{message}");
+    world.ready("app").await;
+    world.delete("app").await;
+    let message = world.reason("app", "AccessDenied").await;
+    assert!(message.contains("eks:DescribePodIdentityAssociation"), "{message}");
+    both.eks.refuse(None);
+    world.request_check("app").await;
+    world.gone("app").await;
+    assert!(both.roles().is_empty());
+}
+
+#[tokio::test]
+async fn a_class_that_leaves_them_to_others_asks_eks_for_nothing() {
+    let both = Both::with("none", None).await;
+    both.world.patch_class(json!({ "driftCheck": every(5) })).await;
+    both.world.create("app", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    both.world.ready("app").await;
+    let message = both.bound("app", "Unknown", "BindingNotManaged").await;
+    assert!(message.contains("create-pod-identity-association") && message.contains(&both.arn("app")), "{message}");
+    both.world.delete("app").await;
+    both.world.gone("app").await;
+    assert!(both.eks.calls().is_empty());
+}

@@ -1,0 +1,126 @@
+//! Workload identity: what the listed ServiceAccounts get, and nobody else, by real ServiceAccounts and real tokens of the
+//! API server, checked by an evaluation of its own against the trust policy that is in AWS.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+mod workload;
+
+use iamrole_operator::api::workload::{ClassWorkloadIdentity, Mechanism};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{Api, PostParams};
+use serde_json::{Value, json};
+use support::{World, aws, ec2};
+use workload::{claims, pod_identity, web_identity};
+
+const ACCOUNT: &str = "123456789012";
+const CLUSTER: &str = "arn:aws:eks:eu-central-1:123456789012:cluster/rig";
+
+#[allow(clippy::unnecessary_wraps, reason = "the type of the field")]
+fn identity(mechanism: Mechanism) -> Option<ClassWorkloadIdentity> {
+    Some(ClassWorkloadIdentity {
+        mechanism,
+        allow_override: Some(true),
+        audience: None,
+        sts_regional_endpoints: None,
+        pod_identity: None,
+    })
+}
+
+async fn world(test: &str, mechanism: Mechanism) -> World {
+    let mut world = World::without_operator(test, |class| class.workload_identity = identity(mechanism)).await;
+    world.operator.arguments.extend(["--cluster-arn".to_owned(), CLUSTER.to_owned()]);
+    world.operator.start().await;
+    world
+}
+
+fn accounts(world: &World, namespace: &str) -> Api<ServiceAccount> {
+    Api::namespaced(world.client.clone(), namespace)
+}
+
+async fn create_account(world: &World, name: &str) {
+    let mut account = ServiceAccount::default();
+    account.metadata.name = Some(name.to_owned());
+    accounts(world, &world.namespace).create(&PostParams::default(), &account).await.expect("a ServiceAccount");
+}
+
+/// The claims of a real token of the API server.
+async fn token(world: &World, namespace: &str, name: &str, audience: &str) -> Value {
+    let spec = TokenRequestSpec { audiences: Some(vec![audience.to_owned()]), ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
+    let answer = accounts(world, namespace).create_token_request(name, &PostParams::default(), &request).await;
+    claims(&answer.expect("a token").status.and_then(|status| status.token).expect("a token"))
+}
+
+async fn trust(world: &World, name: &str) -> Value {
+    aws::role(&world.iam, &world.templated(name)).await.expect("the role in AWS").trust
+}
+
+#[tokio::test]
+async fn a_listed_service_account_is_let_in_by_its_own_token_and_nobody_else() {
+    let world = world("irsa", Mechanism::IRSA).await;
+    for name in ["web", "api", "other"] {
+        create_account(&world, name).await;
+    }
+    world.create("app", json!({ "serviceAccounts": [{ "name": "web" }, { "name": "api" }] })).await;
+    world.ready("app").await;
+    let trust = trust(&world, "app").await;
+    let may = |claims: &Value| web_identity(&trust, "aws", ACCOUNT, claims);
+    let sts = "sts.amazonaws.com";
+    for name in ["web", "api"] {
+        let claims = token(&world, &world.namespace, name, sts).await;
+        assert!(may(&claims), "{claims} {trust}");
+        let other_audience = token(&world, &world.namespace, name, "vault").await;
+        assert!(!may(&other_audience), "a token for somebody else");
+        let mut forged = claims.clone();
+        forged["iss"] = json!("https://issuer.example");
+        assert!(!may(&forged), "another cluster");
+    }
+    assert!(!may(&token(&world, &world.namespace, "other", sts).await), "not listed");
+    assert!(!may(&token(&world, "default", "default", sts).await), "another namespace");
+    assert!(!pod_identity(&trust, CLUSTER, &world.namespace, "web"), "the class says IRSA");
+
+    // One entry goes, another comes.
+    world.patch("app", json!({ "serviceAccounts": [{ "name": "api" }, { "name": "other" }] })).await;
+    world.ready("app").await;
+    let trust = self::trust(&world, "app").await;
+    let may = async |name| web_identity(&trust, "aws", ACCOUNT, &token(&world, &world.namespace, name, sts).await);
+    assert!(may("api").await && may("other").await && !may("web").await);
+}
+
+#[tokio::test]
+async fn pod_identity_lets_in_this_cluster_this_namespace_and_the_listed() {
+    let world = world("podid", Mechanism::PodIdentity).await;
+    world.create("app", json!({ "trustPolicy": ec2(), "serviceAccounts": [{ "name": "api" }] })).await;
+    world.ready("app").await;
+    let trust = trust(&world, "app").await;
+    assert!(pod_identity(&trust, CLUSTER, &world.namespace, "api"), "{trust}");
+    assert!(!pod_identity(&trust, CLUSTER, &world.namespace, "web"));
+    assert!(!pod_identity(&trust, CLUSTER, "default", "api"));
+    assert!(!pod_identity(&trust, "arn:aws:eks:eu-central-1:123456789012:cluster/other", &world.namespace, "api"));
+    assert!(!pod_identity(&trust, "arn:aws:eks:eu-central-1:999999999999:cluster/rig", &world.namespace, "api"));
+    assert_eq!(trust["Statement"][0]["Principal"]["Service"], "ec2.amazonaws.com", "what was written is there");
+}
+
+#[tokio::test]
+async fn a_class_without_workload_identity_allows_none_and_audience_is_its_own() {
+    let world = World::new("nowi").await;
+    world.create("app", json!({ "serviceAccounts": [{ "name": "default" }] })).await;
+    let message = world.reason("app", "NotAllowed").await;
+    assert!(message.contains("spec.serviceAccounts") && message.contains("workloadIdentity"), "{message}");
+    world.patch_class(json!({ "workloadIdentity": { "mechanism": "IRSA", "audience": "openshift" } })).await;
+    world.ready("app").await;
+    let trust = trust(&world, "app").await;
+    let may = async |audience| {
+        web_identity(&trust, "aws", ACCOUNT, &token(&world, &world.namespace, "default", audience).await)
+    };
+    assert!(may("openshift").await && !may("sts.amazonaws.com").await);
+    // Both needs the leave, and the cluster's ARN.
+    world.patch("app", json!({ "workloadIdentity": { "mechanism": "Both" } })).await;
+    let message = world.reason("app", "NotAllowed").await;
+    assert!(message.contains("allowOverride"), "{message}");
+    world.patch_class(json!({ "workloadIdentity": { "allowOverride": true } })).await;
+    let message = world.reason("app", "InvalidSpec").await;
+    assert!(message.contains("--cluster-arn"), "{message}");
+}
