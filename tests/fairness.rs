@@ -147,6 +147,17 @@ async fn good_objects_beside_many_broken_ones_get_ready_as_fast_and_nothing_runs
     assert_eq!(sum(|window| window.2), 0, "nothing new is to be told: {:?}", api.writes());
 }
 
+/// Five more objects are ready within seconds, one after the other.
+async fn good_ones_are_quick(world: &World) {
+    for i in 0..5 {
+        let (name, since) = (format!("good-{i}"), Instant::now());
+        create(world, &name).await;
+        world.ready(&name).await;
+        println!("{name} was ready after {:?}", since.elapsed());
+        assert!(since.elapsed() < Duration::from_secs(4), "{name} waited for {:?}", since.elapsed());
+    }
+}
+
 /// Each try of a throttled object takes ten seconds here, more than its pause: they could hold all slots for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_that_fail_slowly_leave_half_of_the_slots_to_the_others() {
@@ -163,13 +174,7 @@ async fn objects_that_fail_slowly_leave_half_of_the_slots_to_the_others() {
         roles.iter().filter(|role| condition(role, "Ready").is_some_and(|ready| ready.reason == "Busy")).count() == SLOW
     });
     assert!(all_failed.await, "{}", world.operator.log());
-    for i in 0..5 {
-        let (name, since) = (format!("good-{i}"), Instant::now());
-        create(&world, &name).await;
-        world.ready(&name).await;
-        println!("{name} was ready after {:?}", since.elapsed());
-        assert!(since.elapsed() < Duration::from_secs(4), "{name} waited for {:?}", since.elapsed());
-    }
+    good_ones_are_quick(&world).await;
 }
 
 /// At the start of the process nobody knows yet who will hang.
@@ -219,11 +224,5 @@ async fn an_account_that_hangs_delays_no_other() {
     }
     let hangs = eventually(STORM, || async { world.proxy.calls().iter().any(|call| call.action == "CreateRole") });
     assert!(hangs.await, "{}", world.operator.log());
-    for i in 0..5 {
-        let (name, since) = (format!("good-{i}"), Instant::now());
-        create(&world, &name).await;
-        world.ready(&name).await;
-        println!("{name} was ready after {:?}", since.elapsed());
-        assert!(since.elapsed() < Duration::from_secs(4), "{name} waited for {:?}", since.elapsed());
-    }
+    good_ones_are_quick(&world).await;
 }
