@@ -51,12 +51,12 @@ fn a_created_role() {
 
 #[test]
 fn a_role_with_strangers() {
-    matrix(kept(), Pace::default());
+    matrix(kept(), THIN);
 }
 
 #[test]
 fn an_adopted_role() {
-    matrix(adopted(), Pace::default());
+    matrix(adopted(), THIN);
 }
 
 #[test]

@@ -156,7 +156,8 @@ impl Run<'_> {
             Kind::AlreadyExists => false,
             _ => {
                 entry.recent.refused(attempt);
-                entry.recent.unsettled(now, self.ctx.settle).is_none()
+                let taken_up = entry.inherited == Some(true) && now < self.ctx.settle;
+                !taken_up && !entry.recent.may_exist(action, now, self.ctx.settle)
             }
         });
         if let (Action::CreatePolicy { policy, .. }, true) = (action, is_new) {

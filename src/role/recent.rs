@@ -80,6 +80,12 @@ impl Recent {
         self.doubted.is_some_and(|at| now.saturating_sub(at) < settle)
     }
 
+    /// Whether what an action makes may be there though AWS refuses to make it: an earlier answer was lost, or said so.
+    #[must_use]
+    pub fn may_exist(&self, action: &Action, now: Duration, settle: Duration) -> bool {
+        self.is_in_doubt(now, settle) || action.key().is_some_and(|key| self.hidden.contains_key(&key))
+    }
+
     fn forget_miss(&mut self, action: &Action) {
         if let Some(key) = action.key() {
             self.missing.remove(&key);
@@ -301,7 +307,9 @@ mod tests {
         let mut recent = Recent::default();
         assert_eq!(recent.hidden_for(&create, at(40)), at(0));
         assert_eq!(recent.hidden_for(&create, at(60)), at(20));
+        assert!(recent.may_exist(&create, at(60), SETTLE));
         recent.doubt(&create, at(70));
+        assert!(recent.may_exist(&create, at(80), SETTLE) && !recent.may_exist(&create, at(100), SETTLE));
         assert!(recent.is_in_doubt(at(80), SETTLE) && !recent.is_in_doubt(at(100), SETTLE));
         assert_eq!(recent.hidden_for(&create, at(80)), at(0));
         recent.miss(&BTreeSet::new(), at(85), SETTLE);

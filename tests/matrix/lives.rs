@@ -290,6 +290,7 @@ pub fn keeping() -> Life {
 pub fn forced() -> Life {
     let more = json!({ "permissionsBoundary": null, "whenUnlisted": "Keep", "deletionPolicy": "ForceDelete" });
     let mut acts = acts(small(), &more);
+    acts[0].leads = true;
     acts[2].before = |iam| {
         intrude(iam);
         let profile = Profile {
@@ -334,7 +335,7 @@ pub fn restored() -> Life {
     acts[0].leads = true;
     let Edit::Apply(spec) = acts[1].edit.clone() else { panic!("an edit") };
     acts[1] = Act { name: "restore", edit: Edit::Restore(spec), before: found_again, leads: false };
-    acts[2].before = retreat;
+    acts.truncate(2);
     Life { name: "restored", acts, strangers: strangers(), ..created() }
 }
 
@@ -372,8 +373,7 @@ pub fn inherited() -> Life {
     let own = Policy { name: "api-x".to_owned(), tags: owner.tags(Origin::Created), ..iam.policies["foreign"].clone() };
     iam.policies.insert("api-x".to_owned(), own);
     let mut acts = acts(small(), &json!({}));
-    acts.remove(1);
-    acts[1].before = retreat;
+    acts.truncate(1);
     let cluster = class(&json!({ "takeOverClusters": [old] }));
     let heir_of = vec![old.to_owned()];
     Life { name: "inherited", iam, cluster, acts, strangers: strangers(), heir_of, ..created() }

@@ -122,9 +122,9 @@ fn scripts(position: usize, call: &Call, pace: Pace) -> Vec<Script> {
         let known = if call.side == Side::Write { IN_DOUBT.as_slice() } else { &IN_DOUBT[..1] };
         return known.iter().map(|fault| script(*fault, false)).collect();
     }
-    // A read has no effect: whether the operator dies soon after one that failed adds little.
+    // What has no effect in AWS: whether the operator dies soon after it failed adds little.
     let kills =
-        |fault| if pace.thin { fault == Fault::Lost } else { call.side != Side::Read || position.is_multiple_of(4) };
+        |fault| if pace.thin { fault == Fault::Lost } else { call.side == Side::Write || position.is_multiple_of(4) };
     let faults = faults(call.side, &call.what).into_iter().filter(|fault| !pace.thin || fault.is_typical());
     let faults = faults.flat_map(|fault| [Some(script(fault, false)), kills(fault).then(|| script(fault, true))]);
     faults.flatten().chain([script(Fault::KilledBefore, false), script(Fault::KilledAfter, false)]).collect()
