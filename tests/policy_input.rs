@@ -108,3 +108,17 @@ fn what_is_larger_than_iam_reads_is_refused_before_it_is_looked_into() {
     let latin = json!({ "Version": "\u{e9}".repeat(262_000) });
     assert!(lines(of_value(&latin))[0].contains("no version of the policy language"));
 }
+
+#[test]
+fn tokens_do_not_make_a_document_larger_than_it_may_be() {
+    let mut tokens = Tokens::default();
+    tokens.set("name", "n".repeat(253));
+    let value = "$(name)".repeat(30_000);
+    let document = json!({ "Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Action": "s3:GetObject", "Resource": "*",
+        "Condition": { "StringEquals": { "aws:PrincipalTag/a": [value, value] } },
+    }] });
+    let findings = Document::from_value(Grammar::Permission, "d", &document, &tokens).expect_err("7 MB");
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].to_string().contains("262144"), "{findings:?}");
+}

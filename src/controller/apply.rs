@@ -80,6 +80,8 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
     subject.add_finalizer(ctx).await.map_err(early)?;
     hold_class(ctx, case.class).await.map_err(early)?;
     if let Some(later) = not_due(subject, ctx, case) {
+        // It was its class, say, that could not be asked; whatever comes is another failure.
+        ctx.memory.with(&subject.uid, super::memory::Entry::succeed);
         return Ok(Outcome { status: subject.status.clone(), verdict: None, again: Some(later), handled: false });
     }
     let mut desired = desired;
@@ -421,7 +423,7 @@ impl Work<'_> {
             record.role = Some(role);
         }
         if let Some(observed) = observed {
-            record.follow_versions(plan, observed);
+            record.follow_versions(&self.desired, plan, observed);
         }
         record.settle(&self.desired, observed);
         let has_rests = record.has_rests(&self.desired);

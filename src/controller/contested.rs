@@ -83,7 +83,9 @@ fn given_up<'s>(subject: &'s Subject, class: &IamRoleClass) -> impl Iterator<Ite
         ready.reason == Reason::Contested.as_str() && ready.observed_generation == Some(subject.generation)
     });
     let same_class = subject.saw(class);
-    let plan = status.plan.iter().filter(move |_| contested && same_class);
+    // The plan has what only waited, too. Removals are tried anew in any case: what strangers attach must not stay.
+    let removes = |action: &str| ["DetachRolePolicy", "DeleteRolePolicy"].contains(&action);
+    let plan = status.plan.iter().filter(move |planned| contested && same_class && !removes(&planned.action));
     plan.map(|planned| (planned.action.as_str(), planned.target.as_str()))
 }
 

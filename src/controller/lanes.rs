@@ -147,7 +147,8 @@ impl Place {
         let mut inner = lane.lock();
         if inner.slow < SLOW * lane.width {
             inner.slow += 1;
-            self.slow = true;
+            inner.retries = inner.retries.saturating_sub(usize::from(self.retries));
+            (self.slow, self.retries) = (true, false);
             inner.leave(lane);
         }
     }

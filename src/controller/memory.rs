@@ -2,7 +2,7 @@
 //! nothing depends on it but timing.
 
 use super::failure::{Failure, Retry};
-use crate::api::iamrole::{Cause, ClassRef};
+use crate::api::iamrole::{Cause, Change, ClassRef};
 use crate::role::contest::Repairs;
 use crate::role::recent::Recent;
 use std::collections::HashMap;
@@ -51,6 +51,8 @@ pub struct Entry {
     pub next_check: Option<Instant>,
     /// A walk over the account shows it otherwise than wanted: it is to be looked at now.
     pub suspect: bool,
+    /// The last changes, where the write of the status that tells them failed.
+    pub untold: Option<Vec<Change>>,
     /// When the role was first found missing.
     pub first_miss: Option<Instant>,
     /// The generation of a class for which the rights were found to suffice.
@@ -127,10 +129,10 @@ impl Entry {
         jitter(doubled.min(cap))
     }
 
-    /// Whether the last attempt at this generation failed.
+    /// Whether this generation failed more than once in a row: one answer that did not come makes no hopeless case.
     #[must_use]
     pub fn has_failed(&self, generation: i64) -> bool {
-        self.failures > 0 && self.failing_generation == Some(generation)
+        self.failures > 1 && self.failing_generation == Some(generation)
     }
 }
 

@@ -41,19 +41,28 @@ fn urgency(role: &RawRole, class: Option<&IamRoleClass>, ctx: &Context) -> Urgen
     let uid = role.metadata.uid.as_deref().unwrap_or_default();
     let number = |pointer: &str| role.data.pointer(pointer).and_then(Value::as_i64);
     let of_class = class.and_then(|class| class.metadata.generation);
-    let is_applied = number("/status/observedGeneration") == Some(generation)
-        && (of_class.is_none() || number("/status/class/observedGeneration") == of_class);
+    let is_new = number("/status/observedGeneration") != Some(generation)
+        || (of_class.is_some() && number("/status/class/observedGeneration") != of_class);
+    let is_ready = is_true(role, "Ready");
     let asked = role.annotations().get(ANNOTATION_RECONCILE).map(String::as_str);
     let is_asked = asked.is_some() && text(role, "/status/lastHandledReconcileAt") != asked;
-    if ctx.memory.with(uid, |entry| entry.has_failed(generation)) {
+    let (has_failed, suspect) = ctx.memory.with(uid, |entry| (entry.has_failed(generation), entry.suspect));
+    if is_asked {
+        Urgency::Change
+    } else if has_failed {
         Urgency::Retry
     } else if role.metadata.deletion_timestamp.is_some() {
         Urgency::Deletion
-    } else if is_asked || !is_applied {
+    } else if is_new || !is_ready || suspect {
         Urgency::Change
     } else {
         Urgency::Check
     }
+}
+
+fn is_true(role: &RawRole, condition: &str) -> bool {
+    let conditions = role.data.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.is_some_and(|all| all.iter().any(|one| one["type"] == condition && one["status"] == "True"))
 }
 
 fn text<'r>(role: &'r RawRole, pointer: &str) -> Option<&'r str> {

@@ -68,7 +68,7 @@ fn class_of(subject: &Subject, ctx: &Context) -> Option<Arc<IamRoleClass>> {
     let named = subject.spec.as_ref().ok().and_then(|spec| spec.role_class_name.clone());
     match remembered.or(named) {
         Some(name) => ctx.classes.get(&ObjectRef::new(&name)),
-        None => default_class(&ctx.classes.state(), &subject.namespace, &namespace_labels(subject, ctx)).ok(),
+        None => default_class(&ctx.classes.state(), &subject.namespace, &namespace_labels(subject, ctx)?).ok(),
     }
 }
 
@@ -76,8 +76,14 @@ fn class_of(subject: &Subject, ctx: &Context) -> Option<Arc<IamRoleClass>> {
 /// of either, the role is kept.
 fn terms(subject: &Subject, class: Option<&IamRoleClass>, origin: Option<Origin>) -> Settings {
     let effective = subject.status.effective.as_ref();
+    let said = |name: &str| subject.object().data.pointer(&format!("/spec/{name}"));
+    // What can be read of it counts: the way out must lead out.
+    let retains = said("deletionPolicy").is_some_and(|policy| policy != "Delete" && policy != "ForceDelete");
+    let kept =
+        if retains { Some(DeletionPolicy::Retain) } else { effective.map(|effective| effective.deletion_policy) };
     let spec = subject.spec.as_ref().cloned().unwrap_or_else(|_| IamRoleSpec {
-        deletion_policy: Some(effective.map_or(DeletionPolicy::Retain, |effective| effective.deletion_policy)),
+        deletion_policy: Some(kept.unwrap_or(DeletionPolicy::Retain)),
+        suspend: said("suspend").and_then(serde_json::Value::as_bool),
         when_unlisted: Some(effective.map_or(WhenUnlisted::Keep, |effective| effective.when_unlisted)),
         mode: effective.map(|effective| effective.mode),
         ..IamRoleSpec::default()
@@ -156,6 +162,9 @@ impl Removal<'_> {
         };
         let failed = |failure: Failure| Setback::pending(failure, status.clone());
         let (name, state) = self.find(subject, name, &record).await.map_err(|error| failed(self.of_aws(error)))?;
+        if state.role.is_some() {
+            self.ctx.memory.with(&subject.uid, |entry| entry.first_miss = None);
+        }
         if state.role.is_none() && (self.may_be_late(subject, &record) || self.is_first_miss(subject, &record)) {
             let message = format!("role {name} is not there (yet); looking again before the object is let go");
             return Err(failed(Failure::wait(Duration::from_secs(5), message)));

@@ -33,6 +33,8 @@ const DEFAULT_INTERVAL: i32 = 900;
 const CLASS_CHECK: Duration = Duration::from_secs(2);
 /// When to try again to find a place for what can as well come later.
 const NO_PLACE: Duration = Duration::from_secs(2);
+/// When to look again for a namespace that the cache does not have.
+const UNKNOWN_NAMESPACE: Duration = Duration::from_secs(1);
 /// A reconciliation that hangs must not hold its slot for ever.
 const TIME_LIMIT: Duration = Duration::from_mins(5);
 
@@ -180,6 +182,9 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
     let settings = settings(&spec, Some(&class.spec), origin, subject.suspend_annotation());
     let mut status = subject.status.clone();
     status.effective = Some(settings.effective());
+    if let Some(changes) = ctx.memory.with(&subject.uid, |entry| entry.untold.take()) {
+        status.last_changes = changes;
+    }
     if let Some(by) = settings.suspended_by {
         return Ok(suspended(status, by));
     }
@@ -197,7 +202,11 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
 
 /// The class of the object; `None` if another installation serves it.
 pub fn resolve(subject: &Subject, ctx: &Context, named: Option<&str>) -> Result<Option<Arc<IamRoleClass>>, Failure> {
-    let labels = namespace_labels(subject, ctx);
+    let Some(labels) = namespace_labels(subject, ctx) else {
+        // It came with the object, and without its labels a class could be taken that does not select it.
+        let message = format!("namespace {} is not known yet; its labels choose the class", subject.namespace);
+        return Err(Failure::wait(UNKNOWN_NAMESPACE, message));
+    };
     let remembered = subject.status.class.as_ref().map(|class| class.name.as_str());
     class_for(&ctx.classes.state(), &ctx.controller, named, remembered, &subject.namespace, &labels)
 }
@@ -208,10 +217,10 @@ pub fn class_named(subject: &Subject, ctx: &Context) -> Option<Arc<IamRoleClass>
     resolve(subject, ctx, named.as_deref()).ok().flatten()
 }
 
-/// The labels of the object's namespace.
-pub fn namespace_labels(subject: &Subject, ctx: &Context) -> BTreeMap<String, String> {
+/// The labels of the object's namespace; `None` where the cache does not have it.
+pub fn namespace_labels(subject: &Subject, ctx: &Context) -> Option<BTreeMap<String, String>> {
     let namespace = ctx.namespaces.get(&ObjectRef::new(&subject.namespace));
-    namespace.map(|namespace| namespace.labels().clone()).unwrap_or_default()
+    namespace.map(|namespace| namespace.labels().clone())
 }
 
 /// The class's account; `None` while its controller has not looked at this generation yet (it wakes us).
@@ -301,10 +310,17 @@ async fn conclude(subject: &mut Subject, ctx: &Context, outcome: Outcome) -> (Ac
     let released = subject.is_deleted() && outcome.verdict.is_none();
     // Who waits for its class, say, has nothing to tell.
     let is_new = outcome.verdict.is_some() || status != subject.status;
+    let changes = status.last_changes.clone();
     if !released
         && is_new
         && let Err(failure) = subject.write_status(ctx, status).await
     {
+        // What was done shall be told: it is looked at once more, whatever was planned.
+        ctx.memory.with(&subject.uid, |entry| {
+            entry.next_check = None;
+            entry.suspect = true;
+            entry.untold = Some(changes);
+        });
         return Box::pin(fail(subject, ctx, *Setback::early(failure, subject.status.clone()))).await;
     }
     if outcome.verdict.is_some() {
@@ -395,9 +411,11 @@ pub fn gone(role: &RawRole, ctx: &Context) {
     }
     ctx.memory.forget(&uid);
     workload::gone(role, ctx);
-    if let Some(class) = role.data.pointer("/status/class/name").and_then(serde_json::Value::as_str) {
-        // The class may be waiting to be deleted until its last role is gone.
-        let _ = ctx.wake_class.unbounded_send(ObjectRef::new(class));
+    let class = role.data.pointer("/status/class/name").and_then(serde_json::Value::as_str);
+    let class = class.and_then(|class| ctx.classes.get(&ObjectRef::new(class)));
+    if let Some(class) = class.filter(|class| class.metadata.deletion_timestamp.is_some()) {
+        // It may be waiting to be deleted until its last role is gone.
+        let _ = ctx.wake_class.unbounded_send(ObjectRef::from_obj(class.as_ref()));
     }
 }
 

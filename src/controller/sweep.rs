@@ -6,15 +6,16 @@
 use super::apply::count;
 use super::context::{Context, RawRole};
 use super::events::Tone;
-use super::memory::jitter;
+use super::memory::{Basis, jitter};
 use super::recover::kept;
-use super::roles::{class_named, period};
+use super::roles::{class_named, class_ref, period};
 use super::subject::{Subject, version};
 use super::sweeps::{Ended, Obstacle, is_walked, method};
 use crate::api::iamrole::{Mode, PolicyRef};
 use crate::api::iamroleclass::DriftMethod;
 use crate::api::{IamRoleClass, Reason, TAG_CLUSTER, TAG_NAME, TAG_NAMESPACE};
 use crate::aws::{Account, AwsError, Kind, RoleName};
+use crate::role::contest::Repairs;
 use crate::role::desired::{Facts, desired};
 use crate::role::settings::settings;
 use crate::role::sweep::{Detailed, Listed, ListedPolicy, Settled, cost_of_read, cost_of_walk, matches_policy};
@@ -118,10 +119,11 @@ async fn sweep(ctx: Arc<Context>, id: String, account: Swept) {
             }
         }
         Ended::Not(obstacle) => {
-            if ctx.sweeps.obstacle(&id) != Some(*obstacle) {
+            let is_new = ctx.sweeps.obstacle(&id) != Some(*obstacle);
+            if is_new {
+                walk.leave_to_themselves(account.interval);
                 tracing::info!(account = id, ?obstacle, "the account is not walked; each role is looked at by itself");
             }
-            walk.leave_to_themselves(account.interval);
         }
         Ended::Broken => {}
     }
@@ -167,27 +169,34 @@ struct Walk<'a> {
     ctx: &'a Context,
     account: &'a str,
     started: Instant,
-    /// By lower-case name.
-    roles: HashMap<String, Candidate>,
+    /// By lower-case name. Status may be forged, so several objects may say that a role is theirs.
+    roles: HashMap<String, Vec<Candidate>>,
 }
 
 impl<'a> Walk<'a> {
     fn new(ctx: &'a Context, account: &'a str, started: Instant) -> Self {
         let roles = ctx.scopes.iter().flat_map(|scope| scope.store.state());
-        let roles = roles.filter_map(|role| candidate(ctx, account, role)).collect();
-        Self { ctx, account, started, roles }
+        let mut by_name: HashMap<String, Vec<Candidate>> = HashMap::new();
+        for (name, candidate) in roles.filter_map(|role| candidate(ctx, account, role)) {
+            by_name.entry(name).or_default().push(candidate);
+        }
+        Self { ctx, account, started, roles: by_name }
+    }
+
+    fn candidates(&self) -> impl Iterator<Item = &Candidate> {
+        self.roles.values().flatten()
     }
 
     fn obstacle(&self, account: &Swept) -> Option<Obstacle> {
         let usage = account.identities.first()?.usage?;
         let policies = self.owns_policies().then_some(usage.policies);
-        let reads: usize = self.roles.values().map(|candidate| candidate.cost).sum();
+        let reads: usize = self.candidates().map(|candidate| candidate.cost).sum();
         let dearer = !account.is_forced && cost_of_walk(usage.roles, policies) > reads;
         dearer.then_some(Obstacle::Dearer)
     }
 
     fn owns_policies(&self) -> bool {
-        self.roles.values().any(|candidate| !candidate.own.is_empty())
+        self.candidates().any(|candidate| !candidate.own.is_empty())
     }
 
     async fn through(&mut self, account: &Swept) -> Ended {
@@ -212,9 +221,10 @@ impl<'a> Walk<'a> {
         let wanted = |name: &str| names.contains(&name.to_lowercase());
         let listed = |page: Vec<Listed>| {
             for seen in page {
-                let Some(candidate) = self.roles.get_mut(&seen.name.to_lowercase()) else { continue };
-                candidate.listed = true;
-                candidate.compare(ctx, account, |settled| settled.matches_listed(&seen));
+                for candidate in self.roles.get_mut(&seen.name.to_lowercase()).into_iter().flatten() {
+                    candidate.listed = true;
+                    candidate.compare(ctx, account, |settled| settled.matches_listed(&seen));
+                }
             }
         };
         account.walk_roles(&wanted, listed).await?;
@@ -224,11 +234,13 @@ impl<'a> Walk<'a> {
         let detailed = |page: Vec<Detailed>| {
             for seen in page {
                 match self.roles.get_mut(&seen.name.to_lowercase()) {
-                    Some(candidate) => {
-                        candidate.detailed = true;
-                        candidate.compare(ctx, account, |settled| settled.matches_detailed(&seen));
+                    Some(candidates) => {
+                        for candidate in candidates {
+                            candidate.detailed = true;
+                            candidate.compare(ctx, account, |settled| settled.matches_detailed(&seen));
+                        }
                     }
-                    None if is_stray(ctx, &seen) => drop(strays.insert(seen.name, seen.id)),
+                    None if is_stray(ctx, account, &seen) => drop(strays.insert(seen.name, seen.id)),
                     None => {}
                 }
             }
@@ -242,14 +254,14 @@ impl<'a> Walk<'a> {
         if !self.owns_policies() {
             return Ok(());
         }
-        let known: BTreeSet<&str> = self.roles.values().flat_map(|c| &c.own).map(|own| own.arn.as_str()).collect();
+        let known: BTreeSet<&str> = self.candidates().flat_map(|c| &c.own).map(|own| own.arn.as_str()).collect();
         let mut seen = BTreeMap::new();
         let take = |page: Vec<ListedPolicy>| {
             let known = page.into_iter().filter(|policy| known.contains(policy.arn.as_str()));
             seen.extend(known.map(|policy| (policy.arn.clone(), policy)));
         };
         account.walk_policies(take).await?;
-        for candidate in self.roles.values_mut() {
+        for candidate in self.roles.values_mut().flatten() {
             let as_known = |own: &PolicyRef| seen.get(&own.arn).is_some_and(|seen| matches_policy(own, seen));
             candidate.differs |= !candidate.own.iter().all(as_known);
         }
@@ -275,8 +287,11 @@ impl<'a> Walk<'a> {
                 orphans.insert(name);
             } else if asked < CONFIRMED {
                 asked += 1;
-                if account.role_id(&name).await? == Some(id) {
-                    orphans.insert(name);
+                // One that nobody may read is told by a later walk, or never; that is no reason to stop here.
+                match account.role_id(&name).await {
+                    Ok(found) if found.as_ref() == Some(&id) => drop(orphans.insert(name)),
+                    Ok(_) => {}
+                    Err(error) => tracing::info!(%error, "a role that seems to belong to nobody can't be read"),
                 }
             }
         }
@@ -285,13 +300,21 @@ impl<'a> Walk<'a> {
 
     /// Roles that are as wanted need no look until after the next walk; the others are looked at now.
     fn conclude(&self, interval: Duration) {
-        let next = Instant::now() + UNSEEN * jitter(interval);
-        for candidate in self.roles.values().filter(|candidate| self.is_at_rest(&candidate.role)) {
+        for candidate in self.candidates() {
+            let Some(basis) = self.rests(&candidate.role) else { continue };
             let suspect = candidate.differs || !candidate.listed || !candidate.detailed;
             let uid = candidate.role.metadata.uid.as_deref().unwrap_or_default();
+            let next = Instant::now() + UNSEEN * jitter(interval);
             self.ctx.memory.with(uid, |entry| {
                 entry.suspect = suspect;
                 entry.next_check = Some(next);
+                if !suspect {
+                    if entry.repairs.0 != basis {
+                        entry.repairs = (basis, Repairs::default());
+                    }
+                    // What differs from now on was made by somebody, and is no wording of AWS.
+                    entry.repairs.1.seen_as_wanted();
+                }
             });
             if suspect {
                 self.ctx.metrics.suspected();
@@ -300,29 +323,35 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether nothing changed since before the first page, by us or in the object.
-    fn is_at_rest(&self, role: &RawRole) -> bool {
+    /// What the role was made from, if nothing changed since before the first page, by us or in the object, and no look
+    /// of its own is due.
+    fn rests(&self, role: &RawRole) -> Option<Basis> {
         let (namespace, name) = (role.namespace().unwrap_or_default(), role.name_any());
         let now = self.ctx.cached_role(&namespace, &name);
-        let same = now.is_some_and(|now| now.metadata.uid == role.metadata.uid && version(&now) == version(role));
+        if now.is_none_or(|now| now.metadata.uid != role.metadata.uid || version(&now) != version(role)) {
+            return None;
+        }
         let since = self.ctx.settle + self.started.elapsed();
         let uid = role.metadata.uid.as_deref().unwrap_or_default();
-        let wrote = self.ctx.memory.with(uid, |entry| {
+        let busy = self.ctx.memory.with(uid, |entry| {
             let recently = entry.recent.wrote_within(since, self.ctx.started.elapsed());
-            recently || entry.unsure || entry.written_version > version(role)
+            let is_due = entry.next_check.is_some_and(|at| at <= Instant::now());
+            let doubtful = entry.unsure || entry.repairs.1.unconfirmed();
+            recently || is_due || doubtful || entry.written_version > version(role)
         });
-        same && !wrote && settled(self.ctx, role).is_some()
+        let (subject, class) = settled(self.ctx, role).filter(|_| !busy)?;
+        Some((subject.generation, class_ref(&class)))
     }
 
     /// Nobody looks at the roles but they themselves, each at another time.
     fn leave_to_themselves(&self, interval: Duration) {
-        for (i, candidate) in (0u32..).zip(self.roles.values()) {
+        for (i, candidate) in (0u32..).zip(self.candidates()) {
             let share = f64::from(i) / f64::from(u32::try_from(self.roles.len()).unwrap_or(u32::MAX));
             let at = Instant::now() + interval.mul_f64(share);
             let uid = candidate.role.metadata.uid.as_deref().unwrap_or_default();
             let sooner = self.ctx.memory.with(uid, |entry| {
                 let sooner = entry.next_check.is_some_and(|next| next > at);
-                entry.next_check = entry.next_check.map(|next| next.min(at));
+                entry.next_check = entry.next_check.map(|_| at);
                 sooner
             });
             if sooner {
@@ -340,7 +369,8 @@ impl Candidate {
         // What is not settled is not judged in the end.
         let Some((subject, class)) = settled(ctx, &self.role) else { return };
         // A class or an account that has changed since makes a look necessary.
-        self.differs = !as_settled(ctx, &subject, &class, account).is_some_and(|settled| matches(&settled));
+        let settled = as_settled(ctx, &subject, &class, account);
+        self.differs = settled.is_none_or(|settled| settled.record.has_rests(&settled.desired) || !matches(&settled));
     }
 }
 
@@ -399,14 +429,15 @@ fn is_of(cluster: &Cluster, tag: Option<&str>) -> bool {
 
 /// Whether the role carries this cluster's tags and no object has it. What lies in a namespace that is not watched
 /// nobody here knows.
-fn is_stray(ctx: &Context, seen: &Detailed) -> bool {
+fn is_stray(ctx: &Context, account: &Account, seen: &Detailed) -> bool {
     let (Some(namespace), Some(name)) = (seen.tags.get(TAG_NAMESPACE), seen.tags.get(TAG_NAME)) else {
         return false;
     };
     let is_watched = ctx.scopes.iter().any(|scope| scope.namespace.as_ref().is_none_or(|only| only == namespace));
     let is_another = |role: Arc<RawRole>| {
-        let known = role.data.pointer("/status/role/name").and_then(Value::as_str);
-        known.is_some_and(|known| !known.eq_ignore_ascii_case(&seen.name))
+        let text = |pointer: &str| role.data.pointer(pointer).and_then(Value::as_str);
+        let elsewhere = text("/status/accountId").is_some_and(|id| id != account.account.id);
+        text("/status/role/name").is_some_and(|known| elsewhere || !known.eq_ignore_ascii_case(&seen.name))
     };
     let is_free = ctx.cached_role(namespace, name).is_none_or(is_another);
     is_of(&ctx.cluster, seen.tags.get(TAG_CLUSTER).map(String::as_str)) && is_watched && is_free

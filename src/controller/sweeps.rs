@@ -147,8 +147,8 @@ impl Sweeps {
                 interval
             }
             Ended::Not(obstacle) => {
+                // What was told of roles of nobody stays: nobody has looked again.
                 (state.broken, state.obstacle) = (0, Some(obstacle));
-                state.orphans.clear();
                 if obstacle == Obstacle::Denied { interval.max(DENIED) } else { interval }
             }
             Ended::Broken => {

@@ -63,11 +63,14 @@ pub(super) struct Reader<'a> {
     pub grammar: Grammar,
     pub findings: Findings<'a>,
     tokens: &'a Tokens,
+    /// Bytes that texts with their tokens replaced may still take.
+    room: usize,
 }
 
 impl<'a> Reader<'a> {
     fn new(grammar: Grammar, path: &str, source: Option<&'a str>, tokens: &'a Tokens) -> Self {
-        Self { grammar, findings: Findings::new(path, source), tokens }
+        // A character that IAM takes has two bytes at most.
+        Self { grammar, findings: Findings::new(path, source), tokens, room: 2 * json::LARGEST }
     }
 
     fn finish(self, document: Option<Document>) -> Result<Document, Vec<Finding>> {
@@ -176,6 +179,15 @@ impl<'a> Reader<'a> {
                 return None;
             }
         };
+        // Tokens grow: a few characters may stand for hundreds.
+        let left = self.room.saturating_sub(text.len());
+        if left == 0 && self.room > 0 {
+            self.findings.add(path, at, TOO_LARGE);
+        }
+        self.room = left;
+        if left == 0 {
+            return None;
+        }
         let plain = text.bytes().all(|b| (0x20..=0x7F).contains(&b));
         if let Some(refused) = text.chars().find(|c| !plain && !allowed(*c)) {
             let message = format!(

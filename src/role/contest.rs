@@ -120,6 +120,8 @@ pub struct Repairs {
     histories: BTreeMap<Key, History>,
     /// The documents that AWS has shown as they are wanted.
     shown: BTreeSet<Place>,
+    /// A walk over the account has shown all of them so.
+    all_shown: bool,
     /// The role was looked at since the spec was applied.
     looked: bool,
 }
@@ -133,6 +135,13 @@ impl Repairs {
         let contest = || History { at: vec![now; REPAIRS], resumed: true, ..History::default() };
         let keys = given_up.into_iter().map(|(action, target)| (action.to_owned(), target.to_owned()));
         self.histories = keys.map(|key| (key, contest())).collect();
+    }
+
+    /// A walk over the account has shown the role as it is wanted.
+    pub fn seen_as_wanted(&mut self) {
+        self.looked = true;
+        self.all_shown = true;
+        self.histories.values_mut().for_each(|history| history.open = false);
     }
 
     /// Takes out of a plan for a settled role what must not be done again.
@@ -162,7 +171,7 @@ impl Repairs {
         let planned: BTreeSet<Key> = plan.steps.iter().map(|step| key(&step.action, look.observed)).collect();
         for (known, history) in &mut self.histories {
             history.at.retain(|at| look.now.saturating_sub(*at) < WINDOW);
-            history.resumed &= !history.at.is_empty();
+            history.resumed &= !history.at.is_empty() && planned.contains(known);
             history.open &= planned.contains(known);
         }
     }
@@ -184,7 +193,7 @@ impl Repairs {
 
     /// Whether writing a document that AWS never showed as wanted has changed nothing, and it is too early to try again.
     fn in_vain(&self, history: &History, step: &Step, look: Look<'_>) -> Option<Why> {
-        if place(&step.action).is_none_or(|place| self.shown.contains(&place)) {
+        if place(&step.action).is_none_or(|place| self.all_shown || self.shown.contains(&place)) {
             return None;
         }
         let tried = history.tried.get(&answer(&step.action, look.observed)?)?;
@@ -202,6 +211,8 @@ impl Repairs {
             // One repair may take two steps, with a document in between; and one that was not visible yet may have
             // been made twice.
             let same = history.written.is_some_and(|at| look.is_recent(at));
+            // What was written before, and differs again, was changed by somebody, whatever else the role still needs.
+            let is_repair = is_repair || (history.written.is_some() && !same);
             history.written = Some(look.now);
             match history.at.last_mut() {
                 _ if !is_repair => {}
@@ -245,7 +256,7 @@ fn key(action: &Action, observed: &Observed) -> Key {
 fn place(action: &Action) -> Option<Place> {
     match action {
         Action::UpdateTrust(_) => Some(Place::Trust),
-        Action::PutInline { name, .. } => Some(Place::Inline(name.clone())),
+        Action::PutInline { name, .. } => Some(Place::Inline(name.to_lowercase())),
         Action::UpdatePolicy { arn, .. } => Some(Place::Own(arn.clone())),
         _ => None,
     }
@@ -258,12 +269,16 @@ fn as_wanted(look: Look<'_>) -> impl Iterator<Item = Place> + '_ {
         found.is_some_and(|found| *found == wanted.canonical(&desired.account))
     };
     let trust = is(Some(&observed.trust), &desired.trust).then_some(Place::Trust);
-    let inline = desired.inline.iter().filter(move |(name, wanted)| is(observed.inline.get(*name), wanted));
+    // IAM takes names that differ only in case for the same.
+    let found = |name: &str| {
+        observed.inline.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, document)| document)
+    };
+    let inline = desired.inline.iter().filter(move |(name, wanted)| is(found(name), wanted));
     let own = desired
         .own
         .iter()
         .filter(move |wanted| is(observed.own.get(&wanted.arn).map(|found| &found.document), &wanted.document));
-    let inline = inline.map(|(name, _)| Place::Inline(name.clone()));
+    let inline = inline.map(|(name, _)| Place::Inline(name.to_lowercase()));
     trust.into_iter().chain(inline).chain(own.map(|wanted| Place::Own(wanted.arn.clone())))
 }
 

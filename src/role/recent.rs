@@ -71,6 +71,8 @@ impl Recent {
     /// Nobody knows what became of it: reads may show only after a while what it made or removed.
     pub fn doubt(&mut self, action: &Action, now: Duration) {
         self.doubted = Some(now);
+        // The effect may be as late as the end of the last attempt.
+        self.last = Some(now);
         self.forget_miss(action);
     }
 

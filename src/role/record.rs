@@ -173,10 +173,13 @@ impl Record {
 
     /// Takes over which version of a policy AWS has, where `plan` changes nothing about it: somebody may have made another
     /// one of the same meaning.
-    pub fn follow_versions(&mut self, plan: &Plan, observed: &Observed) {
+    pub fn follow_versions(&mut self, desired: &Desired, plan: &Plan, observed: &Observed) {
         let written: BTreeSet<String> = plan.steps.iter().filter_map(|step| step.action.key()).collect();
         for own in self.own.iter_mut().filter(|own| !written.contains(&own.arn)) {
-            if let Some(seen) = observed.own.get(&own.arn).filter(|seen| own.id.as_ref() == Some(&seen.id)) {
+            let seen = observed.own.get(&own.arn);
+            // Ours by its tags: made anew, perhaps, by an attempt whose answer was lost.
+            if let Some(seen) = seen.filter(|seen| desired.owner.judge(&seen.tags).is_ours()) {
+                own.id = Some(seen.id.clone());
                 own.version = Some(seen.version.clone());
             }
         }

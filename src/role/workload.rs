@@ -160,7 +160,7 @@ fn irsa(facts: Facts<'_>) -> Result<Irsa, String> {
 }
 
 /// A DNS subdomain, as Kubernetes names ServiceAccounts; none of the characters that mean something in a policy.
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let label = |label: &str| {
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         !label.is_empty() && label.chars().all(inner) && !label.starts_with('-') && !label.ends_with('-')

@@ -160,6 +160,9 @@ impl Operator {
         classes.apply_watcher_event(&Event::Init);
         classes.apply_watcher_event(&Event::InitDone);
         namespaces.apply_watcher_event(&Event::Init);
+        let mut namespace = PartialObjectMeta::<Namespace>::default();
+        namespace.metadata.name = Some(crate::model::owner().namespace);
+        namespaces.apply_watcher_event(&Event::InitApply(namespace));
         namespaces.apply_watcher_event(&Event::InitDone);
         let (wake, wakes) = futures::channel::mpsc::unbounded();
         let (wake_class, class_wakes) = futures::channel::mpsc::unbounded();

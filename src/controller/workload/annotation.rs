@@ -11,7 +11,7 @@ use crate::api::workload::DEFAULT_AUDIENCE;
 use crate::api::{ANNOTATION_IAM_ROLE, Reason};
 use crate::controller::failure::Failure;
 use crate::role::Workload;
-use crate::role::workload::Irsa;
+use crate::role::workload::{Irsa, is_name};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
@@ -82,7 +82,9 @@ impl Binding<'_> {
 
     fn known(&self) -> BTreeSet<String> {
         let status = self.subject.status.workload_identity.iter().flat_map(|status| &status.service_accounts);
-        status.filter(|account| account.annotated == Some(true)).map(|account| account.name.clone()).collect()
+        // Status can be forged, and what can't be a name would never be answered.
+        let real = status.filter(|account| account.annotated == Some(true) && is_name(&account.name));
+        real.map(|account| account.name.clone()).collect()
     }
 
     fn marked(&self) -> BTreeSet<String> {

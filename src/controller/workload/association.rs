@@ -9,6 +9,8 @@ use crate::api::{IamRoleClass, IamRoleStatus, Reason};
 use crate::aws::{Account, Association, AwsError, Kind, Place};
 use crate::controller::events::Tone;
 use crate::controller::status::CHANGES_KEPT;
+use crate::policy::Arn;
+use crate::role::workload::is_name;
 use crate::role::{Owner, Ownership, Workload};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -249,7 +251,14 @@ impl Eks<'_> {
 
     fn known(&self) -> Associated {
         let status = self.binding.subject.status.workload_identity.iter().flat_map(|status| &status.service_accounts);
-        status.filter_map(|account| Some((account.name.clone(), account.association_arn.clone()?))).collect()
+        let here = self.owner.cluster.eks.arn_in(&self.account.account).ok().and_then(|arn| Place::of(&arn));
+        // Status can be forged: of another cluster or account nothing is asked.
+        let is_here = |text: &String| {
+            let same_account = text.parse::<Arn>().is_ok_and(|arn| arn.account == self.account.account.id);
+            here.is_some() && Place::of(text) == here && same_account
+        };
+        let known = status.filter_map(|account| Some((account.name.clone(), account.association_arn.clone()?)));
+        known.filter(|(name, arn)| is_name(name) && is_here(arn)).collect()
     }
 
     /// One event, one log line and one entry of `status.lastChanges` per change.

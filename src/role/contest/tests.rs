@@ -269,3 +269,24 @@ fn what_an_edit_asked_for_is_no_repair() {
     }
     assert_eq!(case.look(&strange, 2400), [Why::Undone]);
 }
+
+#[test]
+fn what_a_walk_showed_as_wanted_was_changed_by_somebody() {
+    let mut case = Case::default();
+    case.repairs.seen_as_wanted();
+    for minute in [1, 2, 3] {
+        assert_eq!(case.look(&by_id(), minute * 60), [], "it is repaired again");
+    }
+    assert_eq!(case.look(&by_id(), 240), [Why::Undone], "and not called AWS's wording");
+}
+
+#[test]
+fn what_differs_again_is_a_repair_also_while_the_spec_is_not_applied_in_full() {
+    let mut case = Case { edits: true, ..Case::default() };
+    let mut strange = as_wanted();
+    strange.managed.insert("arn:aws:iam::aws:policy/AdministratorAccess".into());
+    for minute in [0, 1, 2, 3] {
+        assert_eq!(case.look(&strange, minute * 60), [], "one that the spec asked for, and three repairs");
+    }
+    assert_eq!(case.look(&strange, 240), [Why::Undone]);
+}
