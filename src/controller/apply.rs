@@ -368,11 +368,12 @@ impl Work<'_> {
         contests: &[Contest],
     ) -> Stepped<Outcome> {
         self.status.unlisted.clone_from(&plan.unlisted);
-        let mut failures = carried.failures.clone();
+        // First of all: only its reason says that there is drift which is not repaired, also after a restart.
+        let mut failures: Vec<Failure> = contested(contests, &self.desired.name).into_iter().collect();
+        failures.extend(carried.failures.iter().cloned());
         if !plan.refused.is_empty() {
             failures.push(Failure::problems(&plan.refused));
         }
-        failures.extend(contested(contests, &self.desired.name));
         failures.extend(ignored(self.case));
         if let Some(mut failure) = Failure::merged(&failures) {
             name_the_dead(&mut failure, &self.desired, observed);

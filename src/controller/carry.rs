@@ -178,7 +178,7 @@ impl Run<'_> {
 
     /// A failure of a step. A role of ours that AWS does not know yet is waited for.
     async fn of_step(&self, error: AwsError, action: &Action) -> Failure {
-        if let Some(conflict) = conflict(self.case.account, &self.desired.name, action, &error, "").await {
+        if let Some(conflict) = conflict(self.case.account, &self.desired.name, action, &error, "", false).await {
             return conflict;
         }
         if error.kind == Kind::AlreadyExists

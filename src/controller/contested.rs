@@ -89,17 +89,16 @@ fn given_up<'s>(subject: &'s Subject, class: &IamRoleClass) -> impl Iterator<Ite
     plan.map(|planned| (planned.action.as_str(), planned.target.as_str()))
 }
 
-/// What a trust policy that AWS refuses for a principal means for the role that is there.
+/// What a trust policy that AWS refuses for a principal, or has not been given yet, means for the role that is there.
 pub fn name_the_dead(failure: &mut Failure, desired: &Desired, observed: Option<&Observed>) {
-    if failure.reason != Reason::PrincipalNotFound {
-        return;
-    }
     let closed = closed(&desired.trust).canonical(&desired.account);
-    if observed.is_none_or(|observed| observed.trust == closed) {
+    let is_refused = failure.reason == Reason::PrincipalNotFound;
+    if is_refused && observed.is_none_or(|observed| observed.trust == closed) {
         failure.message.push_str(" The role is there; nobody can assume it until then.");
     }
     // AWS shows ids in place of principals that were deleted.
-    let dead = observed.map(|observed| observed.trust.dead_principals()).unwrap_or_default();
+    let differs = observed.filter(|observed| observed.trust != desired.trust.canonical(&desired.account));
+    let dead = differs.map(|observed| observed.trust.dead_principals()).unwrap_or_default();
     if !dead.is_empty() {
         failure.message = format!(
             "{} In AWS the trust policy names principals that were deleted ({}); it is written once more when they exist again",

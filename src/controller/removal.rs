@@ -202,7 +202,7 @@ impl Removal<'_> {
         }
         let unbound = workload::unbind(subject, self.ctx, self.class, self.account, &self.owner).await;
         unbound.map_err(failed)?;
-        let done = match self.carry_out(subject, &name, &deletion.plan).await {
+        let done = match self.carry_out(subject, &name, &deletion.plan, foreign.is_some()).await {
             Err(mut setback) if setback.failure.reason == Reason::DeleteBlocked && foreign.is_some() => {
                 let (left, why) = (foreign.unwrap_or_default(), &setback.failure.message);
                 setback.failure.message = format!("{left}, and {why}");
@@ -256,7 +256,8 @@ impl Removal<'_> {
     }
 
     /// Executes the steps; the first that fails ends it. Returns how many were done.
-    async fn carry_out(&self, subject: &Subject, name: &str, plan: &Plan) -> Stepped<usize> {
+    /// `stays`: the role is not ours, so nothing is detached from it.
+    async fn carry_out(&self, subject: &Subject, name: &str, plan: &Plan, stays: bool) -> Stepped<usize> {
         let mut record = Record::from_status(&subject.status);
         for (i, step) in plan.steps.iter().enumerate() {
             let failure = match stopping(self.ctx) {
@@ -270,7 +271,7 @@ impl Removal<'_> {
                         report(self.ctx, subject, name, &step.action, Cause::Spec, None).await;
                         continue;
                     }
-                    Err(error) => self.blocked(name, &step.action, error).await,
+                    Err(error) => self.blocked(name, &step.action, error, stays).await,
                 },
             };
             let mut status = subject.status.clone();
@@ -364,18 +365,20 @@ impl Removal<'_> {
     }
 
     /// What a failed step means; a conflict is explained by naming who is in the way.
-    async fn blocked(&self, name: &str, action: &Action, error: AwsError) -> Failure {
-        conflict(self.account, name, action, &error, WAY_OUT).await.unwrap_or_else(|| self.of_aws(error))
+    async fn blocked(&self, name: &str, action: &Action, error: AwsError, stays: bool) -> Failure {
+        conflict(self.account, name, action, &error, WAY_OUT, stays).await.unwrap_or_else(|| self.of_aws(error))
     }
 }
 
-/// Why something of the role can't be deleted, and who uses it; `None` where nobody is in the way.
+/// Why something of the role can't be deleted, and who uses it; `None` where nobody is in the way. `stays`: the role keeps
+/// it.
 pub async fn conflict(
     account: &Account,
     role: &str,
     action: &Action,
     error: &AwsError,
     way_out: &str,
+    stays: bool,
 ) -> Option<Failure> {
     if error.kind != Kind::DeleteConflict {
         return None;
@@ -389,11 +392,11 @@ pub async fn conflict(
     };
     let mut users: Vec<String> = users.unwrap_or_default();
     let own = format!("role {role}");
-    if users == [own.as_str()] {
+    if users == [own.as_str()] && !stays {
         // It was detached a moment ago.
         return Some(Failure::wait(Duration::from_secs(5), format!("{what} is on its way out of {own}")));
     }
-    users.retain(|user| *user != own);
+    users.retain(|user| stays || *user != own);
     let by = if users.is_empty() {
         error.message.trim_end_matches('.').to_owned()
     } else {
