@@ -65,9 +65,17 @@ struct Pair {
 
 impl Pair {
     async fn new(test: &str) -> Self {
+        Self::settling(test, None).await
+    }
+
+    /// The same with another time to settle than the rig's short one.
+    async fn settling(test: &str, settle: Option<&'static str>) -> Self {
         let world = World::without_operator(test, |_| {}).await;
         grant(&world.namespace);
         let mut pair = Self { a: replica(&world, "a").await, b: replica(&world, "b").await, world };
+        if let Some(settle) = settle {
+            (pair.a.operator.settle, pair.b.operator.settle) = (settle, settle);
+        }
         pair.a.operator.start().await;
         assert!(eventually(SOON, || async { pair.a.leads().await }).await, "{}", pair.a.operator.log());
         pair.b.operator.start().await;
@@ -307,7 +315,7 @@ async fn a_short_outage_and_lost_answers_cost_nobody_the_lease() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_leader_repairs_no_drift_before_things_have_settled() {
-    let mut pair = Pair::new("settle").await;
+    let mut pair = Pair::settling("settle", Some("30s")).await;
     let started = Instant::now();
     pair.world.create("app", spec()).await;
     pair.world.ready("app").await;
