@@ -9,11 +9,12 @@ use super::events::Tone;
 use super::memory::{Basis, jitter};
 use super::recover::kept;
 use super::roles::{class_named, class_ref, period};
+use super::status::find;
 use super::subject::{Subject, version};
 use super::sweeps::{Ended, Obstacle, is_walked, method};
 use crate::api::iamrole::{Mode, PolicyRef};
 use crate::api::iamroleclass::DriftMethod;
-use crate::api::{IamRoleClass, Reason, TAG_CLUSTER, TAG_NAME, TAG_NAMESPACE};
+use crate::api::{ConditionType, IamRoleClass, Reason, TAG_CLUSTER, TAG_NAME, TAG_NAMESPACE};
 use crate::aws::{Account, AwsError, Kind, RoleName};
 use crate::role::contest::Repairs;
 use crate::role::desired::{Facts, desired};
@@ -384,7 +385,14 @@ fn candidate(ctx: &Context, account: &str, role: Arc<RawRole>) -> Option<(String
         return None;
     }
     let name = text("/status/role/name")?.to_lowercase();
-    let record = Record::from_status(&Subject::new(role.as_ref().clone()).status);
+    let status = Subject::new(role.as_ref().clone()).status;
+    // For a suspended role AWS is not asked, and one that observes asks for itself.
+    let is_suspended = find(&status.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "Unknown");
+    let enforces = status.effective.as_ref().is_some_and(|effective| effective.mode == Mode::Enforce);
+    if is_suspended || !enforces {
+        return None;
+    }
+    let record = Record::from_status(&status);
     let (cost, own) = (cost_of_read(&record), record.own);
     Some((name, Candidate { role, own, cost, listed: false, detailed: false, differs: false }))
 }
