@@ -2,6 +2,9 @@
 
 mod support;
 
+use iamrole_operator::api::IamRoleClassSpec;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, PostParams};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -278,4 +281,77 @@ async fn an_operator_that_starts_without_crds_or_without_an_api_server_says_so_a
     all_ready(&world, 1).await;
     let ready = eventually(SOON, || async { world.operator.get("/readyz").await.is_some_and(|(code, _)| code == 200) });
     assert!(ready.await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_changed_in_aws_is_told_though_its_status_could_not_be_written() {
+    for trouble in [Trouble::Refuse(409), Trouble::Refuse(500), Trouble::DropBefore, Trouble::DropAfter] {
+        let (mut world, api) = world("untold").await;
+        world.operator.start().await;
+        create_all(&world, 1).await;
+        world.ready("app-0").await;
+        let told = |role: &iamrole_operator::api::IamRole, action: &str| {
+            let changes = role.status.as_ref().map(|status| status.last_changes.clone()).unwrap_or_default();
+            changes.iter().filter(|change| change.action == action && change.cause.as_str() == "Drift").count()
+        };
+        let role = world.templated("app-0");
+        let arn = "arn:aws:iam::aws:policy/AdministratorAccess";
+        aws::attach(&world.iam, &role, arn).await;
+        api.trouble("PUT", "/status", 3, trouble.clone());
+        world.request_check("app-0").await;
+        let role = world.until("app-0", "telling what was repaired", |role| told(role, "DetachRolePolicy") > 0).await;
+        assert_eq!(told(&role, "DetachRolePolicy"), 1, "{trouble:?}");
+        assert!(api.happened() >= 1, "{trouble:?}");
+        api.heal();
+        world.check_now("app-0").await;
+        assert_eq!(told(&world.get("app-0").await, "DetachRolePolicy"), 1, "{trouble:?}: once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_is_not_known_yet_selects_no_class() {
+    let (mut world, api) = world("unknown").await;
+    let late = format!("{}-late", world.namespace);
+    // What is not known has no labels, and so would be selected.
+    let tenant = json!({ "matchExpressions": [{ "key": "tenant", "operator": "DoesNotExist" }] });
+    let class = world.classes().get(&world.namespace).await.expect("the class");
+    let spec = IamRoleClassSpec { namespace_selector: serde_json::from_value(tenant).unwrap(), ..class.spec };
+    world.create_class(&late, spec, false).await;
+    world.operator.also.push(late.clone());
+    world.operator.start().await;
+    api.trouble("GET", "/api/v1/namespaces?", usize::MAX, Trouble::Refuse(500));
+    api.end_watches(End::Closed);
+    assert!(eventually(SOON, || async { api.happened() > 0 }).await);
+
+    let mut namespace = Namespace::default();
+    namespace.metadata.name = Some(late.clone());
+    namespace.metadata.labels = Some(BTreeMap::from([("tenant".to_owned(), "x".to_owned())]));
+    Api::all(world.client.clone()).create(&PostParams::default(), &namespace).await.expect("a namespace");
+    world.proxy.forget();
+    world.namespace.clone_from(&late);
+    world.create("app", json!({ "roleClassName": late, "trustPolicy": ec2() })).await;
+    let message = world.reason("app", "Reconciling").await;
+    assert!(message.contains("is not known yet"), "{message}");
+    api.heal();
+    let refused = eventually(RECOVERS, || async {
+        condition(&world.get("app").await, "Ready").is_some_and(|ready| ready.reason == "NoClass")
+    });
+    assert!(refused.await, "{:?}\n{}", world.status("app").await, world.operator.log());
+    assert_eq!(world.proxy.writes(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_that_was_not_to_be_had_at_the_start_is_asked_for_again() {
+    let (mut world, api) = world("issuer").await;
+    let identity = json!({ "workloadIdentity": { "mechanism": "IRSA" } });
+    world.patch_class(identity).await;
+    api.trouble("GET", "/.well-known/openid-configuration", 10, Trouble::Refuse(500));
+    world.operator.start().await;
+    world.create("app", json!({ "serviceAccounts": [{ "name": "app" }] })).await;
+    let message = world.reason("app", "InvalidSpec").await;
+    assert!(message.contains("issuer"), "{message}");
+    let ready = eventually(RECOVERS, || async {
+        condition(&world.get("app").await, "Ready").is_some_and(|ready| ready.status == "True")
+    });
+    assert!(ready.await, "{:?}\n{}", world.status("app").await, world.operator.log());
 }

@@ -219,3 +219,38 @@ async fn a_class_that_leaves_them_to_others_asks_eks_for_nothing() {
     both.world.gone("app").await;
     assert!(both.eks.calls().is_empty());
 }
+
+#[tokio::test]
+async fn forged_status_asks_for_nothing_elsewhere_and_takes_nothing_from_others() {
+    let both = Both::new("forged").await;
+    let (world, namespace) = (&both.world, &both.world.namespace);
+    world.create("app", json!({ "serviceAccounts": lists(&["mine"]) })).await;
+    both.bound("app", "True", "Bound").await;
+    let role = "arn:aws:iam::123456789012:role/theirs";
+    both.eks.put("elsewhere", "theirs", role);
+    both.eks.put(namespace, "theirs", role);
+    let of = |namespace: &str| both.eks.of(namespace)["theirs"]["associationArn"].as_str().unwrap().to_owned();
+    let (elsewhere, here) = (of("elsewhere"), of(namespace));
+    let forged = [
+        ("elsewhere", elsewhere.as_str()),
+        ("here", here.as_str()),
+        ("region", "arn:aws:eks:us-east-1:123456789012:podidentityassociation/x/a-1"),
+        ("cluster", "arn:aws:eks:eu-central-1:123456789012:podidentityassociation/another/a-1"),
+        ("account", "arn:aws:eks:eu-central-1:210987654321:podidentityassociation/prod/a-1"),
+        ("nonsense", "../../x"),
+    ];
+    let accounts: Vec<Value> =
+        forged.iter().map(|(name, arn)| json!({ "name": name, "associationArn": arn, "annotated": true })).collect();
+    let patch = Patch::Merge(json!({ "status": { "workloadIdentity": { "serviceAccounts": accounts } } }));
+    both.eks.calls();
+    world.roles().patch_status("app", &PatchParams::default(), &patch).await.unwrap();
+    world.check_now("app").await;
+    both.bound("app", "True", "Bound").await;
+    world.delete("app").await;
+    world.gone("app").await;
+    assert_eq!(both.eks.of("elsewhere").len(), 1);
+    both.becomes("theirs stays, mine is gone", &[("theirs", role)]).await;
+    let calls = both.eks.calls();
+    assert_eq!(calls.iter().filter(|call| call.starts_with("Delete")).count(), 1, "{calls:?}");
+    assert_eq!(both.eks.unknown_clusters(), 0, "no other cluster is asked");
+}

@@ -4,7 +4,7 @@ mod support;
 
 use iamrole_operator::api::iamroleclass::{DriftCheck, DriftMethod, IamRoleClassStatus};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -277,4 +277,71 @@ async fn a_version_of_the_same_meaning_is_looked_at_once() {
     assert!(eventually(2 * SOON, || async { count(&world, "ListPolicies") >= walks + 3 }).await);
     assert_eq!(count(&world, "GetRole"), reads, "it is no suspect any more");
     assert_eq!(world.proxy.writes(), [""; 0]);
+}
+
+#[tokio::test]
+async fn whoever_else_says_that_a_role_is_his_hides_no_drift() {
+    let mut world = world(5).await;
+    world.create("app", json!({ "trustPolicy": ec2() })).await;
+    let role = world.ready("app").await.status.and_then(|status| status.role).expect("a role");
+    world.create("forger", json!({ "trustPolicy": ec2() })).await;
+    world.ready("forger").await;
+    let own = world.status("forger").await.role.expect("a role");
+    world.operator.kill().await;
+    // Of equal name and id, and in other case; the second by a name that sorts before.
+    let forged = json!({ "status": { "role": {
+        "name": role.name.to_uppercase(), "path": role.path, "id": role.id, "arn": role.arn, "origin": "Created",
+    } } });
+    world.roles().patch_status("forger", &PatchParams::default(), &Patch::Merge(forged)).await.expect("a status");
+    change(&world, &role.name, "DetachRolePolicy").await;
+    change(&world, &own.name, "DetachRolePolicy").await;
+    world.operator.start().await;
+    for name in [&role.name, &own.name] {
+        let back = || async { aws::role(&world.iam, name).await.is_some_and(|role| role.attached.is_empty()) };
+        assert!(eventually(SETTLED, back).await, "{name}: {}", world.operator.log());
+    }
+}
+
+#[tokio::test]
+async fn a_role_of_nobody_that_cannot_be_read_hides_no_other() {
+    let world = world(5).await;
+    world.create("app", json!({ "trustPolicy": ec2() })).await;
+    world.ready("app").await;
+    let tags = world.owner_tags("gone", "Created").await;
+    let tags: Vec<(&str, &str)> = tags.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let names = ["a-denied", "b-stray"].map(|name| format!("{}-{name}", world.namespace));
+    world.proxy.refuse("GetRole", &names[0], 403, "AccessDenied", "not authorized");
+    for name in &names {
+        let call = world.iam.create_role().role_name(name).assume_role_policy_document(ec2().to_string());
+        call.send().await.expect("a role");
+        aws::tag_role(&world.iam, name, &tags).await;
+    }
+    let told = || async { class_status(&world).await.orphaned_roles == [names[1].clone()] };
+    assert!(eventually(SETTLED, told).await, "{:?}\n{}", class_status(&world).await, world.operator.log());
+    assert_eq!(class_status(&world).await.orphaned_role_count, Some(1));
+    for name in &names {
+        aws::delete_role(&world.iam, name).await;
+    }
+}
+
+#[tokio::test]
+async fn where_reading_is_cheaper_a_walk_looks_for_roles_of_nobody_all_the_same() {
+    let mut world = World::without_operator("sweep", |class| {
+        class.drift_check = Some(DriftCheck { interval_seconds: Some(5), method: None });
+    })
+    .await;
+    let stray = format!("{}-stray", world.namespace);
+    let tags = world.owner_tags("gone", "Created").await;
+    let tags: Vec<(&str, &str)> = tags.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let call = world.iam.create_role().role_name(&stray).assume_role_policy_document(ec2().to_string());
+    call.send().await.expect("a role");
+    aws::tag_role(&world.iam, &stray, &tags).await;
+    world.operator.start().await;
+    // There is no role at all, so reading all of them costs nothing.
+    let told = || async { class_status(&world).await.orphaned_roles == [stray.clone()] };
+    assert!(eventually(SETTLED, told).await, "{:?}\n{}", class_status(&world).await, world.operator.log());
+    assert_eq!(class_status(&world).await.drift_check_method, Some(DriftMethod::Role));
+    let walks = count(&world, "ListRoles");
+    assert!(stays(Duration::from_secs(12), || async { count(&world, "ListRoles") == walks }).await, "seldom");
+    aws::delete_role(&world.iam, &stray).await;
 }

@@ -466,6 +466,10 @@ pub struct PlannedAction {
     /// In words; never policy text.
     #[schemars(length(max = 1024))]
     pub detail: String,
+    /// It was done before and did not last, so it is not done again for now. What is not contested only waits for what is,
+    /// or for something else that fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contested: Option<bool>,
 }
 
 /// One change made in AWS.

@@ -330,10 +330,14 @@ pub struct IamRoleClassStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drift_check_method: Option<DriftMethod>,
     /// Roles of the account that carry this cluster's owner tags and belong to no `IamRole`, at most 20 of them. Where
-    /// several classes share an account, the first by name tells.
+    /// several classes share an account, the first by name that is ready tells.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "orphans")]
     pub orphaned_roles: Vec<String>,
+    /// How many there are of them, also beyond 20. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub orphaned_role_count: Option<i32>,
     /// Ready always; Reconciling and Stalled while True.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]

@@ -3,6 +3,7 @@
 use crate::policy::Arn;
 use crate::power::{self, Feature, Format, Options, RenderError};
 use crate::role::names;
+use crate::role::owner::uid_of;
 use std::collections::BTreeSet;
 use std::io::Write;
 
@@ -149,7 +150,7 @@ pub fn options(args: &Args) -> Result<Options, Error> {
         (Feature::Adoption, args.adoption),
         (Feature::ForceDelete, args.force_delete),
     ];
-    let uid = |tag: &String| tag.rsplit('/').next().unwrap_or_default().to_owned();
+    let uid = |tag: &String| uid_of(tag).to_owned();
     Ok(Options {
         account: place.account,
         cluster: args.cluster.as_ref().map(uid),
@@ -216,7 +217,7 @@ fn plain(text: &str, wildcards: bool) -> bool {
 }
 
 fn cluster(text: &str) -> Result<String, String> {
-    let uid: Vec<&str> = text.rsplit('/').next().unwrap_or_default().split('-').collect();
+    let uid: Vec<&str> = uid_of(text).split('-').collect();
     let hex = |part: &&str| part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     let valid = uid.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]) && uid.iter().all(hex);
     let what = "no NAME/UID, or UID alone, such as 0f6c1a52-5d0b-4a3c-9b61-5f1c8b1d2a10 of the namespace kube-system";

@@ -8,11 +8,12 @@ use super::failure::Failure;
 use super::identity;
 use super::intent::role_ref;
 use super::judge::{judge, missing};
+use super::memory::jitter;
 use super::preview::preview;
 use super::recover::kept;
 use super::refused::{accepted, ignored};
-use super::roles::{Outcome, Setback, Stepped, class_ref, interval};
-use super::status::{Verdict, find, show_plan};
+use super::roles::{Outcome, Setback, Stepped, class_ref, interval, look_again};
+use super::status::{Verdict, find, show_left};
 use super::subject::Subject;
 use super::sweep::UNSEEN;
 use crate::api::iamrole::{Adoption, Cause, Mode, Origin};
@@ -20,9 +21,10 @@ use crate::api::{ConditionType, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason
 use crate::aws::{Account, AwsError, Kind};
 use crate::role::advice::advice;
 use crate::role::contest::Contest;
+use crate::role::desired::Facts;
 use crate::role::recent::{MISSES_APART, Recent};
 use crate::role::settings::settings;
-use crate::role::{Asked, Desired, Observed, Ownership, Plan, Record, Settings, plan};
+use crate::role::{Asked, Desired, Observed, Owner, Ownership, Plan, Record, Settings, plan};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use std::sync::Arc;
@@ -49,6 +51,27 @@ pub struct Case<'a> {
     pub settings: &'a Settings,
     /// The class's account.
     pub account: &'a Arc<Account>,
+}
+
+impl<'a> Case<'a> {
+    /// What else than spec and class decides what is wanted.
+    #[must_use]
+    pub fn facts(&self, ctx: &'a Context, owner: &'a Owner) -> Facts<'a> {
+        facts(ctx, self.class, self.account, owner)
+    }
+}
+
+/// What decides what is wanted beside a spec.
+#[must_use]
+pub fn facts<'a>(ctx: &'a Context, class: &'a IamRoleClass, account: &'a Account, owner: &'a Owner) -> Facts<'a> {
+    Facts {
+        owner,
+        account: &account.account,
+        class_name: class.metadata.name.as_deref().unwrap_or_default(),
+        class: &class.spec,
+        limits: &account.quotas.limits,
+        issuer: ctx.issuer.get(),
+    }
 }
 
 /// What is to be done, after AWS was asked where need be.
@@ -82,7 +105,7 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
     if let Some(later) = not_due(subject, ctx, case) {
         // It was its class, say, that could not be asked; whatever comes is another failure.
         ctx.memory.with(&subject.uid, super::memory::Entry::succeed);
-        return Ok(Outcome { status: subject.status.clone(), verdict: None, again: Some(later), handled: false });
+        return Ok(look_again(subject, Some(later)));
     }
     let mut desired = desired;
     desired.exceptions.keep_found(kept(subject, case.class));
@@ -116,7 +139,7 @@ fn not_due(subject: &Subject, ctx: &Context, case: Case<'_>) -> Option<Duration>
         if walks && entry.next_check.is_none() {
             // The first walk of this process shows it.
             ctx.sweeps.ask(account, now);
-            entry.next_check = Some(now + FIRST_WALK);
+            entry.next_check = Some(now + jitter(FIRST_WALK));
         }
         entry.next_check.filter(|_| !entry.suspect)
     })?;
@@ -198,14 +221,14 @@ impl Work<'_> {
             let (mut plan, observed, adopting) = match decision {
                 Decision::Do(plan, observed) => (plan, observed, false),
                 Decision::Adopt(plan, observed) => (plan, Some(observed), true),
-                Decision::Later(delay) if settled => return Ok(look_again(subject, delay)),
+                Decision::Later(delay) if settled => return Ok(look_again(subject, Some(delay))),
                 Decision::Later(delay) => {
                     let message = format!("AWS does not show yet what was written to role {}", self.desired.name);
                     return Err(self.early(Failure::wait(delay.min(LAG), message)));
                 }
             };
             if let Some(left) = self.unsettled(subject).filter(|_| settled && !plan.steps.is_empty()) {
-                return Ok(look_again(subject, left));
+                return Ok(look_again(subject, Some(left)));
             }
             let contests = self.withhold(subject, &mut plan, observed.as_deref());
             self.intend(subject, &plan, observed.as_deref(), adopting).await?;
@@ -378,8 +401,7 @@ impl Work<'_> {
         if let Some(mut failure) = Failure::merged(&failures) {
             name_the_dead(&mut failure, &self.desired, observed);
             let left = plan.steps.iter().enumerate().filter(|(i, _)| carried.left.contains(i)).map(|(_, step)| step);
-            let left = contests.iter().map(|contest| &contest.step).chain(left);
-            show_plan(&mut self.status, &self.desired.name, left);
+            show_left(&mut self.status, &self.desired.name, contests, left);
             return Err(Setback::pending(failure, self.status.clone()));
         }
         if plan.unfinished {
@@ -403,13 +425,10 @@ impl Work<'_> {
             let taken_up = entry.inherited == Some(true) && now < settle && !subject.is_settled(self.case.class);
             entry.unsure = taken_up || entry.recent.is_in_doubt(now, settle);
             let soon = entry.unsure || has_rests || entry.repairs.1.unconfirmed();
-            let again = if soon { settle } else { usual };
-            entry.next_check = Some(Instant::now() + again);
-            entry.suspect = false;
-            Some(again)
+            Some(if soon { settle } else { usual })
         });
         let handled = subject.requested().is_some();
-        Ok(Outcome { status: self.status.clone(), verdict: Some(verdict), again, handled })
+        Ok(Outcome { status: self.status.clone(), verdict: Some(verdict), again, rests: again, handled })
     }
 
     /// Whether something of an earlier spec may come to light yet.
@@ -449,8 +468,4 @@ fn cause(ctx: &Context, subject: &Subject, settled: bool, class: &IamRoleClass) 
         entry.cause = Some((basis, cause));
         cause
     })
-}
-
-fn look_again(subject: &Subject, later: Duration) -> Outcome {
-    Outcome { status: subject.status.clone(), verdict: None, again: Some(later), handled: false }
 }

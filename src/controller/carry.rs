@@ -13,10 +13,9 @@ use crate::aws::{AwsError, Done, Kind};
 use crate::role::found::found;
 use crate::role::plan::nothing;
 use crate::role::recent::{Attempt, MISSES_APART};
-use crate::role::{Action, Desired, Observed, Phase, Plan, Progress, Record, Step};
+use crate::role::{Action, Desired, Observed, Plan, Progress, Record, Step};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// A moment.
 pub const SHORT: Duration = Duration::from_secs(1);
@@ -124,18 +123,20 @@ impl Run<'_> {
     fn begin(&self, step: &Step) -> Attempt {
         let now = self.ctx.started.elapsed();
         self.ctx.memory.with(&self.subject.uid, |entry| {
-            if step.phase == Phase::Create {
-                entry.create_attempt = Some(Instant::now());
-            }
+            // Whoever waits for the answer may be stopped.
+            entry.created(&step.action);
             entry.recent.begin(now)
         })
     }
 
     fn note_write(&self, action: &Action) {
         let (account, now) = (&self.case.account.account, self.ctx.started.elapsed());
-        self.ctx.memory.with(&self.subject.uid, |entry| match self.before {
-            Some(before) => entry.recent.note(action, before, account, now),
-            None => entry.recent.note(action, &nothing(self.desired), account, now),
+        self.ctx.memory.with(&self.subject.uid, |entry| {
+            entry.created(action);
+            match self.before {
+                Some(before) => entry.recent.note(action, before, account, now),
+                None => entry.recent.note(action, &nothing(self.desired), account, now),
+            }
         });
     }
 
@@ -149,6 +150,7 @@ impl Run<'_> {
         let now = self.ctx.started.elapsed();
         let is_new = self.ctx.memory.with(&self.subject.uid, |entry| match kind {
             Kind::Transient | Kind::Busy | Kind::NoCredentials => {
+                entry.created(action);
                 entry.recent.doubt(action, now);
                 false
             }

@@ -17,6 +17,7 @@ use kube::api::{Api, PostParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +90,7 @@ async fn check(class: &IamRoleClass, ctx: &Context) -> (Result<Arc<Account>, Fai
 
 /// A class with a mistake allows nothing: what it forces could not be kept.
 async fn usable(class: &IamRoleClass, ctx: &Context, account: &Account) -> Result<(), Failure> {
-    let mistakes = class_mistakes(&class.spec, &ctx.cluster, &account.account, ctx.issuer.as_deref());
+    let mistakes = class_mistakes(&class.spec, &ctx.cluster, &account.account, ctx.issuer.get());
     if !mistakes.is_empty() {
         return Err(Failure::problems(&mistakes));
     }
@@ -197,11 +198,14 @@ pub fn tell_of_walks(class: &IamRoleClass, ctx: &Context, account: &str, status:
     status.drift_check_method = Some(found.method);
     let name = class.name_any();
     let goes_before = |other: &IamRoleClass| {
-        let leads = other.status.as_ref().and_then(|status| status.account_id.as_deref()) == Some(account);
+        let state = ctx.class_state(&other.name_any(), &other.uid().unwrap_or_default());
+        let leads = state.and_then(|state| state.account.ok()).is_some_and(|leads| leads.account.id == account);
         leads && ctx.serves(other) && other.name_any() < name
     };
     let is_first = ctx.classes.find(goes_before).is_none();
-    status.orphaned_roles = found.orphans.into_iter().filter(|_| is_first).take(ORPHANS as usize).collect();
+    let orphans = if is_first { found.orphans } else { BTreeSet::default() };
+    status.orphaned_role_count = i32::try_from(orphans.len()).ok().filter(|count| *count > 0);
+    status.orphaned_roles = orphans.into_iter().take(ORPHANS as usize).collect();
 }
 
 async fn report(class: &IamRoleClass, ctx: &Context, found: Result<Arc<Account>, Failure>) -> (Action, &'static str) {

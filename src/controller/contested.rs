@@ -7,6 +7,7 @@ use super::memory::Basis;
 use super::roles::class_ref;
 use super::status::find;
 use super::subject::Subject;
+use crate::api::iamrole::PlannedAction;
 use crate::api::{ConditionType, IamRoleClass, Reason};
 use crate::policy::closed;
 use crate::role::contest::{Contest, Look, Repairs, Why};
@@ -83,9 +84,10 @@ fn given_up<'s>(subject: &'s Subject, class: &IamRoleClass) -> impl Iterator<Ite
         ready.reason == Reason::Contested.as_str() && ready.observed_generation == Some(subject.generation)
     });
     let same_class = subject.saw(class);
-    // The plan has what only waited, too. Removals are tried anew in any case: what strangers attach must not stay.
+    // Removals are tried anew in any case: what strangers attach must not stay.
     let removes = |action: &str| ["DetachRolePolicy", "DeleteRolePolicy"].contains(&action);
-    let plan = status.plan.iter().filter(move |planned| contested && same_class && !removes(&planned.action));
+    let given_up = move |planned: &&PlannedAction| planned.contested == Some(true) && !removes(&planned.action);
+    let plan = status.plan.iter().filter(move |_| contested && same_class).filter(given_up);
     plan.map(|planned| (planned.action.as_str(), planned.target.as_str()))
 }
 
@@ -96,14 +98,69 @@ pub fn name_the_dead(failure: &mut Failure, desired: &Desired, observed: Option<
     if is_refused && observed.is_none_or(|observed| observed.trust == closed) {
         failure.message.push_str(" The role is there; nobody can assume it until then.");
     }
-    // AWS shows ids in place of principals that were deleted.
-    let differs = observed.filter(|observed| observed.trust != desired.trust.canonical(&desired.account));
-    let dead = differs.map(|observed| observed.trust.dead_principals()).unwrap_or_default();
-    if !dead.is_empty() {
-        failure.message = format!(
-            "{} In AWS the trust policy names principals that were deleted ({}); it is written once more when they exist again",
-            failure.message,
-            dead.join(", ")
-        );
+    if let Some(dead) = observed.and_then(|observed| dead_principals(desired, observed)) {
+        failure.message = format!("{} {dead}; it is written once more when they exist again", failure.message);
+    }
+}
+
+/// That the trust policy in AWS names principals that were deleted, if so: AWS shows ids in place of them.
+#[must_use]
+pub fn dead_principals(desired: &Desired, observed: &Observed) -> Option<String> {
+    let dead = observed.trust.dead_principals();
+    let differs = observed.trust != desired.trust.canonical(&desired.account);
+    (differs && !dead.is_empty())
+        .then(|| format!("In AWS the trust policy names principals that were deleted ({})", dead.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{given_up, name_the_dead};
+    use crate::api::{IamRoleClass, IamRoleClassSpec, Reason};
+    use crate::controller::failure::Failure;
+    use crate::controller::subject::Subject;
+    use crate::policy::{Canonical, Grammar};
+    use crate::role::desired::tests::{make, trust};
+    use crate::role::plan::nothing;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn deleted_principals_are_named_beside_whatever_failed() {
+        let alive = "arn:aws:iam::111122223333:role/alive";
+        let desired = make(json!({ "trustPolicy": trust(&json!({ "AWS": alive })) })).unwrap();
+        let mut observed = nothing(&desired);
+        let told = |observed: &_| {
+            let mut failure = Failure::slow(Reason::QuotaExceeded, "too many.");
+            name_the_dead(&mut failure, &desired, Some(observed));
+            failure.message
+        };
+        assert_eq!(told(&observed), "too many.", "as wanted");
+        let read = |document: &Value| Canonical::read(Grammar::Trust, &document.to_string(), &desired.account);
+        observed.trust = read(&trust(&json!({ "AWS": "AROAEXAMPLEEXAMPLE123" })));
+        let message = told(&observed);
+        assert!(message.starts_with("too many. ") && message.contains("deleted (AROAEXAMPLEEXAMPLE123)"), "{message}");
+    }
+
+    #[test]
+    fn only_what_did_not_last_is_given_up_after_a_restart_and_not_what_waited_for_it() {
+        let mut class = IamRoleClass::new("c", IamRoleClassSpec::default());
+        (class.metadata.uid, class.metadata.generation) = (Some("u".into()), Some(1));
+        let planned = |action: &str, contested: Value| json!({ "action": action, "target": "t", "detail": "d", "contested": contested });
+        let of = |reason: &str, observed: i64| -> Vec<String> {
+            let condition = json!({ "type": "Ready", "status": "False", "reason": reason, "message": "m",
+                "observedGeneration": observed, "lastTransitionTime": "2026-01-01T00:00:00Z" });
+            let object = json!({ "apiVersion": "iamrole.dev/v1alpha1", "kind": "IamRole",
+                "metadata": { "name": "a", "namespace": "n", "uid": "x", "generation": 2 },
+                "spec": {}, "status": {
+                    "class": { "name": "c", "uid": "u", "observedGeneration": 1 }, "conditions": [condition],
+                    "plan": [
+                        planned("UpdateAssumeRolePolicy", json!(true)), planned("DetachRolePolicy", json!(true)),
+                        planned("AttachRolePolicy", Value::Null), planned("PutRolePolicy", json!(false)),
+                    ] } });
+            let subject = Subject::new(serde_json::from_value(object).unwrap());
+            given_up(&subject, &class).map(|(action, _)| action.to_owned()).collect()
+        };
+        assert_eq!(of("Contested", 2), ["UpdateAssumeRolePolicy"]);
+        assert_eq!(of("Contested", 1), [""; 0], "of another spec");
+        assert_eq!(of("AccessDenied", 2), [""; 0]);
     }
 }

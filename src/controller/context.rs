@@ -3,6 +3,7 @@
 use super::claims::Claims;
 use super::events::Events;
 use super::failure::Failure;
+use super::issuer::Issuer;
 use super::lanes::Lanes;
 use super::memory::Memory;
 use super::sweeps::Sweeps;
@@ -64,8 +65,8 @@ pub struct Context {
     pub cluster: Cluster,
     /// Which installation this is; serves the classes that name it.
     pub controller: String,
-    /// Issuer of the ServiceAccount tokens of this cluster without `https://`, if known.
-    pub issuer: Option<String>,
+    /// Issuer of the ServiceAccount tokens of this cluster.
+    pub issuer: Issuer,
     /// ServiceAccounts and OIDC providers.
     pub workloads: Workloads,
     /// All classes.

@@ -23,6 +23,19 @@ pub enum Retry {
     Wait(Duration),
 }
 
+impl Retry {
+    /// The same, but looked at again within `interval` however long it lasts.
+    #[must_use]
+    pub fn within(self, interval: Duration) -> Self {
+        match self {
+            Self::OnChange => Self::Within(interval),
+            Self::Within(shorter) => Self::Within(shorter.min(interval)),
+            Self::Backoff(cap) => Self::Backoff(cap.min(interval)),
+            Self::Passing | Self::Wait(_) => self,
+        }
+    }
+}
+
 /// A reconciliation that did not get through.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {message}")]

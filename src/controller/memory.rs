@@ -3,6 +3,7 @@
 
 use super::failure::{Failure, Retry};
 use crate::api::iamrole::{Cause, Change, ClassRef};
+use crate::role::Action;
 use crate::role::contest::Repairs;
 use crate::role::recent::Recent;
 use std::collections::HashMap;
@@ -43,7 +44,7 @@ pub struct Entry {
     pub recent: Recent,
     /// We have deleted the role ourselves; that it is not seen is no surprise then.
     pub deleted: bool,
-    /// Our last attempt to create the role.
+    /// When our last attempt to create the role began or, later, was answered or given up.
     pub create_attempt: Option<Instant>,
     /// What was written, and whether it lasts.
     pub repairs: (Basis, Repairs),
@@ -51,7 +52,7 @@ pub struct Entry {
     pub next_check: Option<Instant>,
     /// A walk over the account shows it otherwise than wanted: it is to be looked at now.
     pub suspect: bool,
-    /// The last changes, where the write of the status that tells them failed.
+    /// The last changes, where the write of a status that tells them failed.
     pub untold: Option<Vec<Change>>,
     /// When the role was first found missing.
     pub first_miss: Option<Instant>,
@@ -98,6 +99,13 @@ impl Entry {
                 }
                 Sentence { delay, stalled: lasting }
             }
+        }
+    }
+
+    /// The role may have been made just now, if that is what the action does.
+    pub fn created(&mut self, action: &Action) {
+        if matches!(action, Action::CreateRole { .. }) {
+            self.create_attempt = Some(Instant::now());
         }
     }
 

@@ -18,7 +18,7 @@ mod fence;
 pub mod finalizer;
 pub mod identity;
 pub mod intent;
-mod issuer;
+pub mod issuer;
 pub mod judge;
 pub mod lanes;
 pub mod memory;

@@ -1,6 +1,7 @@
 //! Mode Observe: what would be done, and nothing done.
 
 use super::apply::{Case, count, of_aws};
+use super::contested::dead_principals;
 use super::context::Context;
 use super::failure::Failure;
 use super::judge::{judge, missing};
@@ -35,6 +36,7 @@ pub async fn preview(
     }
     let exists = role.is_some();
     let desired = &desired;
+    let dead = role.as_ref().and_then(|role| dead_principals(desired, role));
     let plan = would_do(desired, role, &record, case.account.quotas.attachments)
         .map_err(|failure| Setback::early(failure, status.clone()))?;
     show_whole_plan(&mut status, &desired.name, &plan);
@@ -44,10 +46,12 @@ pub async fn preview(
     } else {
         let refused: Vec<String> = plan.refused.iter().map(ToString::to_string).collect();
         let message = format!(
-            "{} would be done, see status.plan; set mode: Enforce to do it{}{}",
+            "{} would be done, see status.plan; set mode: Enforce to do it{}{}{}{}",
             count(plan.steps.len(), "change"),
             if refused.is_empty() { "" } else { ". Refused: " },
-            refused.join("; ")
+            refused.join("; "),
+            if dead.is_some() { ". " } else { "" },
+            dead.unwrap_or_default(),
         );
         let mut verdict = Verdict::rest(Tri::False, Reason::ChangesPending, message);
         verdict.drift = exists.then(|| (verdict.reason, verdict.message.clone()));
@@ -55,7 +59,7 @@ pub async fn preview(
     };
     let again = Some(interval(case.class));
     let handled = subject.requested().is_some();
-    Ok(Outcome { status, verdict: Some(verdict), again, handled })
+    Ok(Outcome { status, verdict: Some(verdict), again, rests: None, handled })
 }
 
 fn would_do(desired: &Desired, role: Option<Observed>, record: &Record, attachments: usize) -> Result<Plan, Failure> {

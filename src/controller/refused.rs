@@ -11,7 +11,7 @@ use super::roles::{Setback, Stepped, interval};
 use super::subject::Subject;
 use crate::api::iamrole::{Cause, Change, Mode};
 use crate::api::{IamRoleStatus, Reason};
-use crate::role::desired::{Facts, desired, role_name, tokens};
+use crate::role::desired::{desired, role_name, tokens};
 use crate::role::found::found;
 use crate::role::{Action, Asked, Desired, Owner};
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ pub async fn accepted(
     owner: &Owner,
     status: &IamRoleStatus,
 ) -> Stepped<Desired> {
-    let failure = match desired(case.spec, case.settings, facts(ctx, case, owner)) {
+    let failure = match desired(case.spec, case.settings, case.facts(ctx, owner)) {
         Ok(desired) => match identity::check(subject, ctx, case, &desired).await {
             Ok(()) => return Ok(desired),
             Err(failure) => failure,
@@ -44,17 +44,6 @@ pub struct Refusal {
     pub looked: bool,
 }
 
-fn facts<'a>(ctx: &'a Context, case: Case<'a>, owner: &'a Owner) -> Facts<'a> {
-    Facts {
-        owner,
-        account: &case.account.account,
-        class_name: case.class.metadata.name.as_deref().unwrap_or_default(),
-        class: &case.class.spec,
-        limits: &case.account.quotas.limits,
-        issuer: ctx.issuer.as_deref(),
-    }
-}
-
 /// The failure of a refused spec, after the boundary was looked at.
 pub async fn refused(
     subject: &Subject,
@@ -66,10 +55,10 @@ pub async fn refused(
 ) -> Refusal {
     let mut looked = true;
     let is_forced = case.class.spec.permissions_boundary.is_some();
-    if is_forced && failure.retry == Retry::OnChange {
-        failure.retry = Retry::Within(interval(case.class));
+    if is_forced {
+        failure.retry = failure.retry.within(interval(case.class));
     }
-    let given = role_name(case.spec, facts(ctx, case, owner));
+    let given = role_name(case.spec, case.facts(ctx, owner));
     for name in roles(subject, given) {
         match hold_boundary(subject, ctx, case, owner, &name, status).await {
             Ok(Some(change)) => {
@@ -79,7 +68,7 @@ pub async fn refused(
             Ok(None) => {}
             // It is looked at again soon, whoever took the boundary away meanwhile.
             Err(Failure { retry: Retry::Wait(soon), .. }) => {
-                failure.retry = Retry::Within(soon.min(interval(case.class)));
+                failure.retry = failure.retry.within(soon.min(interval(case.class)));
                 looked = false;
             }
             Err(error) => failure.message = format!("{}; {}", failure.message, error.message),

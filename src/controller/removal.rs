@@ -6,22 +6,21 @@
 //! 4. No role, or one that is not ours: an event, release.
 //! 5. Ours: the deletion plan; what blocks it is named.
 
-use super::apply::of_aws;
+use super::apply::{facts, of_aws};
 use super::carry::{report, stopping};
 use super::context::Context;
 use super::events::Tone;
 use super::failure::Failure;
 use super::resolve::default_class;
 use super::roles::{Outcome, Setback, Stepped, gone, namespace_labels};
-use super::status::{Tri, Verdict, show_plan};
+use super::status::{Tri, Verdict, show_left};
 use super::subject::Subject;
 use super::workload;
 use crate::api::iamrole::{Cause, DeletionPolicy, Mode, Origin, WhenUnlisted};
 use crate::api::{IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
 use crate::aws::{Account, AwsError, Kind, RoleState};
-use crate::policy::Limits;
 use crate::role::deletion::{self, Terms};
-use crate::role::desired::{Exceptions, Facts, role_name, tokens};
+use crate::role::desired::{Exceptions, role_name, tokens};
 use crate::role::recent::MISSES_APART;
 use crate::role::settings::{Settings, settings};
 use crate::role::{Action, Asked, ObservedProfile, Owner, Ownership, Plan, Record};
@@ -133,7 +132,7 @@ fn reach(
 }
 
 const fn outcome(status: IamRoleStatus, verdict: Option<Verdict>) -> Outcome {
-    Outcome { status, verdict, again: None, handled: false }
+    Outcome { status, verdict, again: None, rests: None, handled: false }
 }
 
 async fn release(subject: &mut Subject, ctx: &Context, reason: Reason, note: &str) -> Stepped<Outcome> {
@@ -210,17 +209,17 @@ impl Removal<'_> {
             }
             done => done?,
         };
-        match foreign {
-            Some(foreign) => release(subject, self.ctx, Reason::Retained, &foreign).await,
-            None if done == 0 => {
-                let note = format!("Role {name} was gone already; nothing was left to remove");
-                release(subject, self.ctx, Reason::Released, &note).await
-            }
-            None => {
-                let note = format!("Role {name} and all that belonged to it is gone");
-                release(subject, self.ctx, Reason::Deleted, &note).await
-            }
-        }
+        let left = match deletion.left.as_slice() {
+            [] => String::new(),
+            left => format!(". Left in AWS since our owner tags were taken off: {}", left.join(", ")),
+        };
+        let (reason, note) = match foreign {
+            Some(foreign) => (Reason::Retained, format!("{foreign}{left}")),
+            None if done == 0 => (Reason::Released, format!("Role {name} was gone already{left}")),
+            None if left.is_empty() => (Reason::Deleted, format!("Role {name} and all that belonged to it is gone")),
+            None => (Reason::Deleted, format!("Role {name} is gone{left}")),
+        };
+        release(subject, self.ctx, reason, &note).await
     }
 
     /// The role with what is recorded of it. Where the recorded one is not ours but the one that spec and class name
@@ -276,7 +275,7 @@ impl Removal<'_> {
             };
             let mut status = subject.status.clone();
             record.into_status(&mut status);
-            show_plan(&mut status, name, plan.steps.iter().skip(i));
+            show_left(&mut status, name, &[], plan.steps.iter().skip(i));
             return Err(Setback::pending(failure, status));
         }
         Ok(plan.steps.len())
@@ -291,16 +290,7 @@ impl Removal<'_> {
     /// The role's name as spec and class give it.
     fn given_name(&self, subject: &Subject) -> Option<String> {
         let spec = subject.spec.as_ref().ok()?;
-        let class_name = self.class.name_any();
-        let facts = Facts {
-            owner: &self.owner,
-            account: &self.account.account,
-            class_name: &class_name,
-            class: &self.class.spec,
-            limits: &Limits::default(),
-            issuer: self.ctx.issuer.as_deref(),
-        };
-        role_name(spec, facts)
+        role_name(spec, facts(self.ctx, self.class, self.account, &self.owner))
     }
 
     /// Right after an attempt to create it, a role that is not seen may be there all the same.

@@ -46,6 +46,8 @@ pub struct Outcome {
     pub verdict: Option<Verdict>,
     /// When to look again; `None` waits for a change.
     pub again: Option<Duration>,
+    /// AWS is as wanted, and for so long only a change makes a look at it necessary.
+    pub rests: Option<Duration>,
     /// A requested check was carried out.
     pub handled: bool,
 }
@@ -116,7 +118,7 @@ pub async fn reconcile(object: Arc<RawRole>, ctx: Arc<Context>) -> Result<Action
 
 async fn work(object: &Arc<RawRole>, ctx: &Arc<Context>) -> (Action, &'static str) {
     let mut subject = match newest(object, ctx).await {
-        Ok(Some(object)) => Subject::new(object),
+        Ok(Some(object)) => Subject::new(object).with_untold(ctx),
         Ok(None) => return (Action::await_change(), "success"),
         Err(failure) => {
             tracing::info!(%failure, "reading the object");
@@ -182,21 +184,24 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
     let settings = settings(&spec, Some(&class.spec), origin, subject.suspend_annotation());
     let mut status = subject.status.clone();
     status.effective = Some(settings.effective());
-    if let Some(changes) = ctx.memory.with(&subject.uid, |entry| entry.untold.take()) {
-        status.last_changes = changes;
-    }
     if let Some(by) = settings.suspended_by {
         return Ok(suspended(status, by));
     }
     let Some(account) = account(ctx, &class, subject)? else {
         // Its controller wakes us; should that be missed, the object must not wait for ever.
-        return Ok(Outcome { again: Some(CLASS_CHECK), ..ignored(subject) });
+        return Ok(look_again(subject, Some(CLASS_CHECK)));
     };
     same_account(subject, &account).map_err(|failure| keep(failure, subject))?;
     status.account_id = Some(account.account.id.clone());
     subject.moved = workload::has_moved(subject, ctx);
     let case = apply::Case { spec: &spec, class: &class, settings: &settings, account: &account };
-    let outcome = apply::apply(subject, ctx, case, status).await?;
+    let outcome = apply::apply(subject, ctx, case, status).await.map_err(|mut setback| {
+        if class.spec.permissions_boundary.is_some() {
+            // What the class forces is looked at as often as if all were well.
+            setback.failure.retry = setback.failure.retry.within(interval(&class));
+        }
+        setback
+    })?;
     Ok(workload::bind(subject, ctx, case, outcome).await)
 }
 
@@ -287,12 +292,17 @@ pub fn interval(class: &IamRoleClass) -> Duration {
 fn suspended(status: IamRoleStatus, by: &str) -> Outcome {
     let message = format!("suspended by {by}: no call to AWS is made; take that away to resume");
     let verdict = Verdict::rest(Tri::Unknown, Reason::Suspended, message);
-    Outcome { status, verdict: Some(verdict), again: None, handled: false }
+    Outcome { status, verdict: Some(verdict), again: None, rests: None, handled: false }
 }
 
 /// Leaves the object as it is and waits for a change.
 fn ignored(subject: &Subject) -> Outcome {
-    Outcome { status: subject.status.clone(), verdict: None, again: None, handled: false }
+    look_again(subject, None)
+}
+
+/// Leaves the object as it is until then; `None` waits for a change.
+pub fn look_again(subject: &Subject, again: Option<Duration>) -> Outcome {
+    Outcome { status: subject.status.clone(), verdict: None, again, rests: None, handled: false }
 }
 
 async fn conclude(subject: &mut Subject, ctx: &Context, outcome: Outcome) -> (Action, &'static str) {
@@ -309,23 +319,22 @@ async fn conclude(subject: &mut Subject, ctx: &Context, outcome: Outcome) -> (Ac
     // An object that has just been let go is gone; one that waits to be says so.
     let released = subject.is_deleted() && outcome.verdict.is_none();
     // Who waits for its class, say, has nothing to tell.
-    let is_new = outcome.verdict.is_some() || status != subject.status;
-    let changes = status.last_changes.clone();
+    let is_new = outcome.verdict.is_some() || subject.has_untold() || status != subject.status;
     if !released
         && is_new
         && let Err(failure) = subject.write_status(ctx, status).await
     {
-        // What was done shall be told: it is looked at once more, whatever was planned.
-        ctx.memory.with(&subject.uid, |entry| {
-            entry.next_check = None;
-            entry.suspect = true;
-            entry.untold = Some(changes);
-        });
         return Box::pin(fail(subject, ctx, *Setback::early(failure, subject.status.clone()))).await;
     }
     if outcome.verdict.is_some() {
         // Not before it is written down: what can't be would be done again every second.
-        ctx.memory.with(&subject.uid, super::memory::Entry::succeed);
+        ctx.memory.with(&subject.uid, |entry| {
+            entry.succeed();
+            if let Some(rest) = outcome.rests {
+                entry.next_check = Some(Instant::now() + rest);
+                entry.suspect = false;
+            }
+        });
     }
     match outcome.again {
         Some(delay) => (Action::requeue(delay), "requeue_after"),

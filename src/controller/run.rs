@@ -3,6 +3,7 @@
 use super::context::{Context, RawRole, RoleScope, role_resource};
 use super::events::Events;
 use super::fence::{fenced, plain};
+use super::issuer::{self, Issuer};
 use super::lanes::Lanes;
 use super::memory::Memory;
 use super::sweeps::Sweeps;
@@ -172,7 +173,7 @@ async fn work(
     let watches = plain(config.clone(), config.read_timeout)?;
     let client = fenced(config, leadership.clone())?;
     let Process { metrics, health, stop } = process.clone();
-    let issuer = super::issuer::find(&client, options.oidc_issuer.as_deref()).await;
+    let issuer = Issuer::find(&client, options.oidc_issuer.as_deref()).await;
     let aws = Aws::from_environment(metrics.clone()).await?.fenced(leadership).at_once(options.concurrency);
     let (class_store, class_writer) = store::<IamRoleClass>();
     let (namespace_store, namespace_writer) = store_of_namespaces();
@@ -215,7 +216,8 @@ async fn work(
     let accounts = or_stop(workload::serve(accounts_to_watch, watches.clone(), ctx.clone()), stopped(stop.clone()));
     let announce = announce(ctx.clone(), health, stop.clone());
     let sweeps = walk_accounts(ctx.clone(), stop.clone());
-    join3(join(namespaces, classes), accounts, join3(join_all(roles), announce, sweeps)).await;
+    let issuer = or_stop(issuer::keep_asking(&ctx), stopped(stop.clone()));
+    join3(join(namespaces, classes), join(accounts, issuer), join3(join_all(roles), announce, sweeps)).await;
     tracing::info!("stopped");
     Ok(())
 }

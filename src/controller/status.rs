@@ -7,6 +7,7 @@
 use super::failure::Failure;
 use crate::api::iamrole::PlannedAction;
 use crate::api::{ConditionType, IamRoleStatus, Reason};
+use crate::role::contest::Contest;
 use crate::role::{Plan, Step};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -179,22 +180,28 @@ pub fn is_news(old: &[Condition], new: &[Condition]) -> bool {
     said(old) != said(new)
 }
 
-/// Shows steps that are not done in `status.plan`.
-pub fn show_plan<'a>(status: &mut IamRoleStatus, role: &str, steps: impl Iterator<Item = &'a Step>) {
-    let all: Vec<PlannedAction> = steps
-        .map(|step| PlannedAction {
-            action: step.action.name().to_owned(),
-            target: step.action.target(role).to_owned(),
-            detail: step.action.describe(role).chars().take(1024).collect(),
-        })
-        .collect();
+/// Shows steps that are not done in `status.plan`, those first that were done and did not last.
+pub fn show_left<'a>(
+    status: &mut IamRoleStatus,
+    role: &str,
+    contests: &[Contest],
+    left: impl Iterator<Item = &'a Step>,
+) {
+    let planned = |step: &Step, contested| PlannedAction {
+        action: step.action.name().to_owned(),
+        target: step.action.target(role).to_owned(),
+        detail: step.action.describe(role).chars().take(1024).collect(),
+        contested,
+    };
+    let contested = contests.iter().map(|contest| planned(&contest.step, Some(true)));
+    let all: Vec<PlannedAction> = contested.chain(left.map(|step| planned(step, None))).collect();
     status.plan_count = (!all.is_empty()).then(|| i32::try_from(all.len()).unwrap_or(i32::MAX));
     status.plan = all.into_iter().take(PLAN_SHOWN).collect();
 }
 
 /// Shows a whole plan.
 pub fn show_whole_plan(status: &mut IamRoleStatus, role: &str, plan: &Plan) {
-    show_plan(status, role, plan.steps.iter());
+    show_left(status, role, &[], plan.steps.iter());
 }
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ pub struct Subject {
     pub status: IamRoleStatus,
     /// The cluster has moved since: what status says is in AWS is for another one.
     pub moved: bool,
+    /// Status has changes that the object does not have, since a write failed.
+    untold: bool,
 }
 
 impl Subject {
@@ -57,8 +59,25 @@ impl Subject {
             spec,
             status,
             moved: false,
+            untold: false,
             object,
         }
+    }
+
+    /// It, with the changes in AWS of which an earlier write of its status that failed would have told.
+    #[must_use]
+    pub fn with_untold(mut self, ctx: &Context) -> Self {
+        if let Some(changes) = ctx.memory.with(&self.uid, |entry| entry.untold.clone()) {
+            self.untold = changes != self.status.last_changes;
+            self.status.last_changes = changes;
+        }
+        self
+    }
+
+    /// Whether status has to be written though nothing is new.
+    #[must_use]
+    pub const fn has_untold(&self) -> bool {
+        self.untold
     }
 
     /// The object as it was read or last written.
@@ -141,9 +160,18 @@ impl Subject {
         ObjectRef::from_obj_with(&self.object, super::context::role_resource()).into()
     }
 
-    /// Writes `status` unless it says nothing new.
+    /// Writes `status` unless it says nothing new. The changes in it are told sooner or later, also if the write fails.
     pub async fn write_status(&mut self, ctx: &Context, status: IamRoleStatus) -> Result<(), Failure> {
+        let changes = status.last_changes.clone();
+        let written = self.replace_status(ctx, status).await;
+        let untold = written.is_err().then_some(changes);
+        ctx.memory.with(&self.uid, |entry| entry.untold = untold);
+        written
+    }
+
+    async fn replace_status(&mut self, ctx: &Context, status: IamRoleStatus) -> Result<(), Failure> {
         if status == self.status
+            && !self.untold
             && self.object.data.get("status").is_some_and(|status| status.get("conditions").is_some())
         {
             return Ok(());
@@ -163,6 +191,7 @@ impl Subject {
         let written = api.replace_status(&self.name, &PostParams::default(), &object).await?;
         self.accept(ctx, written);
         self.status = status;
+        self.untold = false;
         Ok(())
     }
 

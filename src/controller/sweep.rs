@@ -3,7 +3,7 @@
 //! It writes nothing. A role that is as wanted needs no look of its own until the next walk; any other is woken and read
 //! by itself. Pages are compared one by one, so that no account is held in memory.
 
-use super::apply::count;
+use super::apply::{count, facts};
 use super::context::{Context, RawRole};
 use super::events::Tone;
 use super::memory::{Basis, jitter};
@@ -17,9 +17,11 @@ use crate::api::iamroleclass::DriftMethod;
 use crate::api::{ConditionType, IamRoleClass, Reason, TAG_CLUSTER, TAG_NAME, TAG_NAMESPACE};
 use crate::aws::{Account, AwsError, Kind, RoleName};
 use crate::role::contest::Repairs;
-use crate::role::desired::{Facts, desired};
+use crate::role::desired::desired;
 use crate::role::settings::settings;
-use crate::role::sweep::{Detailed, Listed, ListedPolicy, Settled, cost_of_read, cost_of_walk, matches_policy};
+use crate::role::sweep::{
+    Detailed, Listed, ListedPolicy, Settled, cost_of_read, cost_of_walk, has_news, matches_policy,
+};
 use crate::role::{Cluster, Record};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
@@ -102,24 +104,24 @@ async fn sweep(ctx: Arc<Context>, id: String, account: Swept) {
     let started = Instant::now();
     let mut walk = Walk::new(&ctx, &id, started);
     let ended = match walk.obstacle(&account) {
-        Some(obstacle) => Ended::Not(obstacle),
-        None => walk.through(&account).await,
+        // Nobody else would find roles of nobody.
+        Some(obstacle) if !ctx.sweeps.may_hide_orphans(&id, started) => Ended::Not(obstacle),
+        obstacle => walk.through(&account, obstacle).await,
     };
-    let known = walk.known_orphans();
-    match &ended {
-        Ended::Complete { orphans } => {
-            tracing::debug!(account = id, roles = walk.roles.len(), orphans = orphans.len(), "walked the account");
-            ctx.metrics.swept(&id, started.elapsed(), orphans.len());
-            walk.conclude(account.interval);
-            if !orphans.is_subset(&known) {
-                let note = orphans_note(&id, orphans);
-                if let Some(class) = account.classes.first() {
-                    let reference = class.object_ref(&());
-                    ctx.events.publish(&reference, Tone::Warning, Reason::OrphanedRoles, "Sweep", &note).await;
-                }
+    if let Ended::Complete { orphans, .. } = &ended {
+        tracing::debug!(account = id, roles = walk.roles.len(), orphans = orphans.len(), "walked the account");
+        ctx.metrics.swept(&id, started.elapsed(), orphans.len());
+        if walk.is_news(orphans) {
+            let note = orphans_note(&id, orphans);
+            if let Some(class) = account.classes.first() {
+                let reference = class.object_ref(&());
+                ctx.events.publish(&reference, Tone::Warning, Reason::OrphanedRoles, "Sweep", &note).await;
             }
         }
-        Ended::Not(obstacle) => {
+    }
+    match &ended {
+        Ended::Complete { obstacle: None, .. } => walk.conclude(account.interval),
+        Ended::Complete { obstacle: Some(obstacle), .. } | Ended::Not(obstacle) => {
             let is_new = ctx.sweeps.obstacle(&id) != Some(*obstacle);
             if is_new {
                 walk.leave_to_themselves(account.interval);
@@ -200,10 +202,10 @@ impl<'a> Walk<'a> {
         self.candidates().any(|candidate| !candidate.own.is_empty())
     }
 
-    async fn through(&mut self, account: &Swept) -> Ended {
+    async fn through(&mut self, account: &Swept, obstacle: Option<Obstacle>) -> Ended {
         for identity in &account.identities {
             match self.pages(identity).await {
-                Ok(orphans) => return Ended::Complete { orphans },
+                Ok(orphans) => return Ended::Complete { orphans, obstacle },
                 Err(error) if error.kind == Kind::Denied => {
                     tracing::warn!(account = self.account, %error, "may not walk the account; see docs/permissions.md");
                 }
@@ -269,18 +271,28 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Those that were told already, by this process or the one before.
-    fn known_orphans(&self) -> BTreeSet<String> {
+    /// Those that were told already, by this process or the one before, and how many the classes tell of.
+    fn known_orphans(&self) -> (BTreeSet<String>, usize) {
         let classes = self.ctx.classes.state();
         let status = classes.iter().filter_map(|class| class.status.as_ref());
         let of_account = status.filter(|status| status.account_id.as_deref() == Some(self.account));
-        let told = of_account.flat_map(|status| status.orphaned_roles.iter().cloned());
-        told.chain(self.ctx.sweeps.orphans(self.account)).collect()
+        let mut known = self.ctx.sweeps.orphans(self.account);
+        let mut told = 0;
+        for status in of_account {
+            known.extend(status.orphaned_roles.iter().cloned());
+            told = told.max(status.orphaned_role_count.and_then(|count| usize::try_from(count).ok()).unwrap_or(0));
+        }
+        (known, told)
+    }
+
+    fn is_news(&self, orphans: &BTreeSet<String>) -> bool {
+        let (known, told) = self.known_orphans();
+        has_news(orphans, &known, (!self.ctx.sweeps.is_decided(self.account)).then_some(told))
     }
 
     /// A page may be from before a deletion, so what is there is asked for by name.
     async fn confirm(&self, account: &Account, strays: BTreeMap<String, String>) -> Result<BTreeSet<String>, AwsError> {
-        let known = self.known_orphans();
+        let (known, _) = self.known_orphans();
         let mut orphans = BTreeSet::new();
         let mut asked = 0;
         for (name, id) in strays {
@@ -416,23 +428,15 @@ fn as_settled(ctx: &Context, subject: &Subject, class: &IamRoleClass, account: &
     if settings.mode != Mode::Enforce || settings.suspended_by.is_some() {
         return None;
     }
-    let (owner, class_name) = (subject.owner(ctx, class), class.name_any());
-    let facts = Facts {
-        owner: &owner,
-        account: &account.account,
-        class_name: &class_name,
-        class: &class.spec,
-        limits: &account.quotas.limits,
-        issuer: ctx.issuer.as_deref(),
-    };
-    let mut desired = desired(spec, &settings, facts).ok()?;
+    let owner = subject.owner(ctx, class);
+    let mut desired = desired(spec, &settings, facts(ctx, class, account, &owner)).ok()?;
     desired.exceptions.keep_found(kept(subject, class));
     let (record, unlisted) = (Record::from_status(&subject.status), subject.status.unlisted.clone());
     Some(Settled { desired, record, unlisted, attachments: account.quotas.attachments })
 }
 
 fn is_of(cluster: &Cluster, tag: Option<&str>) -> bool {
-    tag.is_some_and(|tag| tag.rsplit('/').next() == Some(cluster.uid.as_str()))
+    tag.is_some_and(|tag| cluster.is_named_by(tag))
 }
 
 /// Whether the role carries this cluster's tags and no object has it. What lies in a namespace that is not watched

@@ -16,6 +16,8 @@ const APART: Duration = Duration::from_mins(1);
 const RETRY: Duration = Duration::from_secs(10);
 /// Where the walk is not permitted, it is tried again so much later.
 const DENIED: Duration = Duration::from_mins(30);
+/// Where roles are read one by one since that takes fewer calls, a walk looks so often for roles that belong to nobody.
+const ORPHANS: Duration = Duration::from_hours(24);
 
 /// Why an account is not walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +31,12 @@ pub enum Obstacle {
 /// How a walk ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It saw the whole account; these roles carry this cluster's tags and belong to nobody.
+    /// It saw the whole account.
     Complete {
-        /// Names of roles.
+        /// Names of the roles that carry this cluster's tags and belong to nobody.
         orphans: BTreeSet<String>,
+        /// Why roles are read one by one all the same.
+        obstacle: Option<Obstacle>,
     },
     /// It was not begun, or can't be.
     Not(Obstacle),
@@ -51,6 +55,8 @@ struct State {
     broken: u32,
     obstacle: Option<Obstacle>,
     orphans: BTreeSet<String>,
+    /// When roles that belong to nobody were last looked for, with or without success.
+    looked: Option<Instant>,
 }
 
 impl State {
@@ -64,6 +70,7 @@ impl State {
             broken: 0,
             obstacle: None,
             orphans: BTreeSet::new(),
+            looked: None,
         }
     }
 }
@@ -142,14 +149,19 @@ impl Sweeps {
         state.under_way = false;
         state.decided |= ended != Ended::Broken;
         let after = match ended {
-            Ended::Complete { orphans } => {
-                (state.broken, state.obstacle, state.orphans) = (0, None, orphans);
+            Ended::Complete { orphans, obstacle } => {
+                (state.broken, state.obstacle, state.orphans, state.looked) = (0, obstacle, orphans, Some(now));
                 interval
             }
             Ended::Not(obstacle) => {
                 // What was told of roles of nobody stays: nobody has looked again.
                 (state.broken, state.obstacle) = (0, Some(obstacle));
-                if obstacle == Obstacle::Denied { interval.max(DENIED) } else { interval }
+                if obstacle == Obstacle::Denied {
+                    state.looked = Some(now);
+                    interval.max(DENIED)
+                } else {
+                    interval
+                }
             }
             Ended::Broken => {
                 state.broken = state.broken.saturating_add(1);
@@ -163,6 +175,19 @@ impl Sweeps {
     #[must_use]
     pub fn orphans(&self, account: &str) -> BTreeSet<String> {
         self.lock().get(account).map(|state| state.orphans.clone()).unwrap_or_default()
+    }
+
+    /// Whether it is time to look for roles of nobody in an account whose own roles are read one by one.
+    #[must_use]
+    pub fn may_hide_orphans(&self, account: &str, now: Instant) -> bool {
+        let looked = self.lock().get(account).and_then(|state| state.looked);
+        looked.is_none_or(|looked| now.saturating_duration_since(looked) >= ORPHANS)
+    }
+
+    /// Whether a walk has ended since the start, or was found not to be for this account.
+    #[must_use]
+    pub fn is_decided(&self, account: &str) -> bool {
+        self.lock().get(account).is_some_and(|state| state.decided)
     }
 
     /// Why the account is not walked, if it is not.
@@ -229,7 +254,7 @@ mod tests {
     }
 
     fn complete(orphans: &[&str]) -> Ended {
-        Ended::Complete { orphans: orphans.iter().map(|name| (*name).to_owned()).collect() }
+        Ended::Complete { orphans: orphans.iter().map(|name| (*name).to_owned()).collect(), obstacle: None }
     }
 
     #[test]
@@ -307,6 +332,22 @@ mod tests {
         assert_eq!(sweeps.found(&class(None), A).unwrap().orphans, sweeps.orphans(A));
         sweeps.end(A, complete(&[]), now);
         assert!(sweeps.orphans(A).is_empty());
+    }
+
+    #[test]
+    fn where_roles_are_read_one_by_one_roles_of_nobody_are_looked_for_once_a_day() {
+        let (sweeps, now) = (Sweeps::working(), Instant::now());
+        sweeps.begin(&intervals(INTERVAL), now);
+        assert!(sweeps.may_hide_orphans(A, now), "after a start");
+        let orphans = BTreeSet::from(["x".to_owned()]);
+        sweeps.end(A, Ended::Complete { orphans: orphans.clone(), obstacle: Some(Obstacle::Dearer) }, now);
+        assert!(!sweeps.cover(&class(None), A) && sweeps.orphans(A) == orphans);
+        assert_eq!(found(&sweeps, None), Some(DriftMethod::Role));
+        assert!(!sweeps.may_hide_orphans(A, now + super::ORPHANS / 2));
+        sweeps.end(A, Ended::Not(Obstacle::Dearer), now + super::ORPHANS / 2);
+        assert!(sweeps.orphans(A) == orphans && sweeps.may_hide_orphans(A, now + super::ORPHANS));
+        sweeps.end(A, Ended::Not(Obstacle::Denied), now + super::ORPHANS);
+        assert!(!sweeps.may_hide_orphans(A, now + super::ORPHANS), "it may not");
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Deletion {
     pub plan: Plan,
     /// Things that are not ours and that nobody permitted to remove, in words.
     pub blockers: Vec<String>,
+    /// What is on record and stays, since somebody took our owner tags off it, in words.
+    pub left: Vec<String>,
 }
 
 /// How far a deletion may go.
@@ -88,9 +90,15 @@ pub fn plan(
         }
         step(Phase::DeleteOwned, Action::DeleteProfile(profile.name.clone()));
     }
+    let is_recorded =
+        |profile: &&ObservedProfile| record.profile.as_ref().is_some_and(|known| known.name == profile.name);
+    let strange = profiles.iter().filter(|profile| !terms.owner.judge(&profile.tags).is_ours()).filter(is_recorded);
+    deletion.left.extend(strange.map(|profile| format!("instance profile {}", profile.name)));
     for (arn, tags) in own {
         if terms.owner.judge(tags).is_ours() {
             step(Phase::DeleteOwned, Action::DeletePolicy(arn.clone()));
+        } else {
+            deletion.left.push(format!("policy {arn}"));
         }
     }
     steps.sort_by_key(|step| {

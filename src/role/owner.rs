@@ -31,6 +31,18 @@ impl Cluster {
     fn tag(&self) -> String {
         format!("{}/{}", self.name, self.uid)
     }
+
+    /// Whether a value of the owner tag for clusters is this cluster's, under whatever name.
+    #[must_use]
+    pub fn is_named_by(&self, tag: &str) -> bool {
+        uid_of(tag) == self.uid
+    }
+}
+
+/// The UID in the owner tag of a cluster, which is `NAME/UID`, or in what stands for one.
+#[must_use]
+pub fn uid_of(tag: &str) -> &str {
+    tag.rsplit('/').next().unwrap_or_default()
 }
 
 /// The object to which a role belongs.
@@ -115,9 +127,9 @@ impl Owner {
         else {
             return Ownership::Foreign;
         };
-        let uid = cluster.rsplit('/').next().unwrap_or_default();
-        let inherited = || self.heir_of.iter().any(|old| old.rsplit('/').next() == Some(uid) && !uid.is_empty());
-        if (uid == self.cluster.uid || inherited()) && *namespace == self.namespace && *name == self.name {
+        let uid = uid_of(cluster);
+        let inherited = || self.heir_of.iter().any(|old| uid_of(old) == uid && !uid.is_empty());
+        if (self.cluster.is_named_by(cluster) || inherited()) && *namespace == self.namespace && *name == self.name {
             let known = [Origin::Created, Origin::Adopted].into_iter();
             let origin =
                 known.into_iter().find(|origin| tags.get(TAG_ORIGIN).is_some_and(|tag| tag == origin.as_str()));

@@ -310,7 +310,9 @@ mod tests {
         assert_eq!(recent.hidden_for(&create, at(40)), at(0));
         assert_eq!(recent.hidden_for(&create, at(60)), at(20));
         assert!(recent.may_exist(&create, at(60), SETTLE));
+        recent.begin(at(41));
         recent.doubt(&create, at(70));
+        assert_eq!(recent.unsettled(at(80), SETTLE), Some(at(20)), "it may have had its effect at the last moment");
         assert!(recent.may_exist(&create, at(80), SETTLE) && !recent.may_exist(&create, at(100), SETTLE));
         assert!(recent.is_in_doubt(at(80), SETTLE) && !recent.is_in_doubt(at(100), SETTLE));
         assert_eq!(recent.hidden_for(&create, at(80)), at(0));

@@ -228,3 +228,42 @@ impl Record {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Record;
+    use crate::api::iamrole::Origin;
+    use crate::role::ObservedPolicy;
+    use crate::role::desired::tests::{allow, make};
+    use crate::role::plan::{Action, Phase, Plan, Step, nothing};
+    use serde_json::json;
+
+    #[test]
+    fn a_policy_made_anew_is_known_by_its_new_id_and_a_strangers_is_not() {
+        let own = json!([{ "name": "own", "document": allow("sqs:*") }]);
+        let desired = make(json!({ "customerManagedPolicies": own })).unwrap();
+        let mut record = Record::default();
+        record.settle(&desired, None);
+        let arn = record.own[0].arn.clone();
+        let ids = |record: &Record| (record.own[0].id.clone(), record.own[0].version.clone());
+        let seen = |id: &str, version: &str, tags| {
+            let document = desired.own[0].document.canonical(&desired.account);
+            let policy = ObservedPolicy { id: id.into(), version: version.into(), tags, document };
+            let mut observed = nothing(&desired);
+            observed.own.insert(arn.clone(), policy);
+            observed
+        };
+        let ours = desired.owner.tags(Origin::Created);
+        record.follow_versions(&desired, &Plan::default(), &seen("ANPA1", "v1", ours.clone()));
+        assert_eq!(ids(&record), (Some("ANPA1".into()), Some("v1".into())));
+        record.follow_versions(&desired, &Plan::default(), &seen("ANPA2", "v3", ours.clone()));
+        assert_eq!(ids(&record), (Some("ANPA2".into()), Some("v3".into())), "made anew");
+        record.follow_versions(&desired, &Plan::default(), &seen("ANPA3", "v1", std::collections::BTreeMap::new()));
+        assert_eq!(ids(&record).0, Some("ANPA2".into()), "a stranger's");
+        let document = desired.own[0].document.clone();
+        let write = Step::new(Phase::Own, Action::UpdatePolicy { arn: arn.clone(), document });
+        let plan = Plan { steps: vec![write], ..Plan::default() };
+        record.follow_versions(&desired, &plan, &seen("ANPA2", "v4", ours));
+        assert_eq!(ids(&record).1, Some("v3".into()), "the write tells its version itself");
+    }
+}

@@ -65,6 +65,15 @@ pub fn matches_policy(own: &PolicyRef, seen: &ListedPolicy) -> bool {
     own.arn == seen.arn && own.id.as_ref() == Some(&seen.id) && own.version.as_ref() == Some(&seen.version)
 }
 
+/// Whether some of the roles of nobody were not told yet. `known` are those that were, as far as their names are kept;
+/// `told` is how many the process before told of, as long as this one has not looked: it then stands for the names that
+/// were too many to keep.
+#[must_use]
+pub fn has_news(orphans: &BTreeSet<String>, known: &BTreeSet<String>, told: Option<usize>) -> bool {
+    let by_number = told == Some(orphans.len()) && known.is_subset(orphans);
+    !orphans.is_subset(known) && !by_number
+}
+
 /// A settled role, as walks should show it.
 #[derive(Debug)]
 pub struct Settled {
@@ -187,11 +196,12 @@ pub fn cost_of_read(record: &Record) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Detailed, Listed, ListedPolicy, Settled, cost_of_read, cost_of_walk, matches_policy};
+    use super::{Detailed, Listed, ListedPolicy, Settled, cost_of_read, cost_of_walk, has_news, matches_policy};
     use crate::api::iamrole::{Origin, RoleRef};
     use crate::role::desired::tests::{allow, make};
     use crate::role::{Desired, Record};
     use serde_json::json;
+    use std::collections::BTreeSet;
 
     fn settled() -> Settled {
         let desired: Desired = make(json!({
@@ -306,6 +316,16 @@ mod tests {
         let role = settled();
         assert_eq!(cost_of_read(&role.record), 3 + 1 + 2 + 1);
         assert_eq!(cost_of_read(&Record::default()), 3);
+    }
+
+    #[test]
+    fn roles_of_nobody_are_told_once() {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+        let (all, some) = (set(&["a", "b", "c"]), set(&["a", "b"]));
+        assert!(has_news(&all, &some, None) && has_news(&all, &set(&[]), Some(0)));
+        assert!(!has_news(&some, &all, None) && !has_news(&all, &all, None) && !has_news(&set(&[]), &some, Some(2)));
+        assert!(!has_news(&all, &some, Some(3)), "the process before told of three");
+        assert!(has_news(&all, &some, Some(2)) && has_news(&all, &set(&["a", "x"]), Some(3)));
     }
 
     #[test]

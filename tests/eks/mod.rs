@@ -24,6 +24,8 @@ struct Inner {
     lose_next: bool,
     /// Every call is refused with this code.
     refuse: Option<&'static str>,
+    /// Calls for clusters that are not there.
+    unknown: usize,
 }
 
 #[derive(Clone)]
@@ -91,6 +93,11 @@ impl Eks {
         self.inner.lock().unwrap().refuse = code;
     }
 
+    /// How often a cluster was asked for that is not there.
+    pub fn unknown_clusters(&self) -> usize {
+        self.inner.lock().unwrap().unknown
+    }
+
     /// The calls so far, which are forgotten.
     pub fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.inner.lock().unwrap().calls)
@@ -116,6 +123,7 @@ impl Inner {
         if let Some(code) = self.refuse {
             return Some(refusal(403, code, &format!("User is not authorized to perform: eks:{call}")));
         }
+        self.unknown += usize::from(cluster != NAME);
         (cluster != NAME).then(|| refusal(404, "ResourceNotFoundException", "No cluster found"))
     }
 }

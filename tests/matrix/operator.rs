@@ -22,6 +22,7 @@ use iamrole_operator::aws::{Account, Aws};
 use iamrole_operator::controller::claims::Claims;
 use iamrole_operator::controller::context::{ClassState, Context, RawRole, RoleScope, role_resource};
 use iamrole_operator::controller::events::Events;
+use iamrole_operator::controller::issuer::Issuer;
 use iamrole_operator::controller::lanes::Lanes;
 use iamrole_operator::controller::memory::Memory;
 use iamrole_operator::controller::roles;
@@ -174,7 +175,7 @@ impl Operator {
             aws: Aws::new(aws(world, run), metrics.clone()),
             cluster: Cluster::new(Some("prod"), "uid-1"),
             controller: DEFAULT_CONTROLLER.to_owned(),
-            issuer: None,
+            issuer: Issuer::default(),
             workloads: Workloads::default(),
             classes: classes.as_reader(),
             namespaces: namespaces.as_reader(),

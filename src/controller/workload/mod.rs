@@ -22,12 +22,10 @@ use super::events::Tone;
 use super::failure::Failure;
 use super::roles::Outcome;
 use super::subject::Subject;
+use crate::api::IamRoleClass;
 use crate::api::iamrole::Mode;
 use crate::api::workload::{BoundServiceAccount, ClassWorkloadIdentity, WorkloadStatus};
-use crate::api::{IamRoleClass, IamRoleSpec};
 use crate::aws::Account;
-use crate::policy::Limits;
-use crate::role::desired::Facts;
 use crate::role::workload::workload;
 use crate::role::{Owner, Workload};
 use std::collections::{BTreeMap, BTreeSet};
@@ -168,17 +166,8 @@ pub fn gone(role: &RawRole, ctx: &Context) {
 
 /// The ServiceAccounts that the spec lists. It was accepted just before, or when it was applied.
 fn wanted(subject: &Subject, ctx: &Context, case: Case<'_>) -> Option<Workload> {
-    let spec: &IamRoleSpec = case.spec;
-    let (owner, limits) = (subject.owner(ctx, case.class), Limits::default());
-    let facts = Facts {
-        owner: &owner,
-        account: &case.account.account,
-        class_name: "",
-        class: &case.class.spec,
-        limits: &limits,
-        issuer: ctx.issuer.as_deref(),
-    };
-    workload(spec, facts, &mut Vec::new())
+    let owner = subject.owner(ctx, case.class);
+    workload(case.spec, case.facts(ctx, &owner), &mut Vec::new())
 }
 
 fn status(annotated: BTreeSet<String>, associated: Associated) -> WorkloadStatus {
@@ -197,7 +186,7 @@ fn status(annotated: BTreeSet<String>, associated: Associated) -> WorkloadStatus
 /// drift.
 pub fn has_moved(subject: &Subject, ctx: &Context) -> bool {
     let Some(made) = &subject.status.workload_identity else { return false };
-    let issuer = made.issuer.as_ref().is_some_and(|issuer| ctx.issuer.as_ref().is_some_and(|now| now != issuer));
+    let issuer = made.issuer.as_ref().is_some_and(|issuer| ctx.issuer.get().is_some_and(|now| now != issuer));
     let eks = &ctx.cluster.eks;
     issuer || made.cluster_arn.as_ref().is_some_and(|arn| eks.arn.as_ref().is_some_and(|now| now != arn))
 }
