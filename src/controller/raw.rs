@@ -2,7 +2,7 @@
 //!
 //! Documents keep unknown fields, so a user can write JSON that is nested deeper than our JSON library reads. In a
 //! list one such object would fail the whole. Each part is therefore cut out first, which needs no depth, and then
-//! read by itself; one that can't be read stands as a text that says so.
+//! read by itself; what lies deeper in it than anything that has a meaning is left out.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
@@ -68,8 +68,38 @@ impl<'de> Deserialize<'de> for RawRole {
     }
 }
 
+/// More than a policy document may have, which is refused with its place, and fewer than the JSON library reads.
+const LEVELS: usize = 100;
+/// Stands for what lies deeper.
+const DEEPER: &str = "\"nested too deep to be read\"";
+
 fn read(part: &RawValue) -> Value {
-    serde_json::from_str(part.get()).unwrap_or_else(|_| Value::String("nested too deep to be read".to_owned()))
+    let text = part.get();
+    serde_json::from_str(text).or_else(|_| serde_json::from_str(&shallow(text))).unwrap_or_default()
+}
+
+/// JSON without what is nested deeper than `LEVELS`: all the rest of the object counts, such as a `deletionPolicy`.
+fn shallow(text: &str) -> String {
+    let mut shallow = String::new();
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for c in text.chars() {
+        let opens = !in_string && matches!(c, '{' | '[');
+        let closes = !in_string && matches!(c, '}' | ']');
+        if opens {
+            depth += 1;
+        }
+        if depth <= LEVELS {
+            shallow.push(c);
+        } else if opens && depth == LEVELS + 1 {
+            shallow.push_str(DEEPER);
+        }
+        if closes {
+            depth = depth.saturating_sub(1);
+        }
+        in_string ^= c == '"' && !escaped;
+        escaped = in_string && c == '\\' && !escaped;
+    }
+    shallow
 }
 
 impl From<Metadata> for ObjectMeta {
@@ -133,7 +163,8 @@ mod tests {
         let fields = format!("{}1{}", "{\"f:x\":".repeat(depth), "}".repeat(depth));
         format!(
             r#"{{"apiVersion":"iamrole.dev/v1alpha1","kind":"IamRole","metadata":{{"name":"{name}","uid":"u",
-                "managedFields":[{{"fieldsV1":{fields}}}]}},"spec":{{"trustPolicy":{{"x":{deep}}}}},"status":{{"accountId":"1"}}}}"#
+                "managedFields":[{{"fieldsV1":{fields}}}]}},"spec":{{"trustPolicy":{{"]\"[":"}}","x":{deep},"y":{{}}}},
+                "deletionPolicy":"Retain"}},"status":{{"accountId":"1"}}}}"#
         )
     }
 
@@ -143,7 +174,10 @@ mod tests {
         let list = format!(r#"{{"apiVersion":"v1","kind":"List","metadata":{{}},"items":[{items}]}}"#);
         let list: ObjectList<RawRole> = serde_json::from_str(&list).unwrap();
         assert_eq!(list.items[1].data["spec"]["trustPolicy"]["x"][0][0][0], 1);
-        assert_eq!(list.items[0].data["spec"], "nested too deep to be read");
+        assert_eq!(list.items[0].data["spec"]["deletionPolicy"], "Retain");
+        assert!(
+            list.items[0].data["spec"]["trustPolicy"]["x"].to_string().contains("[\"nested too deep to be read\"]")
+        );
         assert_eq!(list.items[0].data["status"]["accountId"], "1");
         let event = format!(r#"{{"type":"MODIFIED","object":{}}}"#, role("deep", 5000));
         let event: WatchEvent<RawRole> = serde_json::from_str(&event).unwrap();

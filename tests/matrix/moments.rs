@@ -171,3 +171,57 @@ async fn a_class_made_anew_with_the_same_generation_is_another_class() {
     let class = world.lock().cluster.role.as_ref().expect("an object")["status"]["class"]["uid"].clone();
     assert_eq!(class, "class-2");
 }
+
+/// A spec that was stored before a stricter schema.
+fn unreadable(more: &Value) -> Value {
+    let mut spec = lives::spec_of(&["x"], None);
+    spec["maxSessionDurationSeconds"] = json!("one hour");
+    spec.as_object_mut().expect("a spec").extend(more.as_object().expect("fields").clone());
+    spec
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_be_read_of_a_spec_that_cannot_be_is_kept_to() {
+    let cases = [
+        (json!({ "deletionPolicy": "Retain" }), true, true),
+        (json!({ "suspend": true }), true, false),
+        (json!({ "suspend": "nonsense", "deletionPolicy": "nonsense" }), true, true),
+        (json!({ "deletionPolicy": "Delete" }), false, true),
+        (json!({}), false, true),
+    ];
+    for (more, stays, released) in cases {
+        let life = lives::owning();
+        let world = world(life.iam, life.cluster, 0);
+        let mut operator = started(&world, &lives::spec_of(&["x"], None)).await;
+        apply(&world, &unreadable(&more));
+        live(&mut operator, Duration::from_mins(10)).await;
+        assert!(
+            warnings(&world).iter().any(|note| note.contains("can't be read")) || more["suspend"] == true,
+            "{more}"
+        );
+        world.lock().cluster.delete();
+        live(&mut operator, Duration::from_mins(10)).await;
+        assert_eq!(world.lock().iam.roles.contains_key("api"), stays, "{more}");
+        assert_eq!(world.lock().cluster.role.is_none(), released, "{more}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_boundary_is_forced_on_the_role_of_a_spec_that_cannot_be_read_unless_it_is_suspended() {
+    for (more, forced) in [(json!({}), true), (json!({ "suspend": true }), false)] {
+        let life = lives::owning();
+        let world = world(life.iam, life.cluster, 0);
+        let mut operator = started(&world, &lives::spec_of(&["x"], None)).await;
+        let fence = crate::model::arn("Fence");
+        {
+            let class = &mut world.lock().cluster.class;
+            class["spec"]["unbounded"] = Value::Null;
+            class["spec"]["permissionsBoundary"] = json!(fence);
+            class["spec"]["allowed"]["suspend"] = json!(true);
+            class["metadata"]["generation"] = json!(2);
+        }
+        apply(&world, &unreadable(&more));
+        live(&mut operator, HOUR).await;
+        assert_eq!(world.lock().iam.roles["api"].boundary.as_ref() == Some(&fence), forced, "{more}");
+    }
+}
