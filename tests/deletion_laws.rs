@@ -125,6 +125,12 @@ proptest! {
             prop_assert_eq!(aws.execute(&step.action), Ok(()), "{:?}", step.action);
         }
         prop_assert!(aws.policies.contains_key(&arn("foreign")), "whatever status says");
+        let mut left = deletion.left.clone();
+        left.sort();
+        let mut stays = vec![format!("policy {}", arn("foreign"))];
+        stays.extend(case.stripped.then(|| format!("policy {}", arn("own"))));
+        stays.sort();
+        prop_assert_eq!(left, stays, "what stays though status has it is told");
         if expected.is_empty() {
             prop_assert!(aws.role.is_none());
             prop_assert_eq!(aws.policies.contains_key(&arn("own")), case.stripped, "without our tags it is not ours");
@@ -187,6 +193,15 @@ fn a_recorded_name_counts_in_any_case() {
     let (aws, mut record) = world(&quiet());
     record.inline = record.inline.iter().map(|name| name.to_uppercase()).collect();
     assert!(delete(&quiet(), &aws, &record).blockers.is_empty());
+}
+
+#[test]
+fn an_inline_policy_that_the_class_keeps_for_others_blocks_also_where_status_calls_it_ours() {
+    let case = Case { inline: true, excepted: true, ..quiet() };
+    let (aws, mut record) = world(&case);
+    record.inline.insert("stranger".to_owned());
+    assert_eq!(delete(&case, &aws, &record).blockers, ["inline policy stranger"]);
+    assert!(delete(&Case { force: true, ..case }, &aws, &record).blockers.is_empty());
 }
 
 #[test]

@@ -391,3 +391,57 @@ async fn a_deletion_policy_beside_a_document_that_is_nested_too_deep_counts() {
     assert!(aws::role(&world.iam, &world.templated("retained")).await.is_some());
     assert!(aws::role(&world.iam, &world.templated("goes")).await.is_none(), "{}", world.operator.log());
 }
+
+#[tokio::test]
+async fn the_roles_of_a_class_that_is_not_ready_say_so_and_keep_their_boundary() {
+    let (mut world, policy) = bounded("rails", |_| {}).await;
+    let boundary = aws::foreign_policy(&world.iam, &policy).await;
+    world.patch_class(json!({ "driftCheck": { "intervalSeconds": 5 } })).await;
+    world.operator.start().await;
+    world.create("app", spec()).await;
+    world.ready("app").await;
+    let name = world.templated("app");
+
+    // It asks for more by now, and nobody knows whether the role has it.
+    world.patch_class(json!({ "permissionsBoundary": format!("{boundary}-of-nobody") })).await;
+    class_says(&world, "PolicyNotFound").await;
+    let message = world.reason("app", "ClassNotReady").await;
+    assert!(message.contains("there is no policy"), "{message}");
+
+    let denied =
+        "User: arn:aws:sts::123456789012:assumed-role/x/x is not authorized to perform: iam:GetInstanceProfile";
+    world.proxy.refuse("GetInstanceProfile", "iamrole-preflight", 403, "AccessDenied", denied);
+    world.patch_class(json!({ "permissionsBoundary": boundary })).await;
+    class_says(&world, "AccessDenied").await;
+    world.reason("app", "ClassNotReady").await;
+    world.iam.delete_role_permissions_boundary().role_name(&name).send().await.expect("no boundary");
+    let back = || async {
+        aws::role(&world.iam, &name).await.expect("the role").boundary.as_deref() == Some(boundary.as_str())
+    };
+    assert!(eventually(SOON, back).await, "{}", world.operator.log());
+    world.event("app", "DriftRepaired", "boundary").await;
+    world.proxy.heal();
+    world.ready("app").await;
+}
+
+#[tokio::test]
+async fn a_role_whose_deletion_is_blocked_keeps_its_boundary() {
+    let (mut world, policy) = bounded("rails", |_| {}).await;
+    let boundary = aws::foreign_policy(&world.iam, &policy).await;
+    world.patch_class(json!({ "driftCheck": { "intervalSeconds": 5 } })).await;
+    world.operator.start().await;
+    let mut kept = spec();
+    kept["whenUnlisted"] = json!("Keep");
+    world.create("app", kept).await;
+    world.ready("app").await;
+    let name = world.templated("app");
+    aws::attach(&world.iam, &name, "arn:aws:iam::aws:policy/AdministratorAccess").await;
+    world.delete("app").await;
+    world.reason("app", "DeleteBlocked").await;
+    world.iam.delete_role_permissions_boundary().role_name(&name).send().await.expect("no boundary");
+    let back = || async {
+        aws::role(&world.iam, &name).await.expect("the role").boundary.as_deref() == Some(boundary.as_str())
+    };
+    assert!(eventually(SOON, back).await, "{}", world.operator.log());
+    world.event("app", "DriftRepaired", "boundary").await;
+}

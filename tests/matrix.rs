@@ -33,7 +33,9 @@ mod wire;
 #[path = "matrix/world.rs"]
 mod world;
 
-use lives::{Life, adopted, created, forced, inherited, keeping, kept, lost, meddled, owning, plain, restored};
+use lives::{
+    Life, adopted, created, forced, growing, inherited, keeping, kept, lost, meddled, owning, plain, restored, skewed,
+};
 use std::time::Duration;
 use walk::{Pace, plans, run_all};
 
@@ -81,6 +83,14 @@ fn a_role_whose_object_goes() {
 }
 
 #[test]
+fn a_role_that_seems_older_than_it_is() {
+    matrix(skewed(), THIN);
+    for life in [skewed().without(&["move"]), skewed().without(&["change", "move", "shrink"])] {
+        matrix(life, Pace { hurried: true, interrupted: true, ..Pace::default() });
+    }
+}
+
+#[test]
 fn a_role_of_a_lost_cluster() {
     matrix(inherited(), THIN);
 }
@@ -113,7 +123,9 @@ fn edits_that_interrupt() {
 fn edits_that_interrupt_while_reads_lag() {
     for seconds in [4, 20] {
         let pace = Pace { lag: Duration::from_secs(seconds), hurried: true, interrupted: true, ..Pace::default() };
-        for life in [owning(), owning().without(&["rename"]), owning().without(&["rename", "without", "again"])] {
+        for life in
+            [growing(), owning(), owning().without(&["rename"]), owning().without(&["rename", "without", "again"])]
+        {
             matrix(life, pace);
         }
     }

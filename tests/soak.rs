@@ -179,25 +179,35 @@ impl Soak {
         "meddle"
     }
 
-    /// All faults end; every object gets Ready or is gone, and AWS is what was asked for.
+    /// All faults end; every object gets Ready by itself or is gone, and AWS is what was asked for. A repair that was given
+    /// up within the hour is taken up with an edit.
     async fn settle(&mut self) {
         self.world.proxy.heal();
         let started = Instant::now();
-        for name in self.wanted.keys() {
-            // A repair that was given up within the hour is taken up with an edit.
-            self.world.patch(name, json!({ "description": "the last edit" })).await;
-        }
+        let mut contested = 0;
         for (name, spec) in &mut self.wanted {
-            spec["description"] = json!("the last edit");
-            let ready = || async {
-                let role = self.world.get(name).await;
-                condition(&role, "Ready").is_some_and(|ready| {
-                    ready.status == "True" && ready.observed_generation == role.metadata.generation
-                })
+            let says = |part: &'static str, what: &'static str| {
+                let world = &self.world;
+                async move {
+                    let role = world.get(name).await;
+                    condition(&role, "Ready").is_some_and(|ready| {
+                        let found = if part == "status" { &ready.status } else { &ready.reason };
+                        found == what && ready.observed_generation == role.metadata.generation
+                    })
+                }
             };
-            let done = eventually(Duration::from_mins(8), ready).await;
+            let ends = || async { says("status", "True").await || says("reason", "Contested").await };
+            let done = eventually(Duration::from_mins(8), ends).await;
             assert!(done, "{name}: {:#?}\n{}", self.world.status(name).await, self.world.operator.log());
+            if says("reason", "Contested").await {
+                contested += 1;
+                spec["description"] = json!("the last edit");
+                self.world.patch(name, json!({ "description": "the last edit" })).await;
+                let done = eventually(Duration::from_mins(8), || says("status", "True")).await;
+                assert!(done, "{name}: {:#?}\n{}", self.world.status(name).await, self.world.operator.log());
+            }
         }
+        println!("{contested} of {} needed an edit", self.wanted.len());
         let only_wanted = || async {
             let list = self.world.roles().list(&kube::api::ListParams::default()).await.expect("a list");
             list.items.len() == self.wanted.len()
@@ -212,7 +222,8 @@ impl Soak {
         for (name, spec) in &self.wanted {
             let role_name = self.world.templated(name);
             let role = aws::role(iam, &role_name).await.unwrap_or_else(|| panic!("{role_name} is missing"));
-            assert_eq!((&role.trust, role.description.as_str()), (&spec["trustPolicy"], "the last edit"), "{name}");
+            let description = spec["description"].as_str().unwrap_or_default();
+            assert_eq!((&role.trust, role.description.as_str()), (&spec["trustPolicy"], description), "{name}");
             assert_eq!(role.max_session, 3600, "{name}");
             assert_eq!(json!(role.tags), spec["tags"], "{name}");
             let documents = |field: &str| -> BTreeMap<String, Value> {

@@ -345,3 +345,34 @@ async fn where_reading_is_cheaper_a_walk_looks_for_roles_of_nobody_all_the_same(
     assert!(stays(Duration::from_secs(12), || async { count(&world, "ListRoles") == walks }).await, "seldom");
     aws::delete_role(&world.iam, &stray).await;
 }
+
+#[tokio::test]
+async fn who_labels_an_object_all_the_time_does_not_put_off_its_repair() {
+    let world = world(20).await;
+    world.create("app", json!({ "trustPolicy": ec2() })).await;
+    world.ready("app").await;
+    let role = world.templated("app");
+    let walks = || count(&world, "GetAccountAuthorizationDetails");
+    let label = |i: usize| {
+        let patch = json!({ "metadata": { "labels": { "i": i.to_string() } } });
+        let world = &world;
+        async move { world.patch_object("app", patch).await.expect("a label") }
+    };
+    let labelled = std::sync::atomic::AtomicUsize::new(0);
+    let next = || labelled.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let before = walks();
+    let walked = eventually(Duration::from_mins(1), || async {
+        label(next()).await;
+        walks() > before
+    });
+    assert!(walked.await);
+    change(&world, &role, "DetachRolePolicy").await;
+    let changed = std::time::Instant::now();
+    let back = eventually(Duration::from_mins(1), || async {
+        label(next()).await;
+        aws::role(&world.iam, &role).await.is_some_and(|role| role.attached.is_empty())
+    });
+    assert!(back.await, "{}", world.operator.log());
+    // By itself it would be looked at after two intervals, less a quarter.
+    assert!(changed.elapsed() < Duration::from_secs(27), "{:?}", changed.elapsed());
+}

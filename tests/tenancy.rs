@@ -7,7 +7,7 @@ mod support;
 mod tenants;
 
 use serde_json::{Value, json};
-use support::{World, allow, aws, condition, ec2};
+use support::{SOON, World, allow, aws, condition, ec2, eventually};
 use tenants::{Tenants, policy_arn};
 
 fn role() -> Value {
@@ -144,6 +144,53 @@ async fn a_wiped_status_is_no_way_out_of_the_forced_boundary() {
         let role = aws::role(&attacker.iam, &attacker.templated("app")).await.expect("his role");
         assert_eq!(role.boundary.as_deref(), Some(boundary));
     }
+}
+
+#[tokio::test]
+async fn nor_is_a_wiped_status_where_the_role_lies_at_another_path_by_now() {
+    let boundary = "arn:aws:iam::aws:policy/ReadOnlyAccess";
+    let tenants = Tenants::new(|_| {}).await;
+    let attacker = &tenants.attacker;
+    attacker.create("app", role()).await;
+    attacker.ready("app").await;
+    attacker.patch("app", json!({ "suspend": true })).await;
+    attacker.condition("app", "Ready", "Unknown", Some("Suspended")).await;
+    tenants.forge("app", Value::Null).await;
+    let locked = json!({ "unbounded": null, "permissionsBoundary": boundary, "path": "/tenants/$(namespace)/",
+        "allowed": { "suspend": false } });
+    tenants.admin.patch_class(locked).await;
+    attacker.reason("app", "IdentityImmutable").await;
+    let bounded = || async {
+        let role = aws::role(&attacker.iam, &attacker.templated("app")).await.expect("his role");
+        role.boundary.as_deref() == Some(boundary)
+    };
+    assert!(eventually(SOON, bounded).await, "{}", tenants.admin.operator.log());
+}
+
+#[tokio::test]
+async fn nor_is_a_lost_claim() {
+    let boundary = "arn:aws:iam::aws:policy/ReadOnlyAccess";
+    let tenants = Tenants::new(|class| {
+        class.unbounded = None;
+        class.permissions_boundary = Some(boundary.to_owned());
+    })
+    .await;
+    let attacker = &tenants.attacker;
+    let name = format!("own-{}", attacker.namespace);
+    attacker.create("elder", json!({ "roleName": name, "trustPolicy": ec2(), "suspend": true })).await;
+    attacker.condition("elder", "Ready", "Unknown", Some("Suspended")).await;
+    attacker.create("app", json!({ "roleName": name, "trustPolicy": ec2() })).await;
+    attacker.ready("app").await;
+    attacker.patch("app", json!({ "suspend": true })).await;
+    attacker.condition("app", "Ready", "Unknown", Some("Suspended")).await;
+    tenants.forge("app", Value::Null).await;
+    attacker.patch("elder", json!({ "suspend": false })).await;
+    attacker.reason("elder", "RoleOwnedByOther").await;
+    attacker.iam.delete_role_permissions_boundary().role_name(&name).send().await.expect("no boundary");
+    attacker.patch("app", json!({ "suspend": false })).await;
+    attacker.ready("app").await;
+    let role = aws::role(&attacker.iam, &name).await.expect("his role");
+    assert_eq!(role.boundary.as_deref(), Some(boundary));
 }
 
 #[tokio::test]

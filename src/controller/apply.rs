@@ -96,7 +96,7 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
         return Box::pin(preview(subject, ctx, case, desired, status)).await;
     }
     if let Err(failure) = claim(subject, ctx, &desired)
-        && !identity::has_role(subject, ctx, case, &desired).await.map_err(early)?
+        && !identity::has_role(ctx, case, &desired).await.map_err(early)?
     {
         return Err(early(failure));
     }
@@ -424,6 +424,9 @@ impl Work<'_> {
             // An answer was lost, or an earlier process knew more.
             let taken_up = entry.inherited == Some(true) && now < settle && !subject.is_settled(self.case.class);
             entry.unsure = taken_up || entry.recent.is_in_doubt(now, settle);
+            if observed.is_some() {
+                entry.looked(Instant::now());
+            }
             let soon = entry.unsure || has_rests || entry.repairs.1.unconfirmed();
             Some(if soon { settle } else { usual })
         });

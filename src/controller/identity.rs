@@ -7,13 +7,21 @@ use super::failure::Failure;
 use super::intent::role_ref;
 use super::judge::same_identity;
 use super::subject::Subject;
+use crate::api::IamRoleClass;
 use crate::api::iamrole::Origin;
+use crate::aws::Account;
 use crate::role::{Asked, Desired, Observed, Owner};
 
 /// The role of this name, if it carries the owner's tags.
-pub async fn ours(ctx: &Context, case: Case<'_>, owner: &Owner, name: &str) -> Result<Option<Observed>, Failure> {
-    let state = case.account.observe(name, &Asked::default()).await;
-    let state = state.map_err(|error| of_aws(ctx, case.class, error))?;
+pub async fn ours(
+    ctx: &Context,
+    class: &IamRoleClass,
+    account: &Account,
+    owner: &Owner,
+    name: &str,
+) -> Result<Option<Observed>, Failure> {
+    let state = account.observe(name, &Asked::default()).await;
+    let state = state.map_err(|error| of_aws(ctx, class, error))?;
     Ok(state.role.filter(|observed| owner.judge(&observed.tags).is_ours()))
 }
 
@@ -22,10 +30,11 @@ pub async fn ours(ctx: &Context, case: Case<'_>, owner: &Owner, name: &str) -> R
 pub async fn check(subject: &mut Subject, ctx: &Context, case: Case<'_>, desired: &Desired) -> Result<(), Failure> {
     let Err(failure) = same_identity(subject, desired) else { return Ok(()) };
     let recorded = subject.status.role.as_ref().map(|role| role.name.clone()).unwrap_or_default();
-    if recorded != desired.name && ours(ctx, case, &desired.owner, &recorded).await?.is_some() {
+    let ours = |name: String| async move { ours(ctx, case.class, case.account, &desired.owner, &name).await };
+    if recorded != desired.name && ours(recorded.clone()).await?.is_some() {
         return Err(failure);
     }
-    let Some(observed) = ours(ctx, case, &desired.owner, &desired.name).await? else { return Err(failure) };
+    let Some(observed) = ours(desired.name.clone()).await? else { return Err(failure) };
     let role = role_ref(desired, Some(&observed), None, Origin::Created);
     if subject.status.role.as_ref() == Some(&role) {
         return Err(failure);
@@ -35,10 +44,7 @@ pub async fn check(subject: &mut Subject, ctx: &Context, case: Case<'_>, desired
     same_identity(subject, desired)
 }
 
-/// Whether the object has the role, as it says, though another claims it.
-pub async fn has_role(subject: &Subject, ctx: &Context, case: Case<'_>, desired: &Desired) -> Result<bool, Failure> {
-    if subject.status.role.as_ref().is_none_or(|role| role.id.is_none()) {
-        return Ok(false);
-    }
-    Ok(ours(ctx, case, &desired.owner, &desired.name).await?.is_some())
+/// Whether the object has the role by its tags, though another object claims it.
+pub async fn has_role(ctx: &Context, case: Case<'_>, desired: &Desired) -> Result<bool, Failure> {
+    Ok(ours(ctx, case.class, case.account, &desired.owner, &desired.name).await?.is_some())
 }

@@ -18,6 +18,8 @@ const STALLED_AFTER: Duration = Duration::from_mins(2);
 const ON_CHANGE: Duration = Duration::from_mins(10);
 const PASSING_CAP: Duration = Duration::from_mins(1);
 const FIRST_DELAY: Duration = Duration::from_secs(1);
+/// How often what no walk over an account shows is looked at.
+const HIDDEN: Duration = Duration::from_hours(24);
 /// Who may annotate an object must not get the account throttled.
 const REQUESTS_APART: Duration = Duration::from_secs(10);
 
@@ -54,6 +56,8 @@ pub struct Entry {
     pub suspect: bool,
     /// The last changes, where the write of a status that tells them failed.
     pub untold: Option<Vec<Change>>,
+    /// When the role is to be looked at by itself for the sake of what no walk shows.
+    hidden_check: Option<Instant>,
     /// When the role was first found missing.
     pub first_miss: Option<Instant>,
     /// The generation of a class for which the rights were found to suffice.
@@ -106,6 +110,7 @@ impl Entry {
     pub fn created(&mut self, action: &Action) {
         if matches!(action, Action::CreateRole { .. }) {
             self.create_attempt = Some(Instant::now());
+            self.first_miss = None;
         }
     }
 
@@ -132,6 +137,20 @@ impl Entry {
         None
     }
 
+    /// Whether it is time to look at what no walk shows; the next time is a day later. After a start the roles take turns.
+    pub fn hidden_is_due(&mut self, now: Instant) -> bool {
+        let due = *self.hidden_check.get_or_insert_with(|| now + HIDDEN.mul_f64(random()));
+        if due <= now {
+            self.looked(now);
+        }
+        due <= now
+    }
+
+    /// The role was looked at by itself.
+    pub fn looked(&mut self, now: Instant) {
+        self.hidden_check = Some(now + jitter(HIDDEN));
+    }
+
     fn delay(&self, cap: Duration) -> Duration {
         let doubled = FIRST_DELAY.saturating_mul(1 << self.failures.saturating_sub(1).min(12));
         jitter(doubled.min(cap))
@@ -147,8 +166,13 @@ impl Entry {
 /// Between 75 and 100 percent of `delay`, so that many objects spread.
 #[must_use]
 pub fn jitter(delay: Duration) -> Duration {
+    delay.mul_f64(0.75 + 0.25 * random())
+}
+
+/// At least 0 and less than 1.
+fn random() -> f64 {
     let random = RandomState::new().hash_one(0u8) % 1000;
-    delay.mul_f64(0.75 + 0.25 * f64::from(u32::try_from(random).unwrap_or(0)) / 1000.0)
+    f64::from(u32::try_from(random).unwrap_or(0)) / 1000.0
 }
 
 /// The entries of all objects, by UID.
@@ -223,6 +247,20 @@ mod tests {
         assert_eq!(ask("c", 10), None);
         assert_eq!(ask("d", 11), Some(Duration::from_secs(9)));
         assert_eq!(ask("d", 60), None);
+    }
+
+    #[test]
+    fn what_no_walk_shows_is_looked_at_once_a_day() {
+        let (start, hour) = (Instant::now(), Duration::from_hours(1));
+        for _ in 0..50 {
+            let mut entry = Entry::default();
+            let looks: Vec<u32> = (0..=72).filter(|hours| entry.hidden_is_due(start + *hours * hour)).collect();
+            assert!(looks[0] <= 24 && (3..=4).contains(&looks.len()), "{looks:?}");
+            assert!(looks.windows(2).all(|pair| (18..=25).contains(&(pair[1] - pair[0]))), "{looks:?}");
+        }
+        let mut entry = Entry::default();
+        entry.looked(start);
+        assert!(!entry.hidden_is_due(start + 17 * hour) && entry.hidden_is_due(start + 24 * hour));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::events::Tone;
 use super::roles::Stepped;
 use super::status::find;
 use super::subject::Subject;
-use crate::api::iamrole::{PolicyRef, ProfileRef};
+use crate::api::iamrole::ProfileRef;
 use crate::api::{ConditionType, IamRoleClass, Reason};
 use crate::aws::{Account, AwsError};
 use crate::role::lost::Looked;
@@ -51,17 +51,16 @@ pub(super) async fn take_up(
     let mut asked = Asked::new(Some(desired), record).with_attached(&observed, &desired.account);
     asked.profiles.extend(account.profiles_of(&observed.name).await?);
     let observed = account.observe_there(&observed.name, &asked).await?;
-    for (arn, found) in &observed.own {
-        if record.own_mut(arn).is_none() && desired.owner.judge(&found.tags).is_ours() {
-            let (id, version) = (Some(found.id.clone()), Some(found.version.clone()));
-            record.own.push(PolicyRef { name: String::new(), arn: arn.clone(), id, version });
-        }
-    }
+    record.take_up_policies(&observed, &desired.owner);
     let mut profiles = observed.profiles.values().filter(|profile| desired.owner.judge(&profile.tags).is_ours());
     if let (None, Some(profile)) = (&record.profile, profiles.next()) {
         record.profile = Some(ProfileRef { name: profile.name.clone(), arn: Some(profile.arn.clone()) });
     }
-    desired.exceptions.keep_found(observed.managed.iter().chain(observed.inline.keys()).cloned());
+    // What an attempt of ours has put down is ours: the clocks by which status seems lost may differ.
+    let recorded = |name: &String| record.inline.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let managed = observed.managed.iter().filter(|arn| !record.managed.contains(*arn));
+    let inline = observed.inline.keys().filter(|name| !recorded(name));
+    desired.exceptions.keep_found(managed.chain(inline).cloned());
     Ok(observed)
 }
 
@@ -84,7 +83,8 @@ impl Work<'_> {
 
     /// Tells that the role was found again.
     pub(super) async fn tell_recovered(&mut self, subject: &Subject) {
-        let Some(kept) = self.lost.take() else { return };
+        // An attempt of ours that was not answered may look like it.
+        let Some(kept) = self.lost.take().filter(|kept| self.unknown || !kept.is_empty()) else { return };
         let role = self.status.role.as_ref().and_then(|role| role.arn.as_deref()).unwrap_or_default();
         let mut note = format!("The object had no status; role {role} was found by its owner tags");
         if !kept.is_empty() {

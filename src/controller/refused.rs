@@ -10,7 +10,8 @@ use super::memory::Entry;
 use super::roles::{Setback, Stepped, interval};
 use super::subject::Subject;
 use crate::api::iamrole::{Cause, Change, Mode};
-use crate::api::{IamRoleStatus, Reason};
+use crate::api::{IamRoleClass, IamRoleStatus, Reason};
+use crate::aws::Account;
 use crate::role::desired::{desired, role_name, tokens};
 use crate::role::found::found;
 use crate::role::{Action, Asked, Desired, Owner};
@@ -24,57 +25,47 @@ pub async fn accepted(
     owner: &Owner,
     status: &IamRoleStatus,
 ) -> Stepped<Desired> {
-    let failure = match desired(case.spec, case.settings, case.facts(ctx, owner)) {
-        Ok(desired) => match identity::check(subject, ctx, case, &desired).await {
-            Ok(()) => return Ok(desired),
-            Err(failure) => failure,
-        },
-        Err(problems) => Failure::problems(&problems),
-    };
-    let mut status = status.clone();
-    let refusal = refused(subject, ctx, case, owner, &mut status, failure).await;
-    Err(Box::new(Setback { handled: refusal.looked, ..*Setback::early(refusal.failure, status) }))
+    let refusal = |failure| Setback::early(failure, status.clone());
+    let desired = desired(case.spec, case.settings, case.facts(ctx, owner));
+    let desired = desired.map_err(|problems| refusal(Failure::problems(&problems)))?;
+    identity::check(subject, ctx, case, &desired).await.map_err(refusal)?;
+    Ok(desired)
 }
 
-/// Why a spec is refused, and what became of the boundary.
-pub struct Refusal {
-    /// Why.
-    pub failure: Failure,
-    /// Whether it is known how the boundary is.
-    pub looked: bool,
-}
-
-/// The failure of a refused spec, after the boundary was looked at.
-pub async fn refused(
+/// What a setback means where the class forces a boundary: the role is looked at as often as if all were well, and if it
+/// is `untouched`, since nothing of the spec could be carried out, its boundary is put right all the same.
+pub async fn bounded(
     subject: &Subject,
     ctx: &Context,
     case: Case<'_>,
-    owner: &Owner,
-    status: &mut IamRoleStatus,
-    mut failure: Failure,
-) -> Refusal {
-    let mut looked = true;
-    let is_forced = case.class.spec.permissions_boundary.is_some();
-    if is_forced {
-        failure.retry = failure.retry.within(interval(case.class));
+    untouched: bool,
+    mut setback: Box<Setback>,
+) -> Box<Setback> {
+    if case.class.spec.permissions_boundary.is_none() {
+        return setback;
     }
+    setback.failure.retry = setback.failure.retry.within(interval(case.class));
+    let passes = matches!(setback.failure.retry, Retry::Wait(_) | Retry::Passing);
+    if !untouched || passes || case.settings.mode != Mode::Enforce {
+        return setback;
+    }
+    let owner = &subject.owner(ctx, case.class);
     let given = role_name(case.spec, case.facts(ctx, owner));
     for name in roles(subject, given) {
-        match hold_boundary(subject, ctx, case, owner, &name, status).await {
-            Ok(Some(change)) => {
-                status.last_changes.insert(0, change);
-                status.last_changes.truncate(super::status::CHANGES_KEPT);
-            }
+        match hold_boundary(subject, ctx, case.class, case.account, owner, &name).await {
+            Ok(Some(held)) => held.into_status(&mut setback.status),
             Ok(None) => {}
             // It is looked at again soon, whoever took the boundary away meanwhile.
             Err(Failure { retry: Retry::Wait(soon), .. }) => {
-                failure.retry = failure.retry.within(soon.min(interval(case.class)));
-                looked = false;
+                setback.failure.retry = setback.failure.retry.within(soon.min(interval(case.class)));
+                setback.handled = false;
             }
-            Err(error) => failure.message = format!("{}; {}", failure.message, error.message),
+            Err(error) => {
+                setback.failure.message = format!("{}; {}", setback.failure.message, error.message);
+            }
         }
     }
-    Refusal { failure, looked }
+    setback
 }
 
 /// The roles that may be the object's: status may be wiped or forged and the finalizer taken off, so the name that is
@@ -84,18 +75,36 @@ fn roles(subject: &Subject, given: Option<String>) -> BTreeSet<String> {
     recorded.into_iter().chain(given).collect()
 }
 
-async fn hold_boundary(
+/// A boundary that was put right.
+pub struct Held {
+    boundary: String,
+    change: Change,
+}
+
+impl Held {
+    /// Writes it down.
+    pub fn into_status(self, status: &mut IamRoleStatus) {
+        status.permissions_boundary = Some(self.boundary);
+        status.replaced_permissions_boundary = None;
+        status.last_changes.insert(0, self.change);
+        status.last_changes.truncate(super::status::CHANGES_KEPT);
+    }
+}
+
+/// Sees to it that a role of ours has the boundary that its class forces. `None` where there was nothing to do; a failure
+/// with [`Retry::Wait`] where AWS may not show yet what we wrote.
+pub async fn hold_boundary(
     subject: &Subject,
     ctx: &Context,
-    case: Case<'_>,
+    class: &IamRoleClass,
+    account: &Account,
     owner: &Owner,
     name: &str,
-    status: &mut IamRoleStatus,
-) -> Result<Option<Change>, Failure> {
-    let tokens = tokens(owner, &case.account.account);
-    let forced = case.class.spec.permissions_boundary.as_ref().and_then(|arn| tokens.expand(arn).ok());
-    let (Some(forced), Mode::Enforce) = (forced, case.settings.mode) else { return Ok(None) };
-    let Some(observed) = ours(ctx, case, owner, name).await? else { return Ok(None) };
+) -> Result<Option<Held>, Failure> {
+    let tokens = tokens(owner, &account.account);
+    let forced = class.spec.permissions_boundary.as_ref().and_then(|arn| tokens.expand(arn).ok());
+    let Some(forced) = forced else { return Ok(None) };
+    let Some(observed) = ours(ctx, class, account, owner, name).await? else { return Ok(None) };
     if observed.boundary.as_ref() == Some(&forced) {
         return Ok(None);
     }
@@ -106,13 +115,11 @@ async fn hold_boundary(
     }
     let why = if subject.status.permissions_boundary.as_ref() == Some(&forced) { Cause::Drift } else { Cause::Class };
     let action = Action::PutBoundary(forced.clone());
-    case.account.execute(&observed.name, &action).await.map_err(|error| of_aws(ctx, case.class, error))?;
-    let account = &case.account.account;
-    ctx.memory.with(&subject.uid, |entry| entry.recent.note(&action, &observed, account, now));
-    status.permissions_boundary = Some(forced);
-    status.replaced_permissions_boundary = None;
-    let found = if why == Cause::Drift { found(&action, Some(&observed), account) } else { None };
-    Ok(Some(report(ctx, subject, &observed.name, &action, why, found).await))
+    account.execute(&observed.name, &action).await.map_err(|error| of_aws(ctx, class, error))?;
+    ctx.memory.with(&subject.uid, |entry| entry.recent.note(&action, &observed, &account.account, now));
+    let found = if why == Cause::Drift { found(&action, Some(&observed), &account.account) } else { None };
+    let change = report(ctx, subject, &observed.name, &action, why, found).await;
+    Ok(Some(Held { boundary: forced, change }))
 }
 
 /// What keeps the operator from its work and the class does not permit: it is done all the same, and said.

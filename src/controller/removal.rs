@@ -7,12 +7,13 @@
 //! 5. Ours: the deletion plan; what blocks it is named.
 
 use super::apply::{facts, of_aws};
-use super::carry::{report, stopping};
+use super::carry::{SHORT, report, stopping};
 use super::context::Context;
 use super::events::Tone;
 use super::failure::Failure;
+use super::refused::hold_boundary;
 use super::resolve::default_class;
-use super::roles::{Outcome, Setback, Stepped, gone, namespace_labels};
+use super::roles::{Outcome, Setback, Stepped, class_ref, gone, interval, namespace_labels};
 use super::status::{Tri, Verdict, show_left};
 use super::subject::Subject;
 use super::workload;
@@ -168,7 +169,8 @@ impl Removal<'_> {
             let message = format!("role {name} is not there (yet); looking again before the object is let go");
             return Err(failed(Failure::wait(Duration::from_secs(5), message)));
         }
-        if let Some(failure) = self.unseen(subject, &record, &state) {
+        if let Some(failure) = self.unseen(subject, &record, &state).or_else(|| self.is_past(subject, &record, &state))
+        {
             return Err(failed(failure));
         }
         let origin = match state.role.as_ref().map(|role| self.owner.judge(&role.tags)) {
@@ -197,8 +199,11 @@ impl Removal<'_> {
                  {WAY_OUT}",
                 deletion.blockers.join(", ")
             );
-            return Err(failed(Failure::slow(Reason::DeleteBlocked, message)));
+            return Err(self
+                .hold_boundary(subject, &name, failed(Failure::slow(Reason::DeleteBlocked, message)))
+                .await);
         }
+        self.take_up(subject, record, &state, &profiles, origin).await?;
         let unbound = workload::unbind(subject, self.ctx, self.class, self.account, &self.owner).await;
         unbound.map_err(failed)?;
         let done = match self.carry_out(subject, &name, &deletion.plan, foreign.is_some()).await {
@@ -252,6 +257,43 @@ impl Removal<'_> {
             profiles.extend(more);
         }
         Ok(profiles.into_values().collect())
+    }
+
+    /// Where status knows nothing of the role, what is its own by the tags is written down before it goes: once it is
+    /// detached nothing else would tell of it.
+    async fn take_up(
+        &self,
+        subject: &mut Subject,
+        mut record: Record,
+        state: &RoleState,
+        profiles: &[ObservedProfile],
+        origin: Option<Origin>,
+    ) -> Stepped<()> {
+        let (Some(role), Some(origin)) = (&state.role, origin) else { return Ok(()) };
+        if record.role_exists() {
+            return Ok(());
+        }
+        record.take_up(role, origin, &self.owner, profiles);
+        let mut status = subject.status.clone();
+        record.into_status(&mut status);
+        status.account_id = Some(self.account.account.id.clone());
+        status.class = Some(class_ref(self.class));
+        let before = subject.status.clone();
+        subject.write_status(self.ctx, status).await.map_err(|failure| Setback::pending(failure, before))
+    }
+
+    /// A deletion that is blocked may last; what the class forces holds meanwhile.
+    async fn hold_boundary(&self, subject: &Subject, name: &str, mut setback: Box<Setback>) -> Box<Setback> {
+        if self.class.spec.permissions_boundary.is_none() {
+            return setback;
+        }
+        setback.failure.retry = setback.failure.retry.within(interval(self.class));
+        match hold_boundary(subject, self.ctx, self.class, self.account, &self.owner, name).await {
+            Ok(Some(held)) => held.into_status(&mut setback.status),
+            Ok(None) => {}
+            Err(error) => tracing::info!(%error, "the boundary of a role whose deletion is blocked"),
+        }
+        setback
     }
 
     /// Executes the steps; the first that fails ends it. Returns how many were done.
@@ -323,6 +365,15 @@ impl Removal<'_> {
         let first = unseen.difference(&gone).next()?;
         let message = format!("{first} is not there (yet); looking again before the object is let go");
         Some(Failure::wait(Duration::from_secs(5), message))
+    }
+
+    /// A read from before our own last write does not show all that is on the role.
+    fn is_past(&self, subject: &Subject, record: &Record, state: &RoleState) -> Option<Failure> {
+        let (role, asked) = (state.role.as_ref()?, Asked::new(None, record));
+        let (now, settle) = (self.ctx.started.elapsed(), self.ctx.settle);
+        let is_past = self.ctx.memory.with(&subject.uid, |entry| entry.recent.is_past(role, &asked, now, settle));
+        let message = || format!("AWS does not show yet what was written to role {}", role.name);
+        is_past.then(|| Failure::wait(SHORT, message()))
     }
 
     fn plan(

@@ -1,11 +1,12 @@
 //! The reconciliation of an `IamRole`, step by step.
 
-use super::apply;
+use super::apply::{self, Case};
 use super::context::{Context, RawRole};
 use super::events::Tone;
 use super::failure::{Failure, Retry};
 use super::memory::{Sentence, jitter};
 use super::queue;
+use super::refused::bounded;
 use super::removal;
 use super::resolve::class_for;
 use super::status::{Tri, Verdict, conditions, is_news, is_ready, is_stalled};
@@ -166,10 +167,7 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
     let keep = |failure: Failure, subject: &Subject| Setback::early(failure, subject.status.clone());
     let spec = match subject.spec.clone() {
         Ok(spec) => spec,
-        Err(failure) => {
-            let (failure, status) = unread(subject, ctx, failure).await;
-            return Err(Setback::early(failure, status));
-        }
+        Err(failure) => return Err(unread(subject, ctx, failure).await),
     };
     let origin = subject.status.role.as_ref().and_then(|role| role.origin);
     let class = match resolve(subject, ctx, spec.role_class_name.as_deref()) {
@@ -187,22 +185,29 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
     if let Some(by) = settings.suspended_by {
         return Ok(suspended(status, by));
     }
-    let Some(account) = account(ctx, &class, subject)? else {
+    let account = match account(ctx, &class, subject) {
+        Ok(Some(account)) => account,
         // Its controller wakes us; should that be missed, the object must not wait for ever.
-        return Ok(look_again(subject, Some(CLASS_CHECK)));
+        Ok(None) => return Ok(look_again(subject, Some(CLASS_CHECK))),
+        Err(setback) => match reached(ctx, &class) {
+            Some(account) if same_account(subject, &account).is_ok() => {
+                let case = Case { spec: &spec, class: &class, settings: &settings, account: &account };
+                return Err(bounded(subject, ctx, case, true, setback).await);
+            }
+            _ => return Err(setback),
+        },
     };
     same_account(subject, &account).map_err(|failure| keep(failure, subject))?;
     status.account_id = Some(account.account.id.clone());
     subject.moved = workload::has_moved(subject, ctx);
-    let case = apply::Case { spec: &spec, class: &class, settings: &settings, account: &account };
-    let outcome = apply::apply(subject, ctx, case, status).await.map_err(|mut setback| {
-        if class.spec.permissions_boundary.is_some() {
-            // What the class forces is looked at as often as if all were well.
-            setback.failure.retry = setback.failure.retry.within(interval(&class));
+    let case = Case { spec: &spec, class: &class, settings: &settings, account: &account };
+    match apply::apply(subject, ctx, case, status).await {
+        Ok(outcome) => Ok(workload::bind(subject, ctx, case, outcome).await),
+        Err(setback) => {
+            let untouched = !setback.pending;
+            Err(bounded(subject, ctx, case, untouched, setback).await)
         }
-        setback
-    })?;
-    Ok(workload::bind(subject, ctx, case, outcome).await)
+    }
 }
 
 /// The class of the object; `None` if another installation serves it.
@@ -235,8 +240,8 @@ pub fn account(ctx: &Context, class: &IamRoleClass, subject: &Subject) -> Steppe
         Some(state) if state.generation >= class.metadata.generation.unwrap_or_default() => match state.account {
             Ok(account) => Ok(Some(account)),
             Err(why) => Err(Box::new(Setback {
-                // A mistake does not pass, and what the class forces is not kept meanwhile: no role is as wanted then.
-                pending: why.reason == Reason::InvalidSpec,
+                // A mistake does not pass, and another generation may ask for more: no role is known to be as wanted.
+                pending: why.reason == Reason::InvalidSpec || !subject.saw(class),
                 failure: Failure {
                     reason: Reason::ClassNotReady,
                     message: format!("IamRoleClass {name} is not ready: {}", why.message),
@@ -248,6 +253,16 @@ pub fn account(ctx: &Context, class: &IamRoleClass, subject: &Subject) -> Steppe
         },
         _ => Ok(None),
     }
+}
+
+/// The account that the class leads to, if its present generation was looked at and what it forces can be kept there:
+/// also where its roles can't be served.
+pub fn reached(ctx: &Context, class: &IamRoleClass) -> Option<Arc<Account>> {
+    let state = ctx.class_state(&class.name_any(), &class.uid().unwrap_or_default())?;
+    let is_current = state.generation >= class.metadata.generation.unwrap_or_default();
+    let in_vain = [Reason::InvalidSpec, Reason::PolicyNotFound];
+    let can_keep = state.account.as_ref().map_or_else(|why| !in_vain.contains(&why.reason), |_| true);
+    state.reached.filter(|_| is_current && can_keep)
 }
 
 /// A role that exists stays in its account.

@@ -163,6 +163,8 @@ struct Candidate {
     own: Vec<PolicyRef>,
     /// Calls that it takes to read it by itself.
     cost: usize,
+    /// It has what no walk shows: the tags of own policies and instance profiles.
+    has_hidden: bool,
     listed: bool,
     detailed: bool,
     differs: bool,
@@ -314,12 +316,14 @@ impl<'a> Walk<'a> {
     /// Roles that are as wanted need no look until after the next walk; the others are looked at now.
     fn conclude(&self, interval: Duration) {
         for candidate in self.candidates() {
-            let Some(basis) = self.rests(&candidate.role) else { continue };
             let suspect = candidate.differs || !candidate.listed || !candidate.detailed;
+            let Some(basis) = self.rests(&candidate.role, suspect) else { continue };
             let uid = candidate.role.metadata.uid.as_deref().unwrap_or_default();
-            let next = Instant::now() + UNSEEN * jitter(interval);
-            self.ctx.memory.with(uid, |entry| {
-                entry.suspect = suspect;
+            let now = Instant::now();
+            let next = now + UNSEEN * jitter(interval);
+            let looks = self.ctx.memory.with(uid, |entry| {
+                let looks = suspect || (candidate.has_hidden && entry.hidden_is_due(now));
+                entry.suspect = looks;
                 entry.next_check = Some(next);
                 if !suspect {
                     if entry.repairs.0 != basis {
@@ -328,20 +332,24 @@ impl<'a> Walk<'a> {
                     // What differs from now on was made by somebody, and is no wording of AWS.
                     entry.repairs.1.seen_as_wanted();
                 }
+                looks
             });
             if suspect {
                 self.ctx.metrics.suspected();
+            }
+            if looks {
                 self.ctx.wake_role(&candidate.role);
             }
         }
     }
 
     /// What the role was made from, if nothing changed since before the first page, by us or in the object, and no look
-    /// of its own is due.
-    fn rests(&self, role: &RawRole) -> Option<Basis> {
+    /// of its own is due. A `suspect` stays one whoever labels the object meanwhile: or that would put off its repair.
+    fn rests(&self, role: &RawRole, suspect: bool) -> Option<Basis> {
         let (namespace, name) = (role.namespace().unwrap_or_default(), role.name_any());
-        let now = self.ctx.cached_role(&namespace, &name);
-        if now.is_none_or(|now| now.metadata.uid != role.metadata.uid || version(&now) != version(role)) {
+        let now = self.ctx.cached_role(&namespace, &name)?;
+        let same_spec = now.metadata.uid == role.metadata.uid && now.metadata.generation == role.metadata.generation;
+        if !same_spec || (!suspect && version(&now) != version(role)) {
             return None;
         }
         let since = self.ctx.settle + self.started.elapsed();
@@ -405,8 +413,9 @@ fn candidate(ctx: &Context, account: &str, role: Arc<RawRole>) -> Option<(String
         return None;
     }
     let record = Record::from_status(&status);
+    let has_hidden = !record.own.is_empty() || record.profile.is_some();
     let (cost, own) = (cost_of_read(&record), record.own);
-    Some((name, Candidate { role, own, cost, listed: false, detailed: false, differs: false }))
+    Some((name, Candidate { role, own, cost, has_hidden, listed: false, detailed: false, differs: false }))
 }
 
 /// The object with its class, if it is at rest: applied, and nobody has asked for anything since. One that only observes

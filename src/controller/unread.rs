@@ -4,32 +4,30 @@
 use super::apply::Case;
 use super::context::Context;
 use super::failure::Failure;
-use super::refused::refused;
-use super::roles::{account, resolve, same_account};
+use super::refused::bounded;
+use super::roles::{Setback, reached, resolve, same_account};
 use super::subject::Subject;
-use crate::api::{IamRoleSpec, IamRoleStatus};
+use crate::api::IamRoleSpec;
 use crate::role::settings::settings;
 use serde_json::Value;
 
-/// The failure of a spec that can't be read, after the boundary of the role was looked at, with the status that follows.
-/// The role is the one that status names, or the one of the name that spec or class give; the class the one in status,
-/// or the one that spec names, or the namespace's default.
-pub async fn unread(subject: &Subject, ctx: &Context, failure: Failure) -> (Failure, IamRoleStatus) {
-    let mut status = subject.status.clone();
+/// The setback of a spec that can't be read, after the boundary of the role was looked at. The role is the one that status
+/// names, or the one of the name that spec or class give; the class the one in status, or the one that spec names, or the
+/// namespace's default.
+pub async fn unread(subject: &Subject, ctx: &Context, failure: Failure) -> Box<Setback> {
+    let setback = Setback::early(failure, subject.status.clone());
     let spec = salvaged(subject);
-    let remembered = status.class.as_ref().map(|class| class.name.clone());
+    let remembered = setback.status.class.as_ref().map(|class| class.name.clone());
     let named = remembered.or_else(|| spec.role_class_name.clone());
-    let Ok(Some(class)) = resolve(subject, ctx, named.as_deref()) else { return (failure, status) };
-    let origin = status.role.as_ref().and_then(|role| role.origin);
+    let Ok(Some(class)) = resolve(subject, ctx, named.as_deref()) else { return setback };
+    let origin = setback.status.role.as_ref().and_then(|role| role.origin);
     let settings = settings(&spec, Some(&class.spec), origin, subject.suspend_annotation());
-    let Ok(Some(account)) = account(ctx, &class, subject) else { return (failure, status) };
+    let Some(account) = reached(ctx, &class) else { return setback };
     if settings.suspended_by.is_some() || same_account(subject, &account).is_err() {
-        return (failure, status);
+        return setback;
     }
     let case = Case { spec: &spec, class: &class, settings: &settings, account: &account };
-    let owner = subject.owner(ctx, &class);
-    let refusal = refused(subject, ctx, case, &owner, &mut status, failure).await;
-    (refusal.failure, status)
+    bounded(subject, ctx, case, true, setback).await
 }
 
 /// What of the spec can be read by itself and tells which role it is about, and whether it may be touched.

@@ -90,6 +90,23 @@ pub(super) fn is_unknown(action: &str) -> bool {
     !STS.iter().any(|known| pattern.matches_ignore_case(known))
 }
 
+/// What keeps a pattern of actions from ever matching one, such as `iam`, `iam.*` or `iam:* `; `None` if it can.
+#[must_use]
+pub fn mistake_in_pattern(pattern: &str) -> Option<String> {
+    let plain = pattern.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.*?:".contains(&b));
+    let shaped = match pattern.split_once(':') {
+        Some((service, name)) => !service.is_empty() && !name.is_empty() && !name.contains(':'),
+        // No service has a dot: it is meant as in a regular expression.
+        None => pattern.contains('*') && !pattern.contains('.'),
+    };
+    (!plain || !shaped).then(|| {
+        let quoted = quote(pattern);
+        format!(
+            "{quoted} matches no action; write `SERVICE:ACTION` with `*` and `?`, such as `iam:*`, one in each entry"
+        )
+    })
+}
+
 /// The name of an action of sts.
 fn sts(action: &str) -> Option<&str> {
     let (service, name) = action.split_at_checked(4)?;

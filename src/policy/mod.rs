@@ -50,6 +50,7 @@ mod statement;
 mod surplus;
 mod tokens;
 
+pub use action::mistake_in_pattern;
 pub use arn::{Arn, ArnError};
 pub use bridge::{bridge, closed};
 pub use canonical::{AccountRef, Canonical};

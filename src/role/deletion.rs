@@ -55,6 +55,7 @@ pub fn plan(
         let recorded: BTreeSet<&String> =
             record.managed.iter().chain(record.own.iter().map(|policy| &policy.arn)).collect();
         for arn in &observed.managed {
+            // To take it off a role that goes takes it from nobody, also where the class keeps it for others.
             let ours = recorded.contains(arn) || own.contains_key(arn);
             if ours || terms.may_remove(terms.exceptions.keep_managed(arn)) {
                 step(Phase::Remove, Action::Detach(arn.clone()));
@@ -66,7 +67,8 @@ pub fn plan(
             // It only denies, and dies with the role.
             let revocation = name == super::desired::REVOKE_SESSIONS;
             let recorded = record.inline.iter().any(|known| known.eq_ignore_ascii_case(name));
-            if recorded || revocation || terms.may_remove(terms.exceptions.keep_inline(name)) {
+            let kept = terms.exceptions.keep_inline(name);
+            if (recorded && !kept) || revocation || terms.may_remove(kept) {
                 step(Phase::Remove, Action::DeleteInline(name.clone()));
             } else {
                 deletion.blockers.push(format!("inline policy {name}"));

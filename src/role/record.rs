@@ -4,8 +4,8 @@
 //! So a crash or a lost reply never turns our own thing into a stranger's.
 
 use super::plan::profile_key;
-use super::{Action, Desired, Observed, Plan, names};
-use crate::api::iamrole::{PolicyRef, ProfileRef, RoleRef};
+use super::{Action, Desired, Observed, ObservedProfile, Owner, Plan, names};
+use crate::api::iamrole::{Origin, PolicyRef, ProfileRef, RoleRef};
 use crate::api::{IamRoleStatus, TAG_PREFIX};
 use crate::policy::Arn;
 use std::collections::BTreeSet;
@@ -141,6 +141,34 @@ impl Record {
         let profile = self.profile.iter().filter(|known| known.arn.is_some() && desired.uses_profile(&known.name));
         let made: BTreeSet<String> = own.chain(profile.map(|profile| profile_key(&profile.name))).collect();
         keys.into_iter().any(|key| made.contains(key))
+    }
+
+    /// Puts on record what is on a role of ours and carries our tags, where nothing is known of it: policies that are
+    /// attached, instance profiles that hold it.
+    pub fn take_up(&mut self, role: &Observed, origin: Origin, owner: &Owner, profiles: &[ObservedProfile]) {
+        self.role = Some(RoleRef {
+            name: role.name.clone(),
+            path: role.path.clone(),
+            arn: Some(role.arn.clone()),
+            id: Some(role.id.clone()),
+            create_date: Some(role.create_date.clone()),
+            origin: Some(origin),
+        });
+        self.take_up_policies(role, owner);
+        let mut ours = profiles.iter().filter(|profile| owner.judge(&profile.tags).is_ours());
+        if let (None, Some(profile)) = (&self.profile, ours.next()) {
+            self.profile = Some(ProfileRef { name: profile.name.clone(), arn: Some(profile.arn.clone()) });
+        }
+    }
+
+    /// The attached policies among it.
+    pub fn take_up_policies(&mut self, role: &Observed, owner: &Owner) {
+        for (arn, found) in &role.own {
+            if self.own_mut(arn).is_none() && owner.judge(&found.tags).is_ours() {
+                let (id, version) = (Some(found.id.clone()), Some(found.version.clone()));
+                self.own.push(PolicyRef { name: String::new(), arn: arn.clone(), id, version });
+            }
+        }
     }
 
     /// Whether there is something left of an earlier spec that has to go.

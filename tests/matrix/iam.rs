@@ -65,6 +65,8 @@ pub struct Iam {
     pub roles: BTreeMap<String, Role>,
     pub policies: BTreeMap<String, Policy>,
     pub profiles: BTreeMap<String, Profile>,
+    /// The date of roles that are created, if another one than usual.
+    pub born: Option<&'static str>,
     serial: u32,
 }
 
@@ -205,7 +207,7 @@ impl Iam {
         let role = Role {
             path: form.opt("Path").unwrap_or("/").to_owned(),
             id: self.id("AROA"),
-            created: CREATED,
+            created: self.born.unwrap_or(CREATED),
             description: form.opt("Description").unwrap_or_default().to_owned(),
             max_session: form.opt("MaxSessionDuration").map_or(3600, |seconds| seconds.parse().expect("seconds")),
             boundary,

@@ -203,6 +203,13 @@ fn account() -> Iam {
     }
     let other = role("other", &[arn("foreign")], &[("mine", allow(&["other:One"]))]);
     iam.roles.insert("other".to_owned(), other);
+    let profile = Profile {
+        name: "strange".to_owned(),
+        path: "/".to_owned(),
+        tags: BTreeMap::from([("owner".to_owned(), "somebody".to_owned())]),
+        role: Some("other".to_owned()),
+    };
+    iam.profiles.insert("strange".to_owned(), profile);
     iam
 }
 
@@ -272,6 +279,21 @@ pub fn owning() -> Life {
     Life { name: "owning", acts: acts(specs, &json!({})), ..created() }
 }
 
+/// A role that gets more just before it goes, of which lists do not tell at once.
+pub fn growing() -> Life {
+    let of = |inline: &[Value], managed: &[String]| json!({ "roleName": "api", "trustPolicy": trust(&[ONE]), "inlinePolicies": inline, "managedPolicies": managed });
+    let (a, b) = (inline("a", &allow(&["a:One"])), inline("b", &allow(&["b:One"])));
+    let specs = [("create", of(&[a.clone()], &[])), ("grow", of(&[a, b], &[arn("shared"), arn("foreign")]))];
+    Life { name: "growing", acts: acts(specs, &json!({})), ..created() }
+}
+
+/// AWS's clock, or the one by which status is dated, is wrong: each role seems older than its object.
+pub fn skewed() -> Life {
+    let mut iam = account();
+    iam.born = Some(LONG_AGO);
+    Life { name: "skewed", iam, ..created() }
+}
+
 /// A role where others have something too, which is kept.
 pub fn kept() -> Life {
     let mut acts = acts(small(), &json!({ "whenUnlisted": "Keep" }));
@@ -339,11 +361,10 @@ pub fn restored() -> Life {
     Life { name: "restored", acts, strangers: strangers(), ..created() }
 }
 
-/// The object is deleted without its status, so that nothing but names and tags tell what is its own. Without own
-/// policies, which could not be deleted while a role has them.
+/// The object is deleted without its status, so that nothing but names and tags tell what is its own.
 pub fn lost() -> Life {
     let [(_, create), _] = small();
-    let mut acts = acts([("create", create)], &json!({ "customerManagedPolicies": null }));
+    let mut acts = acts([("create", create)], &json!({ "instanceProfile": {} }));
     acts[0].leads = true;
     acts[1] = Act { name: "lose", edit: Edit::Lose, before: nothing, leads: false };
     Life { name: "lost", acts, ..created() }
@@ -352,7 +373,7 @@ pub fn lost() -> Life {
 /// The same with its status.
 pub fn plain() -> Life {
     let [(_, create), _] = small();
-    let mut acts = acts([("create", create)], &json!({ "customerManagedPolicies": null }));
+    let mut acts = acts([("create", create)], &json!({ "instanceProfile": {} }));
     acts[0].leads = true;
     Life { name: "plain", acts, ..created() }
 }

@@ -1,6 +1,7 @@
 //! What IAM's state means, and what must hold at every moment of it.
 
 use super::iam::{Iam, Role};
+use super::profiles::Profile;
 use iamrole_operator::role::Owner;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -169,10 +170,24 @@ impl Laws {
                 broken.push(format!("policy {name}, which is not ours, was changed"));
             }
         }
+        for (name, old) in &before.profiles {
+            let new = after.profiles.get(name);
+            // Our role may leave, and nothing else.
+            let left = new
+                .is_some_and(|new| old.holds(&self.role) && Profile { role: old.role.clone(), ..new.clone() } == *old);
+            if !ours(&old.tags) && new != Some(old) && !left {
+                broken.push(format!("instance profile {name}, which is not ours, was changed"));
+            }
+        }
         let made = after.roles.iter().filter(|(name, _)| !before.roles.contains_key(*name)).map(|(n, r)| (n, &r.tags));
         let more = after.policies.iter().filter(|(n, _)| !before.policies.contains_key(*n)).map(|(n, p)| (n, &p.tags));
+        let profiles =
+            after.profiles.iter().filter(|(n, _)| !before.profiles.contains_key(*n)).map(|(n, p)| (n, &p.tags));
         broken.extend(
-            made.chain(more).filter(|(_, tags)| !ours(tags)).map(|(name, _)| format!("{name} is made without tags")),
+            made.chain(more)
+                .chain(profiles)
+                .filter(|(_, tags)| !ours(tags))
+                .map(|(name, _)| format!("{name} is made without tags")),
         );
         if let (Some(old), Some(new)) = (before.roles.get(&self.role), after.roles.get(&self.role)) {
             let has = |role: &Role, what: &String| role.managed.contains(what) || role.inline.contains_key(what);

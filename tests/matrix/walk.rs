@@ -122,9 +122,7 @@ fn scripts(position: usize, call: &Call, pace: Pace) -> Vec<Script> {
         let known = if call.side == Side::Write { IN_DOUBT.as_slice() } else { &IN_DOUBT[..1] };
         return known.iter().map(|fault| script(*fault, false)).collect();
     }
-    // What has no effect in AWS: whether the operator dies soon after it failed adds little.
-    let kills =
-        |fault| if pace.thin { fault == Fault::Lost } else { call.side == Side::Write || position.is_multiple_of(4) };
+    let kills = |fault| !pace.thin || fault == Fault::Lost;
     let faults = faults(call.side, &call.what).into_iter().filter(|fault| !pace.thin || fault.is_typical());
     let faults = faults.flat_map(|fault| [Some(script(fault, false)), kills(fault).then(|| script(fault, true))]);
     faults.flatten().chain([script(Fault::KilledBefore, false), script(Fault::KilledAfter, false)]).collect()

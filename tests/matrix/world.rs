@@ -337,8 +337,18 @@ impl Inner {
 
     /// What is said to be somebody else's, or somebody else's doing, where there is nobody else.
     pub fn false_alarms(&self) -> impl Iterator<Item = &String> {
-        let alarms = ["PolicyNameTaken", "InstanceProfileNotOwned", "RoleNotOwned", "Contested", "DriftRepaired"];
-        self.said.iter().filter(move |said| alarms.contains(&said.reason.as_str())).map(|said| &said.note)
+        let alarms = [
+            "PolicyNameTaken",
+            "InstanceProfileNotOwned",
+            "RoleNotOwned",
+            "Contested",
+            "DriftRepaired",
+            "DeleteBlocked",
+        ];
+        // What AWS is made to say is believed.
+        let refused = self.script.is_some_and(|script| matches!(script.fault, Fault::Refused(..)));
+        let is_false = move |reason: &str| alarms.contains(&reason) && !(refused && reason == "DeleteBlocked");
+        self.said.iter().filter(move |said| is_false(&said.reason)).map(|said| &said.note)
     }
 
     /// Whether status says that the object's generation is in AWS.

@@ -4,7 +4,7 @@ use super::{Exceptions, Facts, OwnPolicy, Problem, tokens};
 use crate::api::iamrole::CustomerManagedPolicy;
 use crate::api::schema::PolicyDocument;
 use crate::api::{IamRoleSpec, Reason, TAG_PREFIX};
-use crate::policy::{AccountRef, Arn, Document, Finding, Grammar, Tokens, Usage};
+use crate::policy::{AccountRef, Arn, Document, Finding, Grammar, Pattern, Tokens, Usage, mistake_in_pattern};
 use crate::role::guard::{self, Guard, Refusal};
 use crate::role::names;
 use crate::role::workload::{self, Workload};
@@ -48,6 +48,26 @@ impl<'a> Builder<'a> {
     pub(super) fn class_patterns(&mut self) {
         for (field, pattern) in guard::patterns(self.facts.class) {
             self.expand(&field, &pattern);
+        }
+    }
+
+    /// Denials of the class that could never match: they would deny nothing.
+    pub(super) fn denied(&mut self) {
+        let denied = self.facts.class.denied.clone().unwrap_or_default();
+        for (i, pattern) in denied.actions.iter().enumerate() {
+            let Ok(text) = self.tokens.expand(pattern) else { continue };
+            if let Some(mistake) = mistake_in_pattern(&text) {
+                self.invalid(&format!("spec.denied.actions[{i}] of the class"), mistake);
+            }
+        }
+        for (i, pattern) in denied.managed_policies.iter().enumerate() {
+            let Ok(text) = self.tokens.expand(pattern) else { continue };
+            let partition = text.strip_prefix("arn:").and_then(|rest| rest.split(':').next()).unwrap_or("*");
+            let own = &self.facts.account.partition;
+            if !Pattern::new(partition).matches(own) {
+                let field = format!("spec.denied.managedPolicies[{i}] of the class");
+                self.invalid(&field, format!("{text:?} is no policy of this account, which is in partition {own}"));
+            }
         }
     }
 

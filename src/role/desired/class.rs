@@ -38,6 +38,7 @@ pub fn class_mistakes(
     build.tags();
     build.managed();
     build.exceptions();
+    build.denied();
     let own_words = |problem: Problem| Problem { message: problem.message.replacen(OF_CLASS, "", 1), ..problem };
     build.problems.into_iter().filter(|problem| problem.reason == Reason::InvalidSpec).map(own_words).collect()
 }
@@ -66,7 +67,7 @@ mod tests {
     #[test]
     fn what_makes_a_class_unusable_is_named_by_field() {
         let bad = "$(nonsense)x";
-        let list = |section: &str, name: &str| json!({ section: { name: ["x", bad] } });
+        let list = |section: &str, name: &str| json!({ section: { name: ["*", bad] } });
         let mut cases = vec![
             (json!({ "roleNameTemplate": "$(namespace).$(name).$(nonsense)" }), "roleNameTemplate".to_owned()),
             (json!({ "path": "/$(nonsense)/" }), "path".to_owned()),
@@ -92,6 +93,11 @@ mod tests {
         for name in ["actions", "managedPolicies"] {
             cases.push((list("denied", name), format!("denied.{name}[1]")));
         }
+        for never in ["iam", "iam.*", "iam:* ", "iam::*", "iam:*, sts:*", "iam:", ":*", "", "iam:*/x"] {
+            cases.push((json!({ "denied": { "actions": ["*", never] } }), "denied.actions[1]".to_owned()));
+        }
+        let abroad = json!({ "denied": { "managedPolicies": ["*", "arn:aws-cn:iam::aws:policy/*"] } });
+        cases.push((abroad, "denied.managedPolicies[1]".to_owned()));
         for name in ["inlinePolicies", "managedPolicies"] {
             cases.push((list("unlistedExceptions", name), format!("unlistedExceptions.{name}[1]")));
         }
@@ -116,6 +122,10 @@ mod tests {
                 "roleNameTemplate": "$(cluster)-$(namespace)-$(name)", "path": "/tenants/$(namespace)/",
                 "tags": { "namespace": "$(namespace)" }, "managedPolicies": ["service-role/X", "arn:aws:iam::$(account):policy/y"],
                 "allowed": { "actions": ["*"], "paths": ["/$$(literal)/*"] },
+                "denied": {
+                    "actions": ["*", "iam:*", "iam*", "*:Delete*", "s3-object-lambda:Get?", "elastic*:*"],
+                    "managedPolicies": ["AdministratorAccess", "arn:*:iam::aws:policy/*", "arn:$(partition):iam::*:policy/x", "*"],
+                },
                 "unlistedExceptions": { "managedPolicies": ["arn:*:$(name)*"] },
             }),
         ] {
