@@ -6,7 +6,7 @@ GO_BINARIES=(etcd kube-apiserver kube-controller-manager kubectl helm)
 
 module_of() {
   case $1 in
-    etcd | helm) echo "$1" ;;
+    etcd | helm | helm3) echo "$1" ;;
     *) echo kubernetes ;;
   esac
 }
@@ -15,6 +15,7 @@ package_of() {
   case $1 in
     etcd) echo go.etcd.io/etcd/server/v3 ;;
     helm) echo helm.sh/helm/v4/cmd/helm ;;
+    helm3) echo helm.sh/helm/v3/cmd/helm ;;
     *) echo "k8s.io/kubernetes/cmd/$1" ;;
   esac
 }
@@ -28,6 +29,7 @@ main_module() {
   case $1 in
     etcd) echo go.etcd.io/etcd/server/v3 ;;
     helm) echo helm.sh/helm/v4 ;;
+    helm3) echo helm.sh/helm/v3 ;;
     kubernetes) echo k8s.io/kubernetes ;;
   esac
 }
@@ -44,6 +46,12 @@ link_flags() {
       done
       ;;
     helm) flags+=" -X helm.sh/helm/v4/internal/version.version=$version" ;;
+    helm3)
+      flags+=" -X helm.sh/helm/v3/internal/version.version=$version"
+      # The Kubernetes that it renders for where there is no cluster; Helm 4 finds it out by itself.
+      minor=$(sed -nE 's#^\s*k8s.io/client-go v0\.([0-9]+)\..*#\1#p' "$RIG_SRC/helm3/go.mod")
+      flags+=" -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=$minor"
+      ;;
   esac
   echo "$flags"
 }
@@ -89,7 +97,7 @@ build_binaries() {
   local stale module name names
   mapfile -t stale < <(stale_binaries)
   ((${#stale[@]})) || return 0
-  for module in etcd helm kubernetes; do
+  for module in etcd helm helm3 kubernetes; do
     names=()
     for name in "${stale[@]}"; do
       if [[ $(module_of "$name") == "$module" ]]; then names+=("$name"); fi
@@ -108,7 +116,10 @@ build_module() {
   mkdir -p "$new"
   run "build-$module" env CGO_ENABLED=0 GOWORK=off go -C "$RIG_SRC/$module" build \
     -mod=readonly -trimpath -buildvcs=false -ldflags "$(link_flags "$module")" -o "$new/" "${packages[@]}"
-  if [[ $module == etcd ]]; then mv "$new/server" "$new/etcd"; fi # Go names it after its folder
+  case $module in # Go names them after their folders
+    etcd) mv "$new/server" "$new/etcd" ;;
+    helm3) mv "$new/helm" "$new/helm3" ;;
+  esac
   for name in "$@"; do
     mv "$new/$name" "$BIN/$name"
     pins_of "$module" >"$BIN/.$name.pins"

@@ -166,6 +166,7 @@ cmd_down() {
 
 cmd_build() {
   local tools=(flock setsid sha256sum)
+  GO_BINARIES+=(helm3) # not needed to come up
   check_assets
   if [[ -n $(stale_binaries) ]]; then tools+=(go); fi
   if is_venv_stale ministack; then tools+=(python3 python3-venv); fi
