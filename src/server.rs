@@ -2,10 +2,10 @@
 //!
 //! Neither probe asks AWS: an outage there must not restart the operator.
 
-use crate::telemetry::Metrics;
+use crate::telemetry::{Format, Metrics};
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use std::future::Future;
@@ -70,7 +70,8 @@ async fn readyz(State((health, _)): State<(Arc<Health>, Metrics)>) -> impl IntoR
     }
 }
 
-async fn render(State((_, metrics)): State<(Arc<Health>, Metrics)>) -> impl IntoResponse {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], metrics.render())
+async fn render(State((_, metrics)): State<(Arc<Health>, Metrics)>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Format::accepted(accept);
+    ([(header::CONTENT_TYPE, format.content_type())], metrics.render(format))
 }

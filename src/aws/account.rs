@@ -2,6 +2,7 @@
 
 use super::error::AwsError;
 use super::fence::Fence;
+use super::throttles::Throttles;
 use super::transport::{TransportError, http_client};
 use crate::api::iamroleclass::AssumeRole;
 use crate::lease::Leadership;
@@ -193,6 +194,7 @@ impl Aws {
         let partition_of_retries = RetryPartition::new(format!("iam-{id}"));
         let iam = aws_sdk_iam::config::Builder::from(&config)
             .interceptor(fence.clone())
+            .interceptor(Throttles::new(&self.metrics, &id))
             .retry_partition(partition_of_retries);
         let iam = aws_sdk_iam::Client::from_conf(iam.build());
         let new = || Slots(Arc::new(Semaphore::new(self.at_once)));
@@ -257,6 +259,16 @@ impl Account {
         };
         let usage = number(SummaryKeyType::Roles).zip(number(SummaryKeyType::Policies));
         let usage = usage.map(|(roles, policies)| Usage { roles, policies });
+        for (resource, has, may_have) in [
+            ("roles", SummaryKeyType::Roles, SummaryKeyType::RolesQuota),
+            ("policies", SummaryKeyType::Policies, SummaryKeyType::PoliciesQuota),
+            ("policyVersions", SummaryKeyType::PolicyVersionsInUse, SummaryKeyType::PolicyVersionsInUseQuota),
+            ("instanceProfiles", SummaryKeyType::InstanceProfiles, SummaryKeyType::InstanceProfilesQuota),
+        ] {
+            if let (Some(has), Some(may_have)) = (number(has), number(may_have)) {
+                self.metrics.quota(&self.account.id, resource, has, may_have);
+            }
+        }
         let quota = |key: SummaryKeyType, default: usize| number(key).filter(|quota| *quota > 0).unwrap_or(default);
         let default = Quotas::default();
         let quotas = Quotas {

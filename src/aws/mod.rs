@@ -9,6 +9,7 @@ mod fence;
 mod identity_provider;
 mod observe;
 mod preflight;
+mod throttles;
 mod transport;
 mod walk;
 

@@ -78,6 +78,9 @@ impl Run<'_> {
             // What an earlier spec left is nobody else's doing.
             let of_rest = record.is_of_rest(&step.action, desired);
             let why = if of_rest && self.why == Cause::Drift { Cause::Spec } else { self.why };
+            if why == Cause::Drift {
+                ctx.metrics.drift_found();
+            }
             match case.account.execute(&desired.name, &step.action).await {
                 Ok(done) => {
                     self.note_write(&step.action);

@@ -34,6 +34,7 @@ const DELETION: Duration = Duration::from_secs(5);
 /// Entry point for the controller; never fails, failures are in status.
 pub async fn reconcile(class: Arc<IamRoleClass>, ctx: Arc<Context>) -> Result<Action, Infallible> {
     let started = Instant::now();
+    let _active = ctx.metrics.active("iamroleclass");
     let span = tracing::info_span!(
         "reconcile",
         kind = "IamRoleClass",

@@ -7,6 +7,7 @@
 pub mod adopting;
 pub mod apply;
 pub mod carry;
+mod census;
 pub mod claims;
 pub mod classes;
 pub mod contested;

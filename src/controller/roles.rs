@@ -90,14 +90,16 @@ impl Setback {
 
 /// Entry point for the controller; never fails, failures are in status.
 pub async fn reconcile(object: Arc<RawRole>, ctx: Arc<Context>) -> Result<Action, Infallible> {
-    let started = Instant::now();
+    let waiting = ctx.metrics.waiting("iamrole");
     let Some(place) = queue::enter(&object, &ctx).await else {
         return Ok(Action::requeue(jitter(NO_PLACE)));
     };
+    drop(waiting);
+    let started = Instant::now();
     // It may have changed while it waited.
     let cached = ctx.cached_role(&object.namespace().unwrap_or_default(), &object.name_any());
     let object = cached.filter(|cached| cached.metadata.uid == object.metadata.uid).unwrap_or(object);
-    let _active = ctx.metrics.active();
+    let _active = ctx.metrics.active("iamrole");
     let span = tracing::info_span!(
         "reconcile",
         kind = "IamRole",
@@ -110,6 +112,7 @@ pub async fn reconcile(object: Arc<RawRole>, ctx: Arc<Context>) -> Result<Action
     let (action, result) = if let Ok(done) = tokio::time::timeout(TIME_LIMIT, place.hold(work)).await {
         done
     } else {
+        ctx.metrics.timed_out("iamrole");
         span.in_scope(|| tracing::warn!("gave up after {TIME_LIMIT:?}; trying again"));
         (Action::requeue(jitter(Duration::from_mins(1))), "error")
     };
@@ -393,6 +396,9 @@ async fn fail(subject: &mut Subject, ctx: &Context, setback: Setback) -> (Action
     }
     if !waits {
         ctx.metrics.failed(failure.reason);
+        if stalled {
+            ctx.metrics.stalled("iamrole");
+        }
         if news {
             tracing::warn!(reason = failure.reason.as_str(), message = failure.message, stalled, "failed");
             let reference = subject.reference();

@@ -8,7 +8,7 @@ use super::lanes::Lanes;
 use super::memory::Memory;
 use super::sweeps::Sweeps;
 use super::workload::{self, Workloads};
-use super::{classes, crds, roles, sweep, watch};
+use super::{census, classes, crds, roles, sweep, watch};
 use crate::api::IamRoleClass;
 use crate::aws::{Aws, TransportError};
 use crate::lease::{Election, Leadership, Lost, Timing};
@@ -209,6 +209,10 @@ async fn work(
         class_states: std::sync::Mutex::default(),
     });
 
+    let counted = Arc::downgrade(&ctx);
+    ctx.metrics.count_by(move || counted.upgrade().map(|ctx| census::take(&ctx)).unwrap_or_default());
+    ctx.metrics.workers("iamrole", lane_width(options.concurrency));
+    ctx.metrics.workers("iamroleclass", CLASS_CONCURRENCY.into());
     let namespaces = watch_namespaces(watches.clone(), namespace_writer, ctx.clone(), stop.clone());
     let classes = watch::classes(watches.clone(), class_writer);
     let classes = serve_classes(classes, class_wakes, class_store, ctx.clone(), stop.clone());

@@ -102,6 +102,7 @@ fn accounts(ctx: &Context) -> BTreeMap<String, Swept> {
 /// One walk, with all that follows from it.
 async fn sweep(ctx: Arc<Context>, id: String, account: Swept) {
     let started = Instant::now();
+    ctx.metrics.to_sweep(&id, account.interval);
     let mut walk = Walk::new(&ctx, &id, started);
     let ended = match walk.obstacle(&account) {
         // Nobody else would find roles of nobody.
@@ -122,6 +123,7 @@ async fn sweep(ctx: Arc<Context>, id: String, account: Swept) {
     match &ended {
         Ended::Complete { obstacle: None, .. } => walk.conclude(account.interval),
         Ended::Complete { obstacle: Some(obstacle), .. } | Ended::Not(obstacle) => {
+            ctx.metrics.not_swept(&id);
             let is_new = ctx.sweeps.obstacle(&id) != Some(*obstacle);
             if is_new {
                 walk.leave_to_themselves(account.interval);

@@ -1,0 +1,69 @@
+//! How many roles there are of each kind, counted from the cache when somebody asks for the metrics.
+//!
+//! Status is data: only words that the operator knows become labels, and only classes that are there.
+
+use super::context::{Context, RawRole};
+use super::status::find;
+use crate::api::{ConditionType, Reason};
+use crate::telemetry::{Census, ClassLabels, RoleLabels};
+use kube::ResourceExt as _;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+const CONDITIONS: [ConditionType; 5] = [
+    ConditionType::Ready,
+    ConditionType::Reconciling,
+    ConditionType::Stalled,
+    ConditionType::Drifted,
+    ConditionType::IdentityBound,
+];
+/// In place of a reason where there is none.
+const NONE: &str = "None";
+
+/// Counts roles and classes that this installation serves.
+#[must_use]
+pub fn take(ctx: &Context) -> Census {
+    let mut census = Census::default();
+    let mut names = BTreeSet::new();
+    for class in ctx.classes.state().iter().filter(|class| ctx.serves(class)) {
+        let conditions = class.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let ready = find(conditions, ConditionType::Ready);
+        let labels = ClassLabels { class: class.name_any(), reason: ready.map_or(NONE, |ready| word(&ready.reason)) };
+        census.classes.insert(labels, ready.is_some_and(|ready| ready.status == "True"));
+        names.insert(class.name_any());
+    }
+    for role in ctx.scopes.iter().flat_map(|scope| scope.store.state()) {
+        let class = role.data.pointer("/status/class/name").and_then(Value::as_str);
+        let class = class.filter(|class| names.contains(*class)).unwrap_or_default();
+        for (condition, status, reason) in standing(&role) {
+            let labels = RoleLabels { class: class.to_owned(), condition, status, reason };
+            *census.roles.entry(labels).or_default() += 1;
+        }
+    }
+    census
+}
+
+/// Type, status and reason of the role's conditions; of Ready in any case.
+fn standing(role: &RawRole) -> Vec<(&'static str, &'static str, &'static str)> {
+    let conditions = role.data.pointer("/status/conditions").and_then(Value::as_array);
+    let conditions = conditions.map(Vec::as_slice).unwrap_or_default();
+    let text = |condition: &Value, key: &str| condition[key].as_str().unwrap_or_default().to_owned();
+    let mut standing = Vec::new();
+    for kind in CONDITIONS {
+        if let Some(condition) = conditions.iter().find(|condition| condition["type"] == kind.as_str()) {
+            let status = match text(condition, "status").as_str() {
+                "True" => "True",
+                "False" => "False",
+                _ => "Unknown",
+            };
+            standing.push((kind.as_str(), status, word(&text(condition, "reason"))));
+        } else if kind == ConditionType::Ready {
+            standing.push((kind.as_str(), "Unknown", NONE));
+        }
+    }
+    standing
+}
+
+fn word(reason: &str) -> &'static str {
+    Reason::ALL.iter().map(|known| known.as_str()).find(|known| *known == reason).unwrap_or(NONE)
+}
