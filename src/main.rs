@@ -4,7 +4,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 use clap::Parser;
-use iamrole_operator::cli::{Cli, Command, aws_policy, crds, run};
+use iamrole_operator::cli::{Cli, Command, aws_policy, check, crds, run};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(*args).map_err(|error| error.to_string()),
         Command::Crds(args) => crds::run(&args).map_err(|error| error.to_string()),
         Command::AwsPolicy(args) => aws_policy::run(&args).map_err(|error| error.to_string()),
+        Command::Check(args) => check::run(&args).map_err(|error| error.to_string()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

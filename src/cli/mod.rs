@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 pub mod aws_policy;
+pub mod check;
 pub mod crds;
 pub mod run;
 
@@ -24,4 +25,6 @@ pub enum Command {
     Crds(crds::Args),
     /// Print the least IAM policy for the operator's own AWS identity.
     AwsPolicy(Box<aws_policy::Args>),
+    /// Check that an installation works: the operator, its AWS identity, its classes.
+    Check(check::Args),
 }

@@ -242,7 +242,7 @@ fn annotation_prefix(text: &str) -> Result<String, String> {
 }
 
 /// A duration as in `15s`, `1m30s` or `500ms`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.trim().parse::<SignedDuration>().map_err(|error| error.to_string());
     parsed.and_then(|parsed| Duration::try_from(parsed).map_err(|error| error.to_string()))
 }
