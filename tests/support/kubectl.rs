@@ -30,6 +30,11 @@ pub fn helm(arguments: &[&str]) -> Output {
     run("helm", arguments, "")
 }
 
+/// Runs Helm 3, which many still have; likewise.
+pub fn helm3(arguments: &[&str]) -> Output {
+    run("helm3", arguments, "")
+}
+
 fn run(program: &str, arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(program)
         .args(arguments)

@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod aws;
+pub mod chart;
 pub mod kubectl;
 pub mod ministack;
 pub mod operator;
@@ -352,7 +353,7 @@ pub fn allow(action: &str) -> Value {
     json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": action, "Resource": "*" }] })
 }
 
-fn unique() -> u64 {
+pub fn unique() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(std::process::id()) & 0xffff_ffff
 }

@@ -161,6 +161,11 @@ impl Operator {
         self.child.as_ref().and_then(Child::id).expect("a running operator")
     }
 
+    /// Where its server listens.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// GETs a path of its own server: status and body.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
         super::proxy::get(&format!("http://127.0.0.1:{}{path}", self.port)).await

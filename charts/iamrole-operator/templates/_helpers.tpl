@@ -13,6 +13,10 @@
 {{- end }}
 {{- end }}
 
+{{- define "iamrole-operator.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
 {{/* Two operators without an election would both work. */}}
 {{- define "iamrole-operator.replicas" -}}
 {{- if and (gt (int .Values.replicas) 1) (not .Values.leaderElection) }}
@@ -26,11 +30,36 @@ app.kubernetes.io/name: {{ include "iamrole-operator.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
+{{/* Not those that select the operator's pods: for the pod of `helm test`. */}}
+{{- define "iamrole-operator.testLabels" -}}
+app.kubernetes.io/name: {{ printf "%s-test" (include "iamrole-operator.name" . | trunc 58 | trimSuffix "-") | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
 {{- define "iamrole-operator.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
-{{ include "iamrole-operator.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+{{- $own := include "iamrole-operator.selectorLabels" . | fromYaml }}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") }}
+{{- $_ := set $own "app.kubernetes.io/version" (.Chart.AppVersion | replace "+" "_" | trunc 63 | trimSuffix "-") }}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service }}
+{{- toYaml (merge $own (.Values.commonLabels | default dict)) }}
+{{- end }}
+
+{{/*
+Metadata of an object: dict "root" $ "name" NAME, and "namespace", "labels",
+"annotations" where it has some. What it says itself wins over what all have.
+*/}}
+{{- define "iamrole-operator.metadata" -}}
+{{- $labels := include "iamrole-operator.labels" .root | fromYaml -}}
+name: {{ .name | quote }}
+{{- with .namespace }}
+namespace: {{ . | quote }}
+{{- end }}
+labels:
+  {{- merge $labels (.labels | default dict) | toYaml | nindent 2 }}
+{{- with merge (dict) (.annotations | default dict) (.root.Values.commonAnnotations | default dict) }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "iamrole-operator.serviceAccountName" -}}
@@ -58,6 +87,79 @@ a colon, or is "localhost").
 {{- else }}
 {{- printf "%s:%s" $repository (default .Chart.AppVersion .Values.image.tag) }}
 {{- end }}
+{{- end }}
+
+{{/* What the pod of the operator and that of `helm test` have in common. */}}
+{{- define "iamrole-operator.pod" -}}
+serviceAccountName: {{ include "iamrole-operator.serviceAccountName" . | quote }}
+automountServiceAccountToken: true
+# No variables for the namespace's Services: theirs could begin with IAMROLE_ too.
+enableServiceLinks: false
+{{- with concat (.Values.imagePullSecrets | default list) ((.Values.global).imagePullSecrets | default list) | uniq }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
+{{- with .Values.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+volumes:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* And their containers. */}}
+{{- define "iamrole-operator.container" -}}
+image: {{ include "iamrole-operator.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+env:
+  - name: AWS_REGION
+    value: {{ .Values.aws.region | quote }}
+  {{- if .Values.aws.metadataDisabled }}
+  - name: AWS_EC2_METADATA_DISABLED
+    value: "true"
+  {{- end }}
+  {{- with .Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .Values.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.securityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+volumeMounts:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The constraints, each with a selector. */}}
+{{- define "iamrole-operator.spread" -}}
+{{- $constraints := list }}
+{{- range .Values.topologySpreadConstraints }}
+{{- $selector := dict "matchLabels" (include "iamrole-operator.selectorLabels" $ | fromYaml) }}
+{{- $constraints = append $constraints (set (deepCopy .) "labelSelector" (default $selector .labelSelector)) }}
+{{- end }}
+{{- toYaml $constraints }}
 {{- end }}
 
 {{/* What the operator does with IamRoles and Events: everywhere, or only in the watched namespaces. */}}
@@ -89,9 +191,18 @@ a colon, or is "localhost").
   verbs: [create]
 {{- end }}
 
-{{/* Who is bound. */}}
-{{- define "iamrole-operator.subjects" -}}
-- kind: ServiceAccount
-  name: {{ include "iamrole-operator.serviceAccountName" . | quote }}
-  namespace: {{ .Release.Namespace | quote }}
+{{/* A binding of a role of that kind and name: dict "root" $ "kind" KIND "name" NAME, and "namespace". */}}
+{{- define "iamrole-operator.binding" -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ .kind }}Binding
+metadata:
+  {{- include "iamrole-operator.metadata" . | nindent 2 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ .kind }}
+  name: {{ .name | quote }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "iamrole-operator.serviceAccountName" .root | quote }}
+    namespace: {{ include "iamrole-operator.namespace" .root | quote }}
 {{- end }}

@@ -1,0 +1,218 @@
+//! A release from its installation to the next one under another name, by Helm 4 on a real API server.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::process::Command;
+use support::chart::{CHART, CRDS};
+use support::kubectl::{helm, kubectl, kubectl_ok};
+use support::{SOON, World, env, eventually, unique};
+
+/// A release in a namespace of its own that takes restricted pods only.
+struct Release {
+    name: String,
+    namespace: String,
+    class: String,
+}
+
+impl Release {
+    fn new() -> Self {
+        let name = format!("chart-{:x}", unique());
+        let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
+        let namespace =
+            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": labels } });
+        kubectl_ok(&["apply", "-f", "-"], &namespace.to_string());
+        Self { namespace: name.clone(), class: name.clone(), name }
+    }
+
+    /// `helm upgrade --install`. Its class serves no namespace, so that it is in no other test's way.
+    fn apply(&self, more: &[&str]) {
+        let class = json!({ "name": self.class, "spec": {
+            "controller": "nobody", "namespaceSelector": { "matchLabels": { "iamrole.dev/enabled": null, "no": "one" } },
+        } });
+        let class = format!("defaultClass={class}");
+        let install = ["upgrade", "--install", &self.name, CHART, "--namespace", &self.namespace, "--set-json", &class];
+        let output = helm(&[&install, more].concat());
+        assert!(output.ok, "{}", output.stderr);
+        assert!(!output.stderr.contains("would violate"), "{}", output.stderr);
+    }
+
+    fn uninstall(&self) {
+        let output = helm(&["uninstall", &self.name, "--namespace", &self.namespace]);
+        assert!(output.ok, "{}", output.stderr);
+    }
+
+    fn deployment(&self) -> Value {
+        let name = format!("{}-iamrole-operator", self.name);
+        let text = kubectl_ok(&["get", "deployment", &name, "-n", &self.namespace, "-o", "json"], "");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Every object of the release as it was last written.
+    fn objects(&self) -> BTreeMap<String, Value> {
+        let manifest = helm(&["get", "manifest", &self.name, "--namespace", &self.namespace]).stdout;
+        let text = kubectl_ok(&["get", "-n", &self.namespace, "-o", "json", "-f", "-"], &manifest);
+        let list: Value = serde_json::from_str(&text).unwrap();
+        let mut objects = BTreeMap::new();
+        for mut object in list["items"].as_array().unwrap().iter().cloned() {
+            let key = format!("{} {}", object["kind"], object["metadata"]["name"]);
+            object.as_object_mut().unwrap().remove("status");
+            let meta = object["metadata"].as_object_mut().unwrap();
+            // The controllers of Deployments and budgets write status.
+            meta.remove("resourceVersion");
+            meta.remove("managedFields");
+            objects.insert(key, object);
+        }
+        objects
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        kubectl(&["delete", "namespace", &self.namespace, "--wait=false"], "");
+        kubectl(&["delete", "iamroleclass", &self.class, "--wait=false"], "");
+        // What is in no namespace.
+        let of = format!("app.kubernetes.io/instance={}", self.name);
+        for kind in
+            ["clusterrole", "clusterrolebinding", "validatingadmissionpolicy", "validatingadmissionpolicybinding"]
+        {
+            kubectl(&["delete", kind, "-l", &of, "--wait=false"], "");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_release_lives_and_leaves_what_roles_need() {
+    let release = Release::new();
+    let on = ["--set", "networkPolicy.enabled=true,grafanaDashboard.enabled=true"];
+    release.apply(&on);
+
+    let pods = || async {
+        let text = kubectl_ok(&["get", "pods", "-n", &release.namespace, "-o", "name"], "");
+        text.lines().count() == 2
+    };
+    assert!(eventually(SOON, pods).await, "two pods, where pods are restricted");
+    let tester = helm(&["get", "hooks", &release.name, "--namespace", &release.namespace]).stdout;
+    let taken = kubectl(&["create", "--dry-run=server", "-n", &release.namespace, "-f", "-"], &tester);
+    assert!(taken.ok, "{}", taken.stderr);
+
+    let before = release.objects();
+    release.apply(&on);
+    release.apply(&on);
+    assert_eq!(before, release.objects(), "an upgrade without news changes nothing");
+    release.apply(&[&on[..], &["--set", "commonAnnotations.a=b,service.labels.c=d"]].concat());
+    let generation = |objects: &BTreeMap<String, Value>| {
+        let (_, deployment) = objects.iter().find(|(key, _)| key.contains("Deployment")).unwrap();
+        deployment["spec"]["template"].clone()
+    };
+    assert_eq!(generation(&before), generation(&release.objects()), "no pod is replaced for an annotation");
+    release.apply(&[&on[..], &["--set", "log.level=debug"]].concat());
+    assert!(release.deployment()["spec"]["template"].to_string().contains("--log-level=debug"));
+
+    let secrets = kubectl_ok(&["get", "secrets", "-n", &release.namespace, "-o", "json", "-l", "owner=helm"], "");
+    let secrets: Value = serde_json::from_str(&secrets).unwrap();
+    let size = |secret: &Value| secret["data"]["release"].as_str().unwrap().len() * 3 / 4;
+    let largest = secrets["items"].as_array().unwrap().iter().map(size).max().unwrap();
+    assert!(largest < 500_000, "a release of {largest} bytes; Kubernetes takes 1 MiB");
+
+    release.uninstall();
+    for kept in [&["iamroleclass", &release.class], &["crd", "iamroles.iamrole.dev"]] {
+        kubectl_ok(&[&["get"], &kept[..]].concat(), "");
+    }
+    let left = kubectl_ok(
+        &[
+            "get",
+            "deployments,services,roles,pdb,networkpolicies,serviceaccounts,configmaps",
+            "-n",
+            &release.namespace,
+            "-o",
+            "name",
+        ],
+        "",
+    );
+    let ours: Vec<&str> = left.lines().filter(|name| name.contains("iamrole")).collect();
+    assert!(ours.is_empty(), "{ours:?}");
+
+    let other = Release {
+        name: format!("{}-b", release.name),
+        namespace: release.namespace.clone(),
+        class: release.class.clone(),
+    };
+    let class = format!("defaultClass={}", json!({ "name": other.class }));
+    let refused = helm(&["install", &other.name, CHART, "--namespace", &other.namespace, "--set-json", &class]);
+    assert!(!refused.ok && refused.stderr.contains("ownership"), "{}", refused.stderr);
+    helm(&["uninstall", &other.name, "--namespace", &other.namespace]);
+    other.apply(&[&on[..], &["--take-ownership"]].concat());
+    let class = kubectl_ok(&["get", "iamroleclass", &other.class, "-o", "json"], "");
+    assert!(class.contains(&format!(r#""meta.helm.sh/release-name": "{}""#, other.name)), "{class}");
+    other.uninstall();
+}
+
+#[tokio::test]
+async fn the_crds_chart_takes_over_and_stays_when_it_goes() {
+    let release = Release::new();
+    let install = ["upgrade", "--install", &release.name, CRDS, "--namespace", &release.namespace];
+    for _ in 0..2 {
+        let output = helm(&[&install[..], &["--take-ownership", "--force-conflicts"]].concat());
+        assert!(output.ok, "{}", output.stderr);
+    }
+    release.uninstall();
+    kubectl_ok(&["get", "crd", "iamroles.iamrole.dev", "iamroleclasses.iamrole.dev"], "");
+}
+
+/// What `helm test` runs, as the operator's pod would.
+fn check(arguments: &[&str], endpoint: &str) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_iamrole"))
+        .arg("check")
+        .args(arguments)
+        .env("KUBECONFIG", env("RIG_OPERATOR_KUBECONFIG"))
+        .env("AWS_ENDPOINT_URL", endpoint)
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn helm_test_tells_a_good_installation_from_a_bad_one() {
+    let world = World::new("check").await;
+    let controller = format!("--controller={}", world.operator.controller);
+    let address = world.operator.address();
+    let operator = format!("--operator={address}");
+    let endpoint = world.proxy.url();
+    let (good, text) = check(&[&controller, &operator], &endpoint);
+    assert!(good, "{text}");
+    for part in [address.as_str(), "arn:aws:", &world.namespace] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+
+    let short = "--timeout=2s";
+    let (good, text) = check(&[&controller, "--operator=127.0.0.1:1", short], &endpoint);
+    assert!(!good && text.contains("http://127.0.0.1:1/readyz"), "{text}");
+    // No credentials, as in a pod without an identity.
+    let (good, text) = check_without_identity(&[&controller, &operator, short]);
+    assert!(!good && text.contains("the AWS identity") && text.contains("docs/permissions.md"), "{text}");
+
+    world.patch_class(json!({ "account": { "id": "999999999999" } })).await;
+    let fails = || async {
+        let (good, text) = check(&[&controller, "--timeout=0s"], &endpoint);
+        !good && text.contains("AccountMismatch")
+    };
+    assert!(eventually(SOON, fails).await, "a class that can't be used");
+}
+
+fn check_without_identity(arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_iamrole"))
+        .arg("check")
+        .args(arguments)
+        .env("KUBECONFIG", env("RIG_OPERATOR_KUBECONFIG"))
+        .env_remove("AWS_ACCESS_KEY_ID")
+        .env_remove("AWS_SECRET_ACCESS_KEY")
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
