@@ -3,12 +3,12 @@
 //! Status is data: only words that the operator knows become labels, and only classes that are there.
 
 use super::context::{Context, RawRole};
+use super::queue::class;
 use super::status::find;
 use crate::api::{ConditionType, Reason};
 use crate::telemetry::{Census, ClassLabels, RoleLabels};
 use kube::ResourceExt as _;
 use serde_json::Value;
-use std::collections::BTreeSet;
 
 const CONDITIONS: [ConditionType; 5] = [
     ConditionType::Ready,
@@ -24,19 +24,21 @@ const NONE: &str = "None";
 #[must_use]
 pub fn take(ctx: &Context) -> Census {
     let mut census = Census::default();
-    let mut names = BTreeSet::new();
     for class in ctx.classes.state().iter().filter(|class| ctx.serves(class)) {
         let conditions = class.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let ready = find(conditions, ConditionType::Ready);
         let labels = ClassLabels { class: class.name_any(), reason: ready.map_or(NONE, |ready| word(&ready.reason)) };
         census.classes.insert(labels, ready.is_some_and(|ready| ready.status == "True"));
-        names.insert(class.name_any());
     }
     for role in ctx.scopes.iter().flat_map(|scope| scope.store.state()) {
-        let class = role.data.pointer("/status/class/name").and_then(Value::as_str);
-        let class = class.filter(|class| names.contains(*class)).unwrap_or_default();
+        // One whose spec can't be read has no class in its status.
+        let class = class(&role, ctx);
+        if class.as_ref().is_some_and(|class| !ctx.serves(class)) {
+            continue; // Another installation's.
+        }
+        let class = class.map(|class| class.name_any()).unwrap_or_default();
         for (condition, status, reason) in standing(&role) {
-            let labels = RoleLabels { class: class.to_owned(), condition, status, reason };
+            let labels = RoleLabels { class: class.clone(), condition, status, reason };
             *census.roles.entry(labels).or_default() += 1;
         }
     }

@@ -17,7 +17,7 @@ pub async fn enter(role: &RawRole, ctx: &Context) -> Option<Place> {
 }
 
 /// The class that the object probably belongs to.
-fn class(role: &RawRole, ctx: &Context) -> Option<Arc<IamRoleClass>> {
+pub fn class(role: &RawRole, ctx: &Context) -> Option<Arc<IamRoleClass>> {
     let named = text(role, "/spec/roleClassName").or_else(|| text(role, "/status/class/name"));
     if let Some(name) = named {
         return ctx.classes.get(&ObjectRef::new(name));
