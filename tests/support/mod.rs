@@ -9,6 +9,7 @@
 pub mod api;
 pub mod aws;
 pub mod chart;
+pub mod exposition;
 pub mod kubectl;
 pub mod ministack;
 pub mod operator;
