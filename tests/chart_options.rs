@@ -129,6 +129,20 @@ fn the_namespace_can_be_another_one_than_the_releases() {
 }
 
 #[test]
+fn namespaced_means_nothing_cluster_wide() {
+    let settings = [r#"watchNamespaces=["a","b"]"#, "rbac.clusterRoles=false", "defaultClass.create=false"];
+    let all = objects(&render(CHART, &settings));
+    for object in &all {
+        assert!(object["metadata"]["namespace"].is_string(), "{}", object["kind"]);
+    }
+    let with = objects(&render(CHART, &settings[..1]));
+    let namespaced = |objects: &[Value]| of_kind(objects, "Role").into_iter().cloned().collect::<Vec<_>>();
+    assert!(!namespaced(&all).is_empty() && namespaced(&all) == namespaced(&with), "the rest is as it was");
+    let output = helm(&["template", "x", CHART, "--set", "rbac.clusterRoles=false"]);
+    assert!(!output.ok && output.stderr.contains("watchNamespaces"), "{}", output.stderr);
+}
+
+#[test]
 fn a_budget_never_blocks_a_drain() {
     assert_eq!(one(&[], "PodDisruptionBudget")["spec"]["maxUnavailable"], 1);
     let percent = one(&[r#"podDisruptionBudget.maxUnavailable="50%""#], "PodDisruptionBudget");
