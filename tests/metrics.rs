@@ -48,6 +48,7 @@ fn exercised() -> Metrics {
     metrics.stalled("iamrole");
     metrics.timed_out("iamrole");
     metrics.workers("iamrole", 24);
+    metrics.kubernetes_call("GET", Some(200));
     metrics.failed(Reason::AccessDenied);
     metrics.drift_found();
     metrics.drift_repaired();
@@ -278,6 +279,7 @@ async fn a_running_operator_tells_what_it_has_seen() {
         format!(r#"iamrole_account_quota{{account="{ACCOUNT}",resource="roles"}}"#),
         r#"controller_runtime_terminal_reconcile_errors_total{controller="iamrole"} 1"#.to_owned(),
         r#"controller_runtime_max_concurrent_reconciles{controller="iamrole"} 24"#.to_owned(),
+        r#"rest_client_requests_total{method="PUT",code="200"}"#.to_owned(),
     ] {
         assert!(eventually(SOON, async || metrics().await.contains(&line)).await, "{line}\n{}", metrics().await);
     }

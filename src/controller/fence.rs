@@ -1,7 +1,9 @@
 //! The Kubernetes clients. What a replica that is not the leader (any more) wants to write stops here, at the last
 //! place before the network: no step of a reconciliation can forget to ask, and no retry gets around it.
 
+use super::requests::Count;
 use crate::lease::{Leadership, NotLeader};
+use crate::telemetry::Metrics;
 use axum::http::{Method, Request};
 use kube::client::{Body, ClientBuilder, retry::RetryPolicy};
 use std::time::Duration;
@@ -20,14 +22,22 @@ const LAST_RETRY: Duration = Duration::from_secs(2);
 const QUEUE: usize = 1024;
 
 /// A client that repeats nothing by itself: for watches and the election, which do so in their own way.
-pub fn plain(mut config: kube::Config, read_timeout: Option<Duration>) -> Result<kube::Client, kube::Error> {
+pub fn plain(
+    mut config: kube::Config,
+    read_timeout: Option<Duration>,
+    metrics: &Metrics,
+) -> Result<kube::Client, kube::Error> {
     config.read_timeout = read_timeout;
     config.default_retry = false;
-    kube::Client::try_from(config)
+    Ok(ClientBuilder::try_from(config)?.with_layer(&Count(metrics.clone())).build())
 }
 
 /// The client for everything else; it writes only while `leadership` holds, and asks before each attempt.
-pub fn fenced(mut config: kube::Config, leadership: Leadership) -> Result<kube::Client, kube::Error> {
+pub fn fenced(
+    mut config: kube::Config,
+    leadership: Leadership,
+    metrics: &Metrics,
+) -> Result<kube::Client, kube::Error> {
     config.read_timeout = Some(REQUEST_TIMEOUT);
     config.default_retry = false;
     let fence = FilterLayer::new(move |request: Request<Body>| {
@@ -35,6 +45,7 @@ pub fn fenced(mut config: kube::Config, leadership: Leadership) -> Result<kube::
     });
     let policy = RetryPolicy::new(FIRST_RETRY, LAST_RETRY, RETRIES, true).unwrap_or_default();
     let builder = ClientBuilder::try_from(config)?
+        .with_layer(&Count(metrics.clone()))
         .with_layer(&fence)
         .with_layer(&BufferLayer::new(QUEUE))
         .with_layer(&RetryLayer::new(policy));
@@ -45,6 +56,7 @@ pub fn fenced(mut config: kube::Config, leadership: Leadership) -> Result<kube::
 mod tests {
     use super::fenced;
     use crate::lease::{Leadership, refusing};
+    use crate::telemetry::{Format, Metrics};
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::api::{Api, PostParams};
     use std::sync::atomic::Ordering::SeqCst;
@@ -56,7 +68,8 @@ mod tests {
         let (url, count) = refusing::server("429 Too Many Requests\r\nretry-after: 1").await;
         let leadership = Leadership::elected();
         let config = kube::Config::new(url.parse().unwrap());
-        let api: Api<ConfigMap> = Api::namespaced(fenced(config, leadership.clone()).unwrap(), "default");
+        let metrics = Metrics::default();
+        let api: Api<ConfigMap> = Api::namespaced(fenced(config, leadership.clone(), &metrics).unwrap(), "default");
         let write = || async {
             let mut object = ConfigMap::default();
             object.metadata.name = Some("x".into());
@@ -74,5 +87,7 @@ mod tests {
         assert_eq!(count.load(SeqCst), 1);
         assert!(tokio::time::timeout(Duration::from_millis(500), api.get("x")).await.is_err(), "reads go on trying");
         assert_eq!(count.load(SeqCst), 2);
+        let counted = metrics.render(Format::Prometheus);
+        assert!(counted.contains(r#"rest_client_requests_total{method="POST",code="429"} 1"#), "{counted}");
     }
 }

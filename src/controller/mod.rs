@@ -29,6 +29,7 @@ pub mod raw;
 pub mod recover;
 pub mod refused;
 pub mod removal;
+mod requests;
 pub mod resolve;
 pub mod roles;
 pub mod run;

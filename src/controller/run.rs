@@ -104,7 +104,7 @@ pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: 
     let mut config = kube::Config::infer().await?;
     config.proxy_url = config.proxy_url.filter(|proxy| !is_of_environment(proxy));
     let process = Process { metrics, health, stop };
-    let reader = fenced(config.clone(), Leadership::unconditional())?;
+    let reader = fenced(config.clone(), Leadership::unconditional(), &process.metrics)?;
     let before = async {
         let cluster = cluster(&reader, options.cluster_name.as_deref()).await;
         let cluster = Cluster { eks: options.eks.clone(), ..cluster };
@@ -137,7 +137,7 @@ async fn lead(
 ) -> Result<(), Error> {
     let namespace = by.namespace.unwrap_or_else(|| config.default_namespace.clone());
     // Cut off by the election's own, shorter limits.
-    let client = plain(config.clone(), None)?;
+    let client = plain(config.clone(), None, &process.metrics)?;
     let metrics = process.metrics.clone();
     let mut election = Election::new(client, &namespace, &by.name, &instance(), by.timing, metrics);
     // A replica that stands by is ready: a rolling update waits for it before it stops the leader.
@@ -170,8 +170,8 @@ async fn work(
     since: Instant,
     process: &Process,
 ) -> Result<(), Error> {
-    let watches = plain(config.clone(), config.read_timeout)?;
-    let client = fenced(config, leadership.clone())?;
+    let watches = plain(config.clone(), config.read_timeout, &process.metrics)?;
+    let client = fenced(config, leadership.clone(), &process.metrics)?;
     let Process { metrics, health, stop } = process.clone();
     let issuer = Issuer::find(&client, options.oidc_issuer.as_deref()).await;
     let aws = Aws::from_environment(metrics.clone()).await?.fenced(leadership).at_once(options.concurrency);

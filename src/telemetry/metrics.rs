@@ -75,11 +75,13 @@ mod inner {
         Account { account: String }
         /// Of what an account has a quota for.
         Quota { account: String, resource: &'static str }
+        /// Of an answer of the Kubernetes API.
+        Answer { method: &'static str, code: String }
         /// Of this program.
         Build { version: &'static str }
     }
 }
-use inner::{Account, Build, Call, Ended, Lease, Of, Queue, Quota, Why};
+use inner::{Account, Answer, Build, Call, Ended, Lease, Of, Queue, Quota, Why};
 
 fn seconds() -> Histogram {
     Histogram::new([0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0])
@@ -134,6 +136,8 @@ table! {
     reconcile_seconds: Timed<Of> = timed(), "controller_runtime_reconcile_time_seconds", "Duration of reconciliations";
     active: Gauged<Of> = Family::default(), "controller_runtime_active_workers", "Reconciliations under way";
     workers: Gauged<Of> = Family::default(), "controller_runtime_max_concurrent_reconciles", "How many reconciliations may be under way; of roles in each account";
+
+    requests: Counted<Answer> = Family::default(), "rest_client_requests", "Requests to the Kubernetes API by method and code of the answer, each attempt for itself";
 
     depth: Gauged<Queue> = Family::default(), "workqueue_depth", "Objects that wait for their turn";
     adds: Counted<Queue> = Family::default(), "workqueue_adds", "Objects that began to wait for their turn";
@@ -305,6 +309,12 @@ impl Metrics {
     /// Says how many reconciliations may be under way.
     pub fn workers(&self, controller: &'static str, number: usize) {
         self.table.workers.get_or_create(&Of { controller }).set(whole(number as u64));
+    }
+
+    /// Counts a request to the Kubernetes API; without a code there was no answer, which client-go calls `<error>`.
+    pub fn kubernetes_call(&self, method: &'static str, code: Option<u16>) {
+        let code = code.map_or_else(|| "<error>".to_owned(), |code| code.to_string());
+        self.table.requests.get_or_create(&Answer { method, code }).inc();
     }
 
     /// Counts a failure of a role.
