@@ -112,7 +112,7 @@ fn role_changes(role: &RawRole) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// Classes whose spec, finalizers, deletion or default annotation changed. One that can't be read, such as one that
+/// Classes whose spec, finalizers, deletion or annotations (default, requested check) changed. One that can't be read, such as one that
 /// was stored before a stricter schema, counts as absent, and is no reason not to see the others.
 pub fn classes(
     client: kube::Client,
@@ -156,7 +156,9 @@ fn class_changes(class: &IamRoleClass) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     let meta = class.meta();
     (meta.generation, meta.deletion_timestamp.is_some(), &meta.finalizers).hash(&mut hasher);
-    class.annotations().get(ANNOTATION_DEFAULT_CLASS).hash(&mut hasher);
+    for annotation in [ANNOTATION_DEFAULT_CLASS, ANNOTATION_RECONCILE] {
+        class.annotations().get(annotation).hash(&mut hasher);
+    }
     Some(hasher.finish())
 }
 
