@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use support::aws::Role;
+use support::kubectl::{kubectl, kubectl_ok};
 use support::{World, aws, condition, eventually, yaml_documents};
 
 const ACCOUNT: &str = "123456789012";
@@ -198,6 +199,61 @@ async fn ci_oidc() {
     } });
     assert_eq!(statement["Condition"], condition);
     assert_eq!(role.inline.keys().collect::<Vec<_>>(), ["deploy"]);
+}
+
+/// What nobody may find after `kubectl apply`, the operator's work and an edit of the manifest: a difference to it. Then
+/// Argo CD and Flux have nothing to undo either.
+async fn apply_leaves_no_difference(how: &[&str]) {
+    let world = World::with_class("diff", |class| {
+        class.workload_identity = serde_json::from_value(json!({ "mechanism": "IRSA" })).expect("what the chart has");
+    })
+    .await;
+    seed_boundary(&world).await;
+    seed_provider(&world).await;
+    aws::foreign_role(&world.iam, &format!("legacy-app-{}", world.namespace)).await;
+    for name in ALL {
+        let mut object = example(name);
+        for pointer in ["/spec/roleName", "/spec/customerManagedPolicies/0/policyName"] {
+            if let Some(own) = object.pointer_mut(pointer) {
+                *own = json!(format!("{}-{}", own.as_str().expect("a name"), world.namespace));
+            }
+        }
+        applied_without_difference(&world, name, &object, how).await;
+        let as_it_was = object.clone();
+        object["spec"]["description"] = json!("An edit");
+        object["spec"]["tags"] = json!({ "edited": "yes" });
+        object["spec"]["inlinePolicies"] = json!([{ "name": "edited", "document": support::allow("s3:GetObject") }]);
+        applied_without_difference(&world, name, &object, how).await;
+        applied_without_difference(&world, name, &as_it_was, how).await;
+        let live = kubectl_ok(&["get", "iamrole", name, "-n", &world.namespace, "-o", "json"], "");
+        let live: Value = serde_json::from_str(&live).unwrap();
+        assert_eq!(live["spec"], as_it_was["spec"], "{name}: nothing is added, and nothing is left of an edit");
+    }
+}
+
+async fn applied_without_difference(world: &World, name: &str, object: &Value, how: &[&str]) {
+    let manifest = object.to_string();
+    let with = |verb: &'static str| [&[verb, "-n", &world.namespace, "-f", "-"], how].concat();
+    kubectl_ok(&with("apply"), &manifest);
+    world
+        .until(name, "an end", |role| {
+            let ready = condition(role, "Ready");
+            ready.is_some_and(|ready| ready.observed_generation == role.metadata.generation)
+                && condition(role, "Reconciling").is_none()
+        })
+        .await;
+    let diff = kubectl(&with("diff"), &manifest);
+    assert!(diff.ok && diff.stdout.is_empty(), "{name} {how:?}: {}{}", diff.stdout, diff.stderr);
+}
+
+#[tokio::test]
+async fn after_apply_the_operator_and_an_edit_there_is_no_difference() {
+    apply_leaves_no_difference(&[]).await;
+}
+
+#[tokio::test]
+async fn nor_is_there_one_after_server_side_apply() {
+    apply_leaves_no_difference(&["--server-side", "--field-manager=gitops"]).await;
 }
 
 async fn seed_boundary(world: &World) {
