@@ -79,7 +79,11 @@ impl Failure {
     pub fn problems(problems: &[Problem]) -> Self {
         let reason = problems.first().map_or(Reason::InvalidSpec, |problem| problem.reason);
         let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
-        Self::on_change(reason, join(&messages))
+        let mut message = join(&messages);
+        if problems.iter().any(|problem| problem.reason == Reason::NotAllowed) {
+            message.push_str("; correct what is not allowed, or ask an admin of the class");
+        }
+        Self::on_change(reason, message)
     }
 
     /// Several failures in one: the first one that needs somebody names the reason.
