@@ -4,36 +4,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-mod support;
+mod fences;
 
 use clap::Parser as _;
+use fences::{documents, read};
 use iamrole_operator::api::Reason;
 use iamrole_operator::cli::{Cli, Command, aws_policy};
 use iamrole_operator::power;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::process;
-use support::kubectl::kubectl;
-
-const DOCUMENTS: [&str; 12] = [
-    "README.md",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "docs/design.md",
-    "docs/permissions.md",
-    "docs/policies.md",
-    "docs/reasons.md",
-    "docs/security.md",
-    "docs/troubleshooting.md",
-    "docs/workload-identity.md",
-    "charts/iamrole-operator/README.md",
-    "charts/iamrole-operator-crds/README.md",
-];
-
-fn read(path: &str) -> String {
-    let full = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read_to_string(&full).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
 
 /// What a person does about a reason. No wildcard: a new reason must be thought about here.
 const fn remedy(reason: Reason) -> &'static str {
@@ -122,21 +103,9 @@ fn the_list_of_reasons_is_that_of_the_code() {
 }
 
 /// The fenced blocks of a language.
-fn blocks(text: &str, language: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut block: Option<Vec<&str>> = None;
-    for line in text.lines() {
-        match &mut block {
-            Some(lines) if line.trim_start().starts_with("```") => {
-                found.push(lines.join("\n"));
-                block = None;
-            }
-            Some(lines) => lines.push(line),
-            None if line.trim() == format!("```{language}") => block = Some(Vec::new()),
-            None => {}
-        }
-    }
-    found
+fn blocks(file: &str, language: &str) -> Vec<String> {
+    let of_it = fences::fences(file).into_iter().filter(|fence| fence.language == language);
+    of_it.map(|fence| fence.text.trim_end().to_owned()).collect()
 }
 
 /// The policy for the options of a command line.
@@ -183,7 +152,7 @@ fn words(command: &str) -> Vec<&str> {
 fn the_printed_policies_are_what_the_commands_print() {
     let mut text = read("docs/permissions.md");
     let mut outputs = Vec::new();
-    for block in blocks(&text, "sh") {
+    for block in blocks("docs/permissions.md", "sh") {
         let block = block.replace("\\\n", " ");
         for command in block.lines().filter(|line| line.starts_with("iamrole ")) {
             let run = process::Command::new(env!("CARGO_BIN_EXE_iamrole")).args(&words(command)[1..]).output().unwrap();
@@ -192,7 +161,7 @@ fn the_printed_policies_are_what_the_commands_print() {
         }
     }
     assert!(outputs.len() >= 4, "only {} commands found", outputs.len());
-    let shown = blocks(&text, "json").remove(0);
+    let shown = blocks("docs/permissions.md", "json").remove(0);
     if std::env::var_os("UPDATE_DOCS").is_some() {
         let (old, new) = (format!("```json\n{shown}"), format!("```json\n{}", outputs[0].trim_end()));
         text = text.replacen(old.trim_end(), &new, 1);
@@ -206,51 +175,47 @@ fn is_action(word: &str) -> bool {
     word.strip_prefix("iam:").is_some_and(|name| name.len() > 4 && name.chars().all(|c| c.is_ascii_alphabetic()))
 }
 
-#[test]
-fn manifests_in_the_documentation_are_taken_by_the_api_server() {
-    let mut count = 0;
-    for path in DOCUMENTS {
-        for block in blocks(&read(path), "yaml") {
-            if block.contains("kind: IamRole") {
-                let output =
-                    kubectl(&["create", "-n", "default", "--dry-run=server", "--validate=strict", "-f", "-"], &block);
-                assert!(output.ok, "{path}: {}\n{block}", output.stderr);
-                count += 1;
-            }
-        }
-    }
-    assert!(count >= 3, "only {count} manifests found");
+/// The part of an address that leads to a headline, as GitHub makes it.
+fn anchor(headline: &str) -> String {
+    let kept = headline.trim().to_lowercase();
+    let kept = kept.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+fn anchors(file: &str) -> BTreeSet<String> {
+    let text = read(file);
+    let headlines = text.lines().filter(|line| line.starts_with('#'));
+    headlines.map(|line| anchor(line.trim_start_matches('#'))).collect()
 }
 
 #[test]
 fn links_lead_somewhere_and_the_text_is_plain() {
-    for path in DOCUMENTS {
-        let text = read(path);
-        let folder = std::path::Path::new(path).parent().unwrap().to_owned();
+    let root = fences::root().canonicalize().unwrap();
+    for path in documents() {
+        let text = read(&path);
+        let folder = Path::new(&path).parent().unwrap().to_owned();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let target = link.split('#').next().unwrap_or_default();
-            if target.is_empty() || target.starts_with("http") {
+            if link.starts_with("http") {
                 continue;
             }
-            let full = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(&folder).join(target);
-            assert!(full.exists(), "{path}: {link} leads nowhere");
+            let (target, part) = link.split_once('#').map_or((link, None), |(target, part)| (target, Some(part)));
+            let target = if target.is_empty() { PathBuf::from(&path) } else { folder.join(target) };
+            let full = root.join(&target).canonicalize();
+            let full = full.unwrap_or_else(|_| panic!("{path}: {link} leads nowhere"));
+            let file = full.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+            if let Some(part) = part {
+                assert!(anchors(&file).contains(part), "{path}: {link}: no such headline in {:?}", anchors(&file));
+            }
         }
         assert!(!text.contains('\u{2014}'), "{path} has an em dash");
     }
 }
 
 #[test]
-fn commands_in_the_readme_exist() {
-    let makefile = read("Makefile");
-    for line in blocks(&read("README.md"), "sh").iter().flat_map(|block| block.lines()) {
-        if let Some(target) = line.trim().strip_prefix("make ") {
-            let target = target.split_whitespace().next().unwrap_or_default();
-            assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
-        }
-        for word in line.split_whitespace().filter(|word| word.starts_with("examples/") || word.starts_with("charts/"))
-        {
-            let there = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(word).exists();
-            assert!(there, "{word} in the README");
-        }
+fn every_document_is_in_the_index() {
+    let index = read("docs/README.md");
+    for path in documents().iter().filter_map(|path| path.strip_prefix("docs/")).filter(|path| *path != "README.md") {
+        assert!(index.contains(path), "docs/README.md lacks {path}");
     }
+    assert!(read("README.md").contains("](docs/README.md)"), "the README leads to the index");
 }

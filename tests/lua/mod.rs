@@ -1,6 +1,8 @@
 //! Lua as Argo CD runs it (`util/lua` there): an object as the global `obj`, the base and table libraries, and of `os` the
 //! two functions that `require("os")` gives. What a script returns goes through JSON, where an empty table is a list.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use mlua::{Lua, LuaOptions, StdLib, Table, Value as Any};
 use serde_json::{Map, Value, json};
 

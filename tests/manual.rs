@@ -1,0 +1,362 @@
+//! What the documentation tells people to write is taken, and what it tells them to type exists: each block and each
+//! command is executed, or at least read by the program that it is for. What can't be is listed here with its reason.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod fences;
+mod lua;
+mod support;
+
+use clap::Parser as _;
+use fences::{Fence, commands, documents, fences, filled, read, root};
+use iamrole_operator::cli::Cli;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::Command;
+use support::kubectl::{helm, kubectl, kubectl_ok};
+use support::{World, ec2};
+
+/// Blocks that nothing here reads, by language and what they begin with.
+const BLOCKS_ELSEWHERE: [(&str, &str, &str); 3] = [
+    ("hcl", "removed {", "Terraform is not here"),
+    ("csv", "p, ", "a line of Argo CD's RBAC"),
+    ("yml", "# kustomizeconfig.yaml", "tests/gitops.rs builds with integrations/kustomize/names, which is the same"),
+];
+
+/// Groups whose kinds the API server here does not have. Their fields were compared by hand with the CRDs of Argo CD 3.5.1,
+/// kustomize-controller 1.10.1 and source-controller 1.10.1.
+const GROUPS_ELSEWHERE: [&str; 2] = ["argoproj.io", "kustomize.config.k8s.io"];
+
+/// Commands that can be neither executed nor read here, by what they begin with.
+const COMMANDS_ELSEWHERE: [(&str, &str); 8] = [
+    ("eksctl ", "makes things in AWS; not here"),
+    ("terraform ", "not here"),
+    ("flux ", "not here"),
+    ("source ", "the shell's own"),
+    ("cosign ", "asks the network"),
+    ("gh ", "asks the network"),
+    ("go run ", "asks the network"),
+    ("pipx ", "asks the network"),
+];
+
+/// Commands of kubectl and helm that are read but not executed, by words that they have.
+const PARSED_ONLY: [(&str, &str); 4] = [
+    (" wait ", "what it waits for would have to come first; tests/story.rs and tests/crds.rs wait"),
+    (" logs ", "no pod runs here"),
+    (" rollout ", "no pod runs here"),
+    (" roles.iam.", "ACK and Crossplane are not here"),
+];
+
+#[test]
+fn every_block_is_of_a_sort_that_is_looked_at() {
+    let mut unused: BTreeSet<&str> = BLOCKS_ELSEWHERE.iter().map(|(_, begin, _)| *begin).collect();
+    for fence in documents().iter().flat_map(|file| fences(file)) {
+        match fence.language.as_str() {
+            "yaml" | "sh" | "json" | "lua" => {}
+            "" => assert!(!fence.text.contains("kind: "), "{}: a manifest without a language", fence.place()),
+            language => {
+                let known = |(l, begin, _): &&(&str, &str, &str)| *l == language && fence.text.starts_with(begin);
+                let listed = BLOCKS_ELSEWHERE.iter().find(known);
+                let (_, begin, _) = listed.unwrap_or_else(|| panic!("{}: what is {language}?", fence.place()));
+                unused.remove(begin);
+            }
+        }
+    }
+    assert!(unused.is_empty(), "nothing begins with {unused:?} any more");
+}
+
+#[test]
+fn manifests_are_taken_by_the_api_server_and_values_by_the_chart() {
+    let (mut manifests, mut values) = (0, 0);
+    for fence in of("yaml") {
+        let text = filled(&fence.text);
+        for part in text.split("\n---\n") {
+            let part: Value = serde_saphyr::from_str(part).unwrap_or_else(|e| panic!("{}: {e}", fence.place()));
+            if part.get("kind").is_none() {
+                takes_values(&fence, &part);
+                values += 1;
+            } else if !GROUPS_ELSEWHERE.iter().any(|group| part["apiVersion"].as_str().unwrap().starts_with(group)) {
+                takes_manifest(&fence, part);
+                manifests += 1;
+            }
+        }
+    }
+    assert!(manifests >= 25 && values >= 3, "{manifests} manifests, {values} values");
+}
+
+fn of(language: &str) -> Vec<Fence> {
+    documents().iter().flat_map(|file| fences(file)).filter(|fence| fence.language == language).collect()
+}
+
+fn takes_manifest(fence: &Fence, mut object: Value) {
+    if object["metadata"].get("namespace").is_some() {
+        object["metadata"]["namespace"] = json!("default");
+    }
+    // The namespace of the whole test run; a class by one of these names may be there.
+    let name = format!("manual-{}", object["metadata"]["name"].as_str().unwrap());
+    object["metadata"]["name"] = json!(name);
+    let arguments = ["create", "-n", "default", "--dry-run=server", "--validate=strict", "-f", "-"];
+    let taken = kubectl(&arguments, &object.to_string());
+    assert!(taken.ok, "{}: {}", fence.place(), taken.stderr);
+}
+
+fn takes_values(fence: &Fence, values: &Value) {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let file = folder.join(format!("values-{}.json", fence.line));
+    std::fs::write(&file, values.to_string()).unwrap();
+    let rendered = helm(&["template", "x", "charts/iamrole-operator", "--values", file.to_str().unwrap()]);
+    assert!(rendered.ok, "{}: {}", fence.place(), rendered.stderr);
+}
+
+#[test]
+fn json_is_json_and_lua_is_what_argo_cd_runs() {
+    for fence in of("json") {
+        let json: Result<Value, _> = serde_json::from_str(&filled(&fence.text));
+        assert!(json.is_ok(), "{}: {json:?}", fence.place());
+    }
+    let object = json!({
+        "kind": "IamRole", "metadata": { "generation": 1 }, "spec": {},
+        "status": { "observedGeneration": 1, "conditions": [{ "type": "Ready", "status": "True", "message": "m", "observedGeneration": 1 }] },
+    });
+    for fence in of("lua") {
+        assert_eq!(lua::run(&fence.text, &object)["status"], "Healthy", "{}", fence.place());
+    }
+}
+
+/// Commands that stand within a line of text.
+fn mentioned(file: &str) -> Vec<Fence> {
+    let text = read(file);
+    let mut found = Vec::new();
+    let mut fenced = false;
+    for (number, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        }
+        // Every second piece is within backticks.
+        for piece in line.split('`').skip(1).step_by(2).filter(|_| !fenced) {
+            if ["kubectl ", "helm ", "iamrole ", "aws "].iter().any(|program| piece.starts_with(program))
+                && !piece.contains('…')
+            {
+                found.push(Fence {
+                    file: file.to_owned(),
+                    line: number + 1,
+                    language: "sh".into(),
+                    text: piece.to_owned(),
+                });
+            }
+        }
+    }
+    found
+}
+
+#[derive(Default)]
+struct Tally {
+    executed: usize,
+    parsed: usize,
+    aws: Vec<Vec<String>>,
+    elsewhere: BTreeSet<&'static str>,
+}
+
+#[tokio::test]
+async fn commands_are_executed_or_read_by_their_programs() {
+    let world = World::new("manual").await;
+    for name in ["orders", "thumbnails"] {
+        world.create(name, json!({ "trustPolicy": ec2() })).await;
+        world.ready(name).await;
+    }
+    let legacy =
+        fences("docs/adopt.md").into_iter().find(|fence| fence.name().as_deref() == Some("legacy.yaml")).unwrap();
+    let legacy: Value = serde_saphyr::from_str(&legacy.text).unwrap();
+    world.create("legacy", legacy["spec"].clone()).await;
+    let configmap = r#"{"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "argocd"}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "argocd-cm", "namespace": "argocd"}}]}"#;
+    kubectl_ok(&["apply", "-f", "-"], configmap);
+    let (mut tally, mut failed) = (Tally::default(), 0);
+    for file in documents() {
+        let shell: Vec<Fence> = fences(&file).into_iter().filter(|fence| fence.language == "sh").collect();
+        let files = written(&file);
+        for fence in shell {
+            for words in commands(&fence) {
+                // All that is wrong is told in one run.
+                let tried = || try_out(&fence, &words, &world, &files, &mut tally);
+                failed += usize::from(catch_unwind(AssertUnwindSafe(tried)).is_err());
+            }
+        }
+        for fence in mentioned(&file) {
+            // A verb alone is a word about the program and no command.
+            let words = commands(&fence).remove(0);
+            match words[0].as_str() {
+                "iamrole" => drop(words.get(1).map(|verb| parse_iamrole(&fence, &[verb.clone(), "--help".into()]))),
+                "aws" if words.len() > 3 => tally.aws.push(words),
+                "aws" => {}
+                _ => parse(&fence, &words, &mut tally),
+            }
+        }
+    }
+    assert_eq!(failed, 0, "commands failed, as told above");
+    check_aws(&tally.aws);
+    let listed: BTreeSet<&str> = COMMANDS_ELSEWHERE.iter().chain(&PARSED_ONLY).map(|(begin, _)| *begin).collect();
+    let unused: Vec<_> = listed.difference(&tally.elsewhere).collect();
+    assert!(unused.is_empty(), "nothing has {unused:?} any more");
+    let Tally { executed, parsed, aws, .. } = tally;
+    assert!(executed > 60 && parsed > 20 && aws.len() > 10, "{executed} executed, {parsed} parsed, {}", aws.len());
+}
+
+/// The files that a document tells to write, for its commands.
+fn written(file: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("manual").join(file);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    for fence in fences(file) {
+        if let Some(name) = fence.name() {
+            std::fs::write(folder.join(name), filled(&fence.text)).unwrap();
+        }
+    }
+    folder
+}
+
+fn try_out(fence: &Fence, words: &[String], world: &World, files: &std::path::Path, tally: &mut Tally) {
+    let line = words.join(" ");
+    if let Some((begin, _)) = COMMANDS_ELSEWHERE.iter().find(|(begin, _)| line.starts_with(begin)) {
+        tally.elsewhere.insert(begin);
+        return;
+    }
+    if let Some((part, _)) = PARSED_ONLY.iter().find(|(part, _)| line.contains(part)) {
+        tally.elsewhere.insert(part);
+        return parse(fence, words, tally);
+    }
+    match words[0].as_str() {
+        "kubectl" => run_kubectl(fence, words, world, files, tally),
+        "helm" => run_helm(fence, words, files, tally),
+        "iamrole" => {
+            parse_iamrole(fence, &words[1..]);
+            let run = Command::new(env!("CARGO_BIN_EXE_iamrole")).args(&words[1..]).output().unwrap();
+            assert!(run.status.success(), "{}: {line}: {}", fence.place(), String::from_utf8_lossy(&run.stderr));
+            tally.executed += 1;
+        }
+        "aws" => tally.aws.push(words.to_vec()),
+        "make" => assert!(read("Makefile").contains(&format!("\n{}:", words[1])), "{}: {line}", fence.place()),
+        "tests/rig/rig" => {
+            let usage = Command::new(root().join("tests/rig/rig")).arg("help").output().unwrap();
+            let usage = String::from_utf8_lossy(&usage.stdout).into_owned();
+            assert!(usage.contains(&format!("\n  {}", words[1])), "{}: {line}", fence.place());
+        }
+        "cargo" => is_of_cargo(fence, &words[1..]),
+        _ if line.starts_with("UPDATE_DOCS=1 cargo ") => is_of_cargo(fence, &words[2..]),
+        _ => panic!("{}: what is {line}?", fence.place()),
+    }
+}
+
+fn is_of_cargo(fence: &Fence, words: &[String]) {
+    let known = ["test", "run", "build", "clippy", "fmt", "doc", "bench"];
+    assert!(known.contains(&words[0].as_str()), "{}: cargo {}", fence.place(), words.join(" "));
+    for pair in words.windows(2).filter(|pair| pair[0] == "--test") {
+        assert!(root().join(format!("tests/{}.rs", pair[1])).exists(), "{}: no test {}", fence.place(), pair[1]);
+    }
+}
+
+/// Lets the program read the command, without doing it: an unknown verb or flag is an error before `--help` counts.
+fn parse(fence: &Fence, words: &[String], tally: &mut Tally) {
+    let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+    let mut arguments: Vec<&str> = words[1..end].iter().map(String::as_str).collect();
+    arguments.push("--help");
+    let read = if words[0] == "helm" { helm(&arguments) } else { kubectl(&arguments, "") };
+    let verb = verb(&words[1..]);
+    let line = words.join(" ");
+    assert!(read.ok && read.stdout.contains(&format!("{} ", words[0])), "{}: {line}: {}", fence.place(), read.stderr);
+    assert!(read.stdout.contains(verb), "{}: {line}: no such command", fence.place());
+    tally.parsed += 1;
+}
+
+/// The subcommand, which may stand behind the namespace.
+fn verb(words: &[String]) -> &str {
+    let place = |(at, word): &(usize, &String)| !word.starts_with('-') && (*at == 0 || words[at - 1] != "-n");
+    words.iter().enumerate().find(place).map_or("", |(_, word)| word)
+}
+
+fn parse_iamrole(fence: &Fence, words: &[String]) {
+    let line = [vec!["iamrole".to_owned()], words.to_vec()].concat();
+    if let Err(error) = Cli::try_parse_from(&line) {
+        assert!(!error.use_stderr(), "{}: {}: {error}", fence.place(), line.join(" "));
+    }
+}
+
+/// Files of the document, and its namespace, as they are here.
+fn here(words: &[String], world: Option<&World>, files: &std::path::Path) -> Vec<String> {
+    let here = |word: &String| match world {
+        Some(world) if word == "shop" => world.namespace.clone(),
+        Some(world) => word.replace("=shop", &format!("={}", world.namespace)),
+        None => word.clone(),
+    };
+    let path = |word: String| {
+        let path = files.join(&word);
+        if path.is_file() { path.to_str().unwrap().to_owned() } else { word }
+    };
+    words[1..].iter().map(here).map(path).collect()
+}
+
+/// Reads are executed; writes are carried out by the API server up to the point where they would be stored.
+fn run_kubectl(fence: &Fence, words: &[String], world: &World, files: &std::path::Path, tally: &mut Tally) {
+    let mut arguments = here(words, Some(world), files);
+    let verbs = ["get", "describe", "explain", "diff", "kustomize", "config", "auth"];
+    let writes = ["apply", "create", "label", "annotate", "patch", "delete", "scale"];
+    let verb = verb(&arguments).to_owned();
+    let known = verbs.contains(&verb.as_str()) || writes.contains(&verb.as_str());
+    assert!(known, "{}: {}", fence.place(), words.join(" "));
+    if writes.contains(&verb.as_str()) {
+        arguments.push("--dry-run=server".into());
+    }
+    let everywhere = ["-n", "-A", "--all-namespaces"];
+    let placed = arguments.iter().any(|word| everywhere.contains(&word.as_str()) || word.starts_with("--namespace"));
+    if !placed && !["explain", "kustomize", "config"].contains(&verb.as_str()) {
+        arguments.extend(["-n".to_owned(), world.namespace.clone()]);
+    }
+    // The class of this test.
+    if let Some(at) = arguments.iter().position(|word| word == "iamroleclass")
+        && arguments[at + 1] == "orders"
+    {
+        arguments[at + 1].clone_from(&world.namespace);
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let run = kubectl(&arguments, "");
+    // What is only looked for or taken away may not be there; that the API server says so is enough.
+    let missing = ["NotFound", "AlreadyExists"].iter().any(|word| run.stderr.contains(word));
+    let is_difference = verb == "diff" && run.stderr.trim().is_empty();
+    assert!(run.ok || missing || is_difference, "{}: {}: {}", fence.place(), arguments.join(" "), run.stderr);
+    tally.executed += 1;
+}
+
+fn run_helm(fence: &Fence, words: &[String], files: &std::path::Path, tally: &mut Tally) {
+    // Charts from the network, and the reader's own.
+    if words.iter().any(|word| word == "--repo" || word.starts_with("oci://") || word == "CHART") {
+        return parse(fence, words, tally);
+    }
+    let mut arguments = here(words, None, files);
+    match verb(&arguments) {
+        "upgrade" | "install" | "rollback" => arguments.push("--dry-run=server".into()),
+        "uninstall" => arguments.push("--dry-run".into()),
+        _ => {}
+    }
+    arguments.retain(|word| !word.starts_with("--wait"));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let run = helm(&arguments);
+    assert!(run.ok, "{}: {}: {}", fence.place(), arguments.join(" "), run.stderr);
+    tally.executed += 1;
+}
+
+/// The AWS command line is not here; the models that it takes its commands from are.
+fn check_aws(commands: &[Vec<String>]) {
+    let script = root().join("tests/rig/check-aws");
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("aws-commands.json");
+    std::fs::write(&file, json!(commands).to_string()).unwrap();
+    let run = Command::new(root().join("tests/rig/rig"))
+        .arg("python")
+        .arg(script)
+        .stdin(std::fs::File::open(file).unwrap())
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+}
