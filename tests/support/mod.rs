@@ -13,6 +13,7 @@ pub mod exposition;
 pub mod kubectl;
 pub mod ministack;
 pub mod operator;
+pub mod pages;
 pub mod proxy;
 
 use futures::StreamExt as _;

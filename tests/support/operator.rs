@@ -20,6 +20,8 @@ pub struct Operator {
     pub arguments: Vec<String>,
     /// For how long reads may lag. The emulator shows at once what was written; how AWS lags is the matrix's matter.
     pub settle: &'static str,
+    /// The program.
+    pub binary: std::path::PathBuf,
     /// What the next start logs.
     pub log_level: &'static str,
     namespace: String,
@@ -45,6 +47,7 @@ impl Operator {
             environment: Vec::new(),
             arguments: Vec::new(),
             settle: "2s",
+            binary: env!("CARGO_BIN_EXE_iamrole").into(),
             log_level: "info,iamrole_operator=debug",
             namespace: namespace.into(),
             endpoint: endpoint.into(),
@@ -67,7 +70,7 @@ impl Operator {
     pub fn spawn(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(&self.log).expect("a log file");
         let namespaces = [std::slice::from_ref(&self.namespace), &self.also].concat().join(",");
-        let child = Command::new(env!("CARGO_BIN_EXE_iamrole"))
+        let child = Command::new(&self.binary)
             .args(["run", "--listen", &format!("127.0.0.1:{}", self.port)])
             .args(["--cluster-name", &self.cluster, "--watch-namespaces", &namespaces])
             .args(["--controller", &self.controller, "--log-level", self.log_level])

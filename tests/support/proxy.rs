@@ -1,6 +1,7 @@
 //! A proxy in front of the emulated AWS: records every call and, by rule, refuses it, drops it before or
 //! after its effect, or delays it.
 
+use super::pages;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -41,6 +42,8 @@ pub enum Fault {
     Refuse(u16, &'static str, String),
     /// AWS throttles it, and asks to try again after so long.
     Throttle(Duration),
+    /// AWS is not there for it, and asks to try again after so long.
+    Unavailable(Duration),
     /// The connection breaks before AWS sees it.
     DropBefore,
     /// AWS does it, the answer is lost.
@@ -76,6 +79,7 @@ struct Inner {
     rules: Mutex<Vec<Rule>>,
     under_way: AtomicUsize,
     throttled: AtomicUsize,
+    latency: Mutex<Duration>,
 }
 
 #[derive(Clone)]
@@ -125,6 +129,11 @@ impl Proxy {
     /// Refuses calls beyond so many a second, after a burst of as many.
     pub fn limit(&self, rate: f64) {
         *self.inner.bucket.lock().unwrap() = Some(Bucket { rate, left: rate, filled: Instant::now() });
+    }
+
+    /// Answers no call sooner, refused ones included.
+    pub fn latency(&self, latency: Duration) {
+        *self.inner.latency.lock().unwrap() = latency;
     }
 
     /// Calls that were refused for that.
@@ -199,8 +208,12 @@ pub async fn get(url: &str) -> Option<(u16, String)> {
 async fn handle(State(shared): State<Shared>, request: Request) -> Response {
     let work = async move {
         shared.inner.under_way.fetch_add(1, Relaxed);
+        let answered = tokio::time::Instant::now() + *shared.inner.latency.lock().unwrap();
         let response = forward(&shared, request).await;
         shared.inner.under_way.fetch_sub(1, Relaxed);
+        if answered > tokio::time::Instant::now() {
+            tokio::time::sleep_until(answered).await;
+        }
         response
     };
     tokio::spawn(work).await.unwrap_or_else(|_| broken())
@@ -220,16 +233,11 @@ async fn forward(shared: &Shared, request: Request) -> Response {
     }
     let fault = shared.inner.take(&call);
     let stranger = missing_principal(&call).await;
-    shared.inner.calls.lock().unwrap().push(call);
+    shared.inner.calls.lock().unwrap().push(call.clone());
     match &fault {
         Some(Fault::Refuse(status, code, message)) => return refusal(*status, code, message),
-        Some(Fault::Throttle(pause)) => {
-            let mut response = refusal(400, "Throttling", "Rate exceeded");
-            response
-                .headers_mut()
-                .insert("x-amz-retry-after", pause.as_millis().to_string().parse().expect("a header"));
-            return response;
-        }
+        Some(Fault::Throttle(pause)) => return later(refusal(400, "Throttling", "Rate exceeded"), *pause),
+        Some(Fault::Unavailable(pause)) => return later(refusal(503, "ServiceUnavailable", "not now"), *pause),
         Some(Fault::DropBefore) => return broken(),
         Some(Fault::Delay(delay)) => tokio::time::sleep(*delay).await,
         Some(Fault::DropAfter | Fault::Rewrite(..)) | None => {}
@@ -256,6 +264,10 @@ async fn forward(shared: &Shared, request: Request) -> Response {
         return broken();
     };
     let mut body = body.to_bytes();
+    if let Some(page) = pages::cut(&call.action, &call.parameters, &body) {
+        body = page.into();
+        parts.headers.remove("content-length");
+    }
     if let Some(Fault::Rewrite(from, to)) = fault {
         body = String::from_utf8_lossy(&body).replace(&from, &to).into();
         parts.headers.remove("content-length");
@@ -334,6 +346,13 @@ fn refusal(status: u16, code: &str, message: &str) -> Response {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = axum::http::StatusCode::from_u16(status).expect("a status");
     response.headers_mut().insert("content-type", axum::http::HeaderValue::from_static("text/xml"));
+    response
+}
+
+/// Asks to try again after so long.
+fn later(mut response: Response, pause: Duration) -> Response {
+    let pause = pause.as_millis().to_string();
+    response.headers_mut().insert("x-amz-retry-after", pause.parse().expect("a header"));
     response
 }
 

@@ -1,0 +1,171 @@
+//! What a scenario works on: a namespace with a class, an emulated IAM of its own and an operator.
+
+use crate::support::ministack::Ministack;
+use crate::support::{World, allow, ec2, eventually, stays};
+use crate::table::Row;
+use iamrole_operator::api::IamRole;
+use iamrole_operator::api::iamroleclass::{DriftCheck, DriftMethod};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// How long each call to AWS takes.
+pub const LATENCY: Duration = Duration::from_millis(50);
+/// Calls to AWS at once, as the operator makes them by default.
+pub const PARALLEL: usize = 16;
+/// The longest that anything here may take.
+pub const LONG: Duration = Duration::from_mins(8);
+/// Objects that are created at once.
+const AT_ONCE: usize = 32;
+/// What is to be read by itself after a walk is read within this time.
+const AFTER_WALK: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(200);
+
+pub struct Bench {
+    pub world: World,
+    pub failed: Vec<String>,
+    _aws: Ministack,
+}
+
+impl Bench {
+    pub async fn start(name: &str, interval: i32, latency: Duration) -> Self {
+        let aws = Ministack::start().await;
+        let check = DriftCheck { interval_seconds: Some(interval), method: Some(DriftMethod::Account) };
+        let mut world = World::on(name, &aws.url, aws.root.clone(), |class| class.drift_check = Some(check)).await;
+        let environment = &mut world.operator.environment;
+        environment.push(("AWS_ACCESS_KEY_ID".into(), "test".into()));
+        environment.push(("AWS_SECRET_ACCESS_KEY".into(), "test".into()));
+        world.operator.log_level = "warn";
+        // As it is shipped; this program itself may be built otherwise.
+        if let Some(binary) = std::env::var_os("BENCH_OPERATOR") {
+            world.operator.binary = binary.into();
+        }
+        world.proxy.latency(latency);
+        world.operator.start().await;
+        let class = || async {
+            let status = world.classes().get(&world.namespace).await.expect("the class").status.unwrap_or_default();
+            status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        };
+        assert!(eventually(LONG, class).await, "the class is not ready:\n{}", world.operator.log());
+        Self { world, failed: Vec::new(), _aws: aws }
+    }
+
+    pub fn must(&mut self, holds: bool, what: &str) {
+        if !holds {
+            self.failed.push(what.to_owned());
+        }
+    }
+
+    /// Makes these roles, and waits until all that there are are ready.
+    pub async fn create(&self, from: usize, to: usize) {
+        let objects = self.world.raw_roles();
+        for some in (from..to).collect::<Vec<_>>().chunks(AT_ONCE) {
+            let created = some.iter().map(|i| {
+                let object: DynamicObject = serde_json::from_value(manifest(*i)).expect("an object");
+                let objects = objects.clone();
+                async move { objects.create(&PostParams::default(), &object).await.expect("a role") }
+            });
+            futures::future::join_all(created).await;
+        }
+        // Only then all objects are read: to ask for them all the time would be the load.
+        let last_call = || async { self.world.proxy.count_of("PutRolePolicy") >= to - from };
+        assert!(eventually(LONG, last_call).await, "not made:\n{}", self.world.operator.log());
+        let deadline = Instant::now() + LONG;
+        while self.ready().await < to {
+            assert!(Instant::now() < deadline, "not ready:\n{}", self.world.operator.log());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn ready(&self) -> usize {
+        let list = self.world.raw_roles().list(&ListParams::default()).await.expect("roles").items;
+        let is_ready = |object: &&DynamicObject| {
+            let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
+            conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
+        };
+        list.iter().filter(is_ready).count()
+    }
+
+    /// Deletes all roles, and waits until they are gone.
+    pub async fn delete_all(&self) {
+        let objects: Api<IamRole> = self.world.roles();
+        objects.delete_collection(&DeleteParams::default(), &ListParams::default()).await.expect("a deletion");
+        let one = ListParams::default().limit(1);
+        let deadline = Instant::now() + LONG;
+        while !objects.list_metadata(&one).await.expect("a list").items.is_empty() {
+            assert!(Instant::now() < deadline, "not deleted:\n{}", self.world.operator.log());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits for a walk over the account to end, and for what follows from it.
+    pub async fn walked(&self) {
+        let walks = || async { self.world.proxy.count_of("GetAccountAuthorizationDetails") >= 1 };
+        assert!(eventually(LONG, walks).await, "no walk:\n{}", self.world.operator.log());
+        loop {
+            let before = self.world.proxy.count();
+            if stays(AFTER_WALK, || async { self.world.proxy.count() == before }).await {
+                return;
+            }
+        }
+    }
+
+    pub async fn measure(&mut self, case: &str, roles: usize, work: impl AsyncFnOnce(&mut Self)) -> Row {
+        eprintln!("{case} ...");
+        self.world.proxy.forget();
+        let (start, cpu, writes) = (Instant::now(), self.cpu(), self.writes().await);
+        work(self).await;
+        let wall = start.elapsed();
+        let after = self.cpu();
+        Row {
+            case: case.to_owned(),
+            calls: self.world.proxy.all(),
+            writes: self.writes().await - writes,
+            wall,
+            // A new process begins at nothing.
+            cpu: if after >= cpu { after - cpu } else { after },
+            peak: self.world.operator.peak(),
+            roles,
+            note: String::new(),
+        }
+    }
+
+    fn cpu(&mut self) -> f64 {
+        if self.world.operator.runs() { self.world.operator.cpu() } else { 0.0 }
+    }
+
+    /// Requests so far that changed a role, or told an event, as the API server has counted them.
+    async fn writes(&self) -> usize {
+        let request = axum::http::Request::get("/metrics").body(Vec::new()).expect("a request");
+        let metrics = self.world.client.request_text(request).await.expect("the API server's metrics");
+        let counts = metrics.lines().filter(|line| {
+            let is = |label: &str| line.contains(label);
+            let changed =
+                is("resource=\"iamroles\"") && (is("verb=\"PUT\"") || is("verb=\"PATCH\"") || is("verb=\"APPLY\""));
+            let told = is("resource=\"events\"")
+                && is("group=\"events.k8s.io\"")
+                && (is("verb=\"POST\"") || is("verb=\"PATCH\""));
+            line.starts_with("apiserver_request_total{") && (changed || told)
+        });
+        counts.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum()
+    }
+}
+
+fn manifest(i: usize) -> Value {
+    json!({
+        "apiVersion": "iamrole.dev/v1alpha1", "kind": "IamRole", "metadata": { "name": format!("role-{i}") },
+        "spec": {
+            "trustPolicy": ec2(), "managedPolicies": ["ReadOnlyAccess"],
+            "inlinePolicies": [{ "name": "s3", "document": allow("s3:GetObject") }],
+        },
+    })
+}
+
+pub fn share(part: usize, all: usize) -> f64 {
+    float(part) / float(all.max(1))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "numbers of a table")]
+pub fn float(count: usize) -> f64 {
+    count as f64
+}
