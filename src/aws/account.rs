@@ -2,7 +2,8 @@
 
 use super::error::AwsError;
 use super::fence::Fence;
-use super::throttles::Throttles;
+use super::pace::{Pace, Turn};
+use super::throttle::Throttle;
 use super::transport::{TransportError, http_client};
 use crate::api::iamroleclass::AssumeRole;
 use crate::lease::Leadership;
@@ -26,15 +27,12 @@ use std::error::Error as StdError;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
 
 /// IAM has one endpoint per partition; the region only chooses the partition.
 const DEFAULT_REGION: &str = "us-east-1";
 /// The SDK has no time limits of its own on reading an answer.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(50);
-/// A call that takes longer counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// Calls at once in one account, where nothing else is said.
 const AT_ONCE: usize = 16;
 /// Length of a session that the class does not tell; STS's own default.
@@ -52,25 +50,8 @@ pub struct Aws {
     assumed: Arc<Mutex<HashMap<Session, SdkConfig>>>,
     /// Calls at once in one account.
     at_once: usize,
-    /// The slots for calls, by account: however many identities lead there.
-    slots: Arc<Mutex<HashMap<String, Slots>>>,
-}
-
-/// The calls that may be under way in an account at once.
-#[derive(Clone, Debug)]
-struct Slots(Arc<Semaphore>);
-
-impl Slots {
-    /// Makes a call when there is a slot. One that takes long gives its slot back, so that calls that hang delay no
-    /// other.
-    async fn run<T>(&self, mut call: impl Future<Output = T> + Unpin) -> T {
-        let slot = self.0.acquire().await;
-        tokio::select! {
-            done = &mut call => return done,
-            () = tokio::time::sleep(PATIENCE) => drop(slot),
-        }
-        call.await
-    }
+    /// How fast each account is called, however many identities lead there.
+    paces: Arc<Mutex<HashMap<String, Pace>>>,
 }
 
 /// A session of a role that is assumed.
@@ -90,7 +71,7 @@ pub struct Account {
     #[cfg(feature = "eks")]
     pub(super) eks: (SdkConfig, Fence),
     pub(super) metrics: Metrics,
-    slots: Slots,
+    pace: Pace,
     /// Partition and account id.
     pub account: AccountRef,
     /// ARN of the identity.
@@ -161,7 +142,7 @@ impl Aws {
     #[must_use]
     pub fn new(config: SdkConfig, metrics: Metrics) -> Self {
         let leadership = Leadership::unconditional();
-        Self { config, leadership, metrics, assumed: Arc::default(), at_once: AT_ONCE, slots: Arc::default() }
+        Self { config, leadership, metrics, assumed: Arc::default(), at_once: AT_ONCE, paces: Arc::default() }
     }
 
     /// Makes at most so many calls at once in each account.
@@ -190,22 +171,20 @@ impl Aws {
         let identity = answer.arn().unwrap_or_default().to_owned();
         let partition = identity.split(':').nth(1).unwrap_or("aws").to_owned();
         let id = answer.account().unwrap_or_default().to_owned();
+        let pace = self.pace(&id);
         // What is throttled is an account, and only that.
         let partition_of_retries = RetryPartition::new(format!("iam-{id}"));
         let iam = aws_sdk_iam::config::Builder::from(&config)
             .interceptor(fence.clone())
-            .interceptor(Throttles::new(&self.metrics, &id))
+            .interceptor(Throttle::new(pace.clone(), &self.metrics, &id))
             .retry_partition(partition_of_retries);
         let iam = aws_sdk_iam::Client::from_conf(iam.build());
-        let new = || Slots(Arc::new(Semaphore::new(self.at_once)));
-        let slots =
-            self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_insert_with(new).clone();
         let mut account = Account {
             iam,
             #[cfg(feature = "eks")]
             eks: (config, fence),
             metrics: self.metrics.clone(),
-            slots,
+            pace,
             account: AccountRef { partition, id },
             identity,
             quotas: Quotas::default(),
@@ -213,6 +192,11 @@ impl Aws {
         };
         (account.quotas, account.usage) = account.summary().await;
         Ok(Arc::new(account))
+    }
+
+    fn pace(&self, id: &str) -> Pace {
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        paces.entry(id.to_owned()).or_insert_with(|| Pace::new(self.at_once)).clone()
     }
 
     /// The configuration for a session. Its credentials are asked for when the first call needs them, and anew before
@@ -295,7 +279,7 @@ impl Account {
         T: 'c,
     {
         let answer = Box::pin(observe_call(&self.metrics, call, target, future));
-        self.slots.run(answer)
+        self.pace.run(Turn::Change, answer)
     }
 
     /// The next page of a list, or `None` after the last one.
@@ -304,8 +288,9 @@ impl Account {
         F: Future<Output = Option<Result<T, SdkError<E, HttpResponse>>>>,
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
-        let start = Instant::now();
-        match self.slots.run(Box::pin(next)).await {
+        let next = Box::pin(async { (Instant::now(), next.await) });
+        let (start, answer) = self.pace.run(Turn::Walk, next).await;
+        match answer {
             Some(answer) => tell(&self.metrics, call, target, start, answer).map(Some),
             None => Ok(None),
         }

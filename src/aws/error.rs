@@ -219,18 +219,19 @@ fn by_code(code: &str, message: &str, call: &str, target: &str) -> Option<Kind> 
         | "UnrecognizedClientException" => Kind::NoCredentials,
         "LimitExceeded" | "ResourceLimitExceededException" => Kind::Quota,
         "PolicyNotAttachable" => Kind::PolicyRejected,
-        "Throttling"
-        | "ThrottlingException"
-        | "RequestLimitExceeded"
-        | "TooManyRequestsException"
-        | "SlowDown"
-        | "ConcurrentModification"
-        | "EntityTemporarilyUnmodifiable" => Kind::Busy,
+        "ConcurrentModification" | "EntityTemporarilyUnmodifiable" => Kind::Busy,
+        _ if is_throttling(code) => Kind::Busy,
         "ServiceFailure" | "InternalFailure" | "InternalError" | "ServiceUnavailable" | "RequestTimeout" => {
             Kind::Transient
         }
         _ => return None,
     })
+}
+
+/// Whether AWS refuses calls for being too many, not this one for what it is.
+pub(super) fn is_throttling(code: &str) -> bool {
+    ["Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException", "SlowDown"]
+        .contains(&code)
 }
 
 /// `NoSuchEntity` of a call on a role may be about the role or about the policy that it names.

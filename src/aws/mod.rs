@@ -8,8 +8,9 @@ mod execute;
 mod fence;
 mod identity_provider;
 mod observe;
+mod pace;
 mod preflight;
-mod throttles;
+mod throttle;
 mod transport;
 mod walk;
 
@@ -18,6 +19,7 @@ pub use associations::{Association, Place};
 pub use error::{AwsError, Kind};
 pub use execute::Done;
 pub use observe::RoleState;
+pub use pace::{PATIENCE, Ticket, Turn};
 pub use preflight::PROBE;
 pub use transport::TransportError;
 pub use walk::RoleName;

@@ -1,16 +1,18 @@
 //! Who is worked on next: each account has a lane of its own, so that one that answers slowly or not at all delays no
 //! other, and within a lane what a person waits for goes first.
 
+use crate::aws::{PATIENCE, Ticket, Turn};
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-/// Who takes longer gives its place to the next one, and goes on without.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// So many times the places of a lane may be given up like that; beyond it those who hang keep theirs.
 const SLOW: usize = 8;
+/// Places beside the others for what can as well come later, which else would wait for as long as there is something to
+/// do first.
+const RESERVED: usize = 2;
 
 /// What goes first. Ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,10 +21,26 @@ pub enum Urgency {
     Deletion,
     /// A spec that is not applied yet, or a check that somebody asked for.
     Change,
-    /// A look at what was applied before. It takes a free place or none.
+    /// A look at what was applied before. It takes a free place, one of those kept for it, or none.
     Check,
-    /// What failed last time. It takes a free place or none, and half of the places at most.
+    /// What failed last time. Likewise, and of the free places half at most.
     Retry,
+}
+
+impl Urgency {
+    /// When its calls to AWS are made.
+    #[must_use]
+    pub const fn turn(self) -> Turn {
+        match self {
+            Self::Deletion => Turn::Deletion,
+            Self::Change => Turn::Change,
+            Self::Check | Self::Retry => Turn::Check,
+        }
+    }
+
+    const fn can_wait(self) -> bool {
+        matches!(self, Self::Check | Self::Retry)
+    }
 }
 
 /// The lanes of all accounts.
@@ -42,6 +60,7 @@ struct Lane {
 struct Inner {
     taken: usize,
     retries: usize,
+    reserved: usize,
     slow: usize,
     arrived: u64,
     waiting: BTreeMap<(Urgency, u64), oneshot::Sender<Place>>,
@@ -52,8 +71,20 @@ struct Inner {
 pub struct Place {
     /// `None` once it is given back.
     lane: Option<Arc<Lane>>,
-    retries: bool,
-    slow: bool,
+    kind: Kind,
+    turn: Turn,
+}
+
+/// As what a place counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Free,
+    /// Of the free ones, for what failed last time.
+    Retry,
+    /// One of those that are kept for what can wait.
+    Reserved,
+    /// Its holder takes long, and somebody else has the place by now.
+    Slow,
 }
 
 impl Lanes {
@@ -68,10 +99,10 @@ impl Lanes {
         let lane = self.lane(name);
         let turn = {
             let mut inner = lane.lock();
-            if inner.has_place(lane.width, urgency) {
-                return Some(inner.take(&lane, urgency));
+            if let Some(kind) = inner.take(lane.width, urgency) {
+                return Some(Place { lane: Some(lane.clone()), kind, turn: urgency.turn() });
             }
-            if urgency > Urgency::Change {
+            if urgency.can_wait() {
                 return None;
             }
             inner.arrived += 1;
@@ -98,22 +129,39 @@ impl Lanes {
 }
 
 impl Inner {
-    fn has_place(&self, width: usize, urgency: Urgency) -> bool {
-        let room = self.taken < width;
-        room && (urgency != Urgency::Retry || self.retries < (width / 2).max(1))
+    fn take(&mut self, width: usize, urgency: Urgency) -> Option<Kind> {
+        let is_free = self.taken < width;
+        let kind = match urgency {
+            Urgency::Retry if is_free && self.retries < (width / 2).max(1) => Kind::Retry,
+            Urgency::Deletion | Urgency::Change | Urgency::Check if is_free => Kind::Free,
+            Urgency::Retry | Urgency::Check if self.reserved < RESERVED => Kind::Reserved,
+            _ => return None,
+        };
+        match kind {
+            Kind::Reserved => self.reserved += 1,
+            Kind::Retry => (self.taken, self.retries) = (self.taken + 1, self.retries + 1),
+            Kind::Free | Kind::Slow => self.taken += 1,
+        }
+        Some(kind)
     }
 
-    fn take(&mut self, lane: &Arc<Lane>, urgency: Urgency) -> Place {
-        self.taken += 1;
-        let retries = urgency == Urgency::Retry;
-        self.retries += usize::from(retries);
-        Place { lane: Some(lane.clone()), retries, slow: false }
+    /// A place is given back.
+    fn give_back(&mut self, lane: &Arc<Lane>, kind: Kind) {
+        match kind {
+            Kind::Reserved => self.reserved = self.reserved.saturating_sub(1),
+            Kind::Slow => self.slow = self.slow.saturating_sub(1),
+            Kind::Free => self.leave(lane),
+            Kind::Retry => {
+                self.retries = self.retries.saturating_sub(1);
+                self.leave(lane);
+            }
+        }
     }
 
     /// A place is free: it goes to the first who still waits.
     fn leave(&mut self, lane: &Arc<Lane>) {
-        while let Some((_, tell)) = self.waiting.pop_first() {
-            let place = Place { lane: Some(lane.clone()), retries: false, slow: false };
+        while let Some(((urgency, _), tell)) = self.waiting.pop_first() {
+            let place = Place { lane: Some(lane.clone()), kind: Kind::Free, turn: urgency.turn() };
             match tell.send(place) {
                 Ok(()) => return,
                 // Nobody waits there any more, and the place is for the next.
@@ -132,13 +180,23 @@ impl Lane {
 }
 
 impl Place {
-    /// Does the work. After a while the place goes to the next one, while the work goes on.
+    /// Does the work. When it hangs, the place goes to the next one, while the work goes on. To stand in line for a call
+    /// to AWS is not to hang: if those who do gave up their places, ever more roles would be half made.
     pub async fn hold<T>(mut self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        tokio::select! {
-            done = &mut work => return done,
-            () = tokio::time::sleep(PATIENCE) => self.slow_down(),
+        let ticket = Ticket::new(self.turn);
+        let mut work = std::pin::pin!(ticket.clone().scope(work));
+        loop {
+            let now = Instant::now();
+            let hangs = ticket.stands_since().unwrap_or(now) + PATIENCE;
+            if hangs <= now {
+                break;
+            }
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep_until(hangs) => {}
+            }
         }
+        self.slow_down();
         work.await
     }
 
@@ -147,9 +205,8 @@ impl Place {
         let mut inner = lane.lock();
         if inner.slow < SLOW * lane.width {
             inner.slow += 1;
-            inner.retries = inner.retries.saturating_sub(usize::from(self.retries));
-            (self.slow, self.retries) = (true, false);
-            inner.leave(lane);
+            inner.give_back(lane, self.kind);
+            self.kind = Kind::Slow;
         }
     }
 }
@@ -157,19 +214,13 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let Some(lane) = self.lane.take() else { return };
-        let mut inner = lane.lock();
-        inner.retries = inner.retries.saturating_sub(usize::from(self.retries));
-        if self.slow {
-            inner.slow = inner.slow.saturating_sub(1);
-        } else {
-            inner.leave(&lane);
-        }
+        lane.lock().give_back(&lane, self.kind);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Lanes, PATIENCE, Place, SLOW, Urgency};
+    use super::{Lanes, PATIENCE, Place, RESERVED, SLOW, Urgency};
     use futures::FutureExt as _;
     use std::sync::Arc;
     use std::time::Duration;
@@ -198,17 +249,39 @@ mod tests {
         assert!(lanes.enter("a", Urgency::Check).await.is_some());
     }
 
+    /// All that come when nobody gives back a place.
+    fn as_many_as_come(lanes: &Lanes, urgency: Urgency) -> Vec<Place> {
+        let next = || lanes.enter("a", urgency).now_or_never().flatten();
+        std::iter::from_fn(next).collect()
+    }
+
     #[tokio::test]
     async fn what_can_come_later_does_not_queue_and_retries_leave_half() {
         let lanes = Lanes::new(2);
-        let retry = enter(&lanes, Urgency::Retry).await;
-        assert!(lanes.enter("a", Urgency::Retry).await.is_none(), "half of the places");
+        let retries = as_many_as_come(&lanes, Urgency::Retry);
+        assert_eq!(retries.len(), 1 + RESERVED, "half of the places, and those that are kept");
         let check = enter(&lanes, Urgency::Check).await;
         assert!(lanes.enter("a", Urgency::Check).await.is_none());
         assert!(lanes.enter("b", Urgency::Check).await.is_some(), "another account");
-        drop(retry);
-        assert!(lanes.enter("a", Urgency::Retry).await.is_some());
+        drop(retries);
+        assert_eq!(as_many_as_come(&lanes, Urgency::Retry).len(), 1 + RESERVED, "all is given back");
         drop(check);
+    }
+
+    #[tokio::test]
+    async fn however_many_new_ones_come_there_is_a_place_for_what_failed() {
+        let lanes = Lanes::new(2);
+        let new = as_many_as_come(&lanes, Urgency::Change);
+        let mut waiting: Vec<_> = (0..10).map(|_| Box::pin(lanes.enter("a", Urgency::Change))).collect();
+        assert!(waiting.iter_mut().all(|turn| turn.as_mut().now_or_never().is_none()));
+        for urgency in [Urgency::Retry, Urgency::Check] {
+            assert_eq!(as_many_as_come(&lanes, urgency).len(), RESERVED, "{urgency:?}");
+        }
+        let retry = enter(&lanes, Urgency::Retry).await;
+        drop(new);
+        let served: Vec<_> = waiting.iter_mut().filter_map(|turn| turn.as_mut().now_or_never()).collect();
+        assert_eq!(served.len(), 2, "and it is none of those of the new ones");
+        drop(retry);
     }
 
     #[tokio::test]
@@ -219,7 +292,7 @@ mod tests {
         assert!(gone.as_mut().now_or_never().is_none());
         drop(gone);
         drop(first);
-        assert!(lanes.enter("a", Urgency::Check).now_or_never().flatten().is_some());
+        assert_eq!(as_many_as_come(&lanes, Urgency::Change).len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -239,9 +312,7 @@ mod tests {
         sleep(3 * PATIENCE).await;
         assert!(good.is_finished() && hanging.iter().all(|task| !task.is_finished()));
         sleep(Duration::from_mins(2)).await;
-        let free: Vec<_> = (0..2).filter_map(|_| lanes.enter("a", Urgency::Check).now_or_never().flatten()).collect();
-        assert_eq!(free.len(), 2, "all is given back");
-        assert!(lanes.enter("a", Urgency::Check).await.is_none());
+        assert_eq!(as_many_as_come(&lanes, Urgency::Change).len(), 2, "all is given back");
     }
 
     #[tokio::test(start_paused = true)]
@@ -255,7 +326,7 @@ mod tests {
             });
         }
         sleep(PATIENCE * 20).await;
-        assert!(lanes.enter("a", Urgency::Check).await.is_none(), "one place is kept by the last");
+        assert!(as_many_as_come(&lanes, Urgency::Change).is_empty(), "one place is kept by the last");
     }
 
     #[tokio::test]

@@ -1,0 +1,550 @@
+//! How fast an account is called: how many calls are under way at once and, once AWS refuses some as too many, how many
+//! leave in a second. All that goes to one account waits in one line, whatever it is for, and what a person waits for
+//! goes first.
+//!
+//! AWS does not tell how many calls it takes. It keeps a bucket for each account that fills steadily, and refuses
+//! ("Throttling") while that is empty. So what it took between two refusals, divided by the time between them, is the
+//! rate at which the bucket fills. We stay a little below, and go faster by little and little until the next refusal.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// Calls under way at once when nothing is known of an account. It becomes more by one for each round of answers.
+const FIRST: usize = 4;
+/// A call that takes longer counts as hanging, and makes room for another.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+/// One of so many turns goes to the call that has waited longest, however little urgent it is.
+const ELDEST: u64 = 8;
+/// By how much we stay below what the bucket was found to take.
+const BELOW: f64 = 0.95;
+/// One refusal slows us down to this share at most: a single measurement may be of a time when there was little to do.
+const CUT: f64 = 0.7;
+/// By how much the rate rises in a second, as a share of it.
+const RISE: f64 = 0.025;
+/// The same as long as the bucket was not measured.
+const SEARCH: f64 = 0.1;
+/// After so long without refusal the rise doubles, and again after each half of it.
+const QUIET: Duration = Duration::from_secs(10);
+/// Beyond it nothing is gained by knowing the rate.
+const FASTEST: f64 = 1000.0;
+/// Calls a second, however often AWS refuses: others may keep the bucket empty, and what is refused for ever is no
+/// reason to stand still.
+const SLOWEST: f64 = 2.0;
+/// The same after the first refusal. Where little is called a refusal tells little.
+const SLOW: f64 = 5.0;
+/// Fewer answers than these since the last refusal measure nothing.
+const SAMPLE: u32 = 10;
+/// Who was late may catch up with so much.
+const CATCH_UP: Duration = Duration::from_millis(250);
+/// The rate before the first refusal is told by the answers of so long.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// What goes first. Ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Turn {
+    /// For an object that is being deleted.
+    Deletion,
+    /// For a spec that is not applied yet, or a check that somebody asked for.
+    Change,
+    /// For a look at what was applied before, and for what failed last time.
+    Check,
+    /// For a walk over the account.
+    Walk,
+}
+
+/// For what calls are made: those of one piece of work stand in line where it began, so that what is half made is
+/// finished first.
+#[derive(Debug)]
+pub struct Ticket {
+    turn: Turn,
+    number: u64,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Progress {
+    InLine,
+    Since(Instant),
+}
+
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+tokio::task_local! {
+    static TICKET: Arc<Ticket>;
+}
+
+impl Ticket {
+    /// For work that begins now.
+    #[must_use]
+    pub fn new(turn: Turn) -> Arc<Self> {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { turn, number, progress: Mutex::new(Progress::Since(Instant::now())) })
+    }
+
+    /// Does the work; all calls to AWS that it makes stand in line with this ticket.
+    pub fn scope<F: Future>(self: Arc<Self>, work: F) -> impl Future<Output = F::Output> {
+        TICKET.scope(self, work)
+    }
+
+    /// Since when the work gets no further; `None` while it stands in line.
+    #[must_use]
+    pub fn stands_since(&self) -> Option<Instant> {
+        match *self.progress.lock().unwrap_or_else(PoisonError::into_inner) {
+            Progress::InLine => None,
+            Progress::Since(instant) => Some(instant),
+        }
+    }
+
+    fn note(&self, progress: Progress) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+
+    /// That of the work that is under way here, else a new one.
+    pub(super) fn current(otherwise: Turn) -> Arc<Self> {
+        TICKET.try_with(Arc::clone).unwrap_or_else(|_| Self::new(otherwise))
+    }
+}
+
+/// The pace of one account.
+#[derive(Clone, Debug)]
+pub struct Pace(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    at_once: usize,
+    window: f64,
+    under_way: usize,
+    turns: u64,
+    arrived: u64,
+    waiting: BTreeMap<(Turn, u64, u64), oneshot::Sender<UnderWay>>,
+    /// Somebody looks again when the next call may leave.
+    is_timed: bool,
+    limit: Limit,
+}
+
+/// A call that is under way, until it is dropped.
+#[derive(Debug)]
+struct UnderWay(Option<Arc<Shared>>);
+
+impl Pace {
+    /// At most so many calls under way at once.
+    #[must_use]
+    pub fn new(at_once: usize) -> Self {
+        let at_once = at_once.max(1);
+        let inner = Inner {
+            at_once,
+            window: f64::from(u32::try_from(FIRST.min(at_once)).unwrap_or(1)),
+            under_way: 0,
+            turns: 0,
+            arrived: 0,
+            waiting: BTreeMap::new(),
+            is_timed: false,
+            limit: Limit::new(Instant::now()),
+        };
+        Self(Arc::new(Shared(Mutex::new(inner))))
+    }
+
+    /// Makes a call when it is its turn. One that takes long makes room, so that calls that hang delay no other.
+    pub async fn run<T>(&self, otherwise: Turn, mut call: impl Future<Output = T> + Unpin) -> T {
+        let ticket = Ticket::current(otherwise);
+        ticket.note(Progress::InLine);
+        let under_way = self.enter(&ticket).await;
+        ticket.note(Progress::Since(Instant::now()));
+        let done = tokio::select! {
+            done = &mut call => done,
+            () = tokio::time::sleep(PATIENCE) => {
+                self.0.lock().widen();
+                drop(under_way);
+                call.await
+            }
+        };
+        ticket.note(Progress::Since(Instant::now()));
+        done
+    }
+
+    async fn enter(&self, ticket: &Ticket) -> UnderWay {
+        let leave = {
+            let mut inner = self.0.lock();
+            inner.arrived += 1;
+            let (tell, leave) = oneshot::channel();
+            let key = (ticket.turn, ticket.number, inner.arrived);
+            inner.waiting.insert(key, tell);
+            self.0.let_go(&mut inner);
+            leave
+        };
+        // A sender is never dropped without having sent.
+        leave.await.unwrap_or(UnderWay(None))
+    }
+
+    /// An attempt that AWS answered, otherwise than with a refusal for being too many.
+    pub fn answered(&self) {
+        let mut inner = self.0.lock();
+        inner.widen();
+        inner.limit.answered(Instant::now());
+        self.0.let_go(&mut inner);
+    }
+
+    /// An attempt begun at `sent` that AWS refused for being too many. True if that was news.
+    pub fn refused(&self, sent: Instant) -> bool {
+        self.0.lock().limit.refused(sent, Instant::now())
+    }
+
+    /// An attempt that did not wait for its turn, since it repeats one that did.
+    pub fn repeated(&self) {
+        self.0.lock().limit.take(Instant::now());
+    }
+
+    /// Calls a second at present; `None` while AWS takes all.
+    #[must_use]
+    pub fn rate(&self) -> Option<f64> {
+        self.0.lock().limit.at(Instant::now())
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic elsewhere leaves whole numbers behind.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go all that may leave now.
+    fn let_go(self: &Arc<Self>, inner: &mut Inner) {
+        while inner.has_room()
+            && let Some(key) = inner.first()
+        {
+            let now = Instant::now();
+            if let Some(instant) = inner.limit.wait(now) {
+                self.look_again(inner, instant);
+                return;
+            }
+            let Some(tell) = inner.waiting.remove(&key) else { return };
+            inner.turns += 1;
+            inner.under_way += 1;
+            match tell.send(UnderWay(Some(self.clone()))) {
+                Ok(()) => inner.limit.take(now),
+                // Nobody waits there any more.
+                Err(mut unused) => {
+                    drop(unused.0.take());
+                    inner.under_way -= 1;
+                }
+            }
+        }
+    }
+
+    fn look_again(self: &Arc<Self>, inner: &mut Inner, instant: Instant) {
+        if std::mem::replace(&mut inner.is_timed, true) {
+            return;
+        }
+        let account = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(instant).await;
+            if let Some(account) = account.upgrade() {
+                let mut inner = account.lock();
+                inner.is_timed = false;
+                account.let_go(&mut inner);
+            }
+        });
+    }
+}
+
+impl Inner {
+    #[allow(clippy::cast_precision_loss, reason = "at most 1000")]
+    fn has_room(&self) -> bool {
+        (self.under_way as f64) < self.window.floor()
+    }
+
+    /// One more of as many as are under way at once.
+    #[allow(clippy::cast_precision_loss, reason = "at most 1000")]
+    fn widen(&mut self) {
+        self.window = (self.window + 1.0 / self.window).min(self.at_once as f64);
+    }
+
+    /// Whose turn is next.
+    fn first(&self) -> Option<(Turn, u64, u64)> {
+        if (self.turns + 1).is_multiple_of(ELDEST) {
+            return self.waiting.keys().min_by_key(|(_, _, arrived)| *arrived).copied();
+        }
+        self.waiting.keys().next().copied()
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let Some(account) = self.0.take() else { return };
+        let mut inner = account.lock();
+        inner.under_way = inner.under_way.saturating_sub(1);
+        account.let_go(&mut inner);
+    }
+}
+
+/// How many calls a second AWS takes, as far as is known.
+#[derive(Debug)]
+struct Limit {
+    /// The rate at the last refusal, after it; `None` before the first.
+    rate: Option<f64>,
+    /// The rate was measured from one refusal to the next.
+    is_measured: bool,
+    /// The last refusal that was news, or the beginning.
+    since: Instant,
+    answers: u32,
+    /// When the next call may leave.
+    next: Instant,
+    /// Answers of the present and of the last window, before the first refusal.
+    window: (Instant, u32, u32),
+}
+
+impl Limit {
+    const fn new(now: Instant) -> Self {
+        Self { rate: None, is_measured: false, since: now, answers: 0, next: now, window: (now, 0, 0) }
+    }
+
+    /// The rate rises while nothing is refused, ever faster.
+    fn at(&mut self, now: Instant) -> Option<f64> {
+        let rate = self.rate?;
+        let quiet = now.saturating_duration_since(self.since).as_secs_f64();
+        let rise = if self.is_measured { RISE } else { SEARCH };
+        let beyond = (quiet / QUIET.as_secs_f64() - 1.0).max(0.0);
+        let risen = rate * (1.0 + rise * quiet * (2.0 * beyond).exp2());
+        if risen > FASTEST {
+            *self = Self::new(now);
+            return None;
+        }
+        Some(risen)
+    }
+
+    /// Until when the next call has to wait.
+    fn wait(&mut self, now: Instant) -> Option<Instant> {
+        self.at(now)?;
+        (self.next > now).then_some(self.next)
+    }
+
+    /// A call leaves.
+    fn take(&mut self, now: Instant) {
+        let Some(rate) = self.at(now) else { return };
+        let from = now.checked_sub(CATCH_UP).map_or(self.next, |late| self.next.max(late));
+        self.next = from + Duration::from_secs_f64(1.0 / rate);
+    }
+
+    fn answered(&mut self, now: Instant) {
+        self.answers = self.answers.saturating_add(1);
+        let (begun, count, last) = &mut self.window;
+        let passed = now.saturating_duration_since(*begun);
+        if passed >= WINDOW {
+            *last = if passed >= 2 * WINDOW { 0 } else { *count };
+            (*begun, *count) = (now, 0);
+        }
+        *count += 1;
+    }
+
+    /// True if the call was sent since we last slowed down: all that were under way then tell the same.
+    fn refused(&mut self, sent: Instant, now: Instant) -> bool {
+        if self.rate.is_some() && sent <= self.since {
+            return false;
+        }
+        let passed = now.saturating_duration_since(self.since).as_secs_f64();
+        let rate = match self.at(now) {
+            None => {
+                let (_, count, last) = self.window;
+                (f64::from(count.max(last)) * CUT).max(SLOW)
+            }
+            Some(rate) if self.answers >= SAMPLE && passed > 0.0 => {
+                self.is_measured = true;
+                (BELOW * f64::from(self.answers) / passed).clamp(CUT * rate, BELOW * rate)
+            }
+            Some(rate) => CUT * rate,
+        };
+        let rate = rate.max(SLOWEST);
+        (self.rate, self.since, self.answers) = (Some(rate), now, 0);
+        self.next = self.next.max(now + Duration::from_secs_f64(1.0 / rate));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PATIENCE, Pace, Ticket, Turn};
+    use futures::FutureExt as _;
+    use futures::future::join_all;
+    use std::cell::{Cell, RefCell};
+    use std::time::Duration;
+    use tokio::time::{Instant, sleep};
+
+    const LATENCY: Duration = Duration::from_millis(50);
+
+    /// An account that takes so many calls a second, and as many more at first.
+    struct Aws {
+        rate: Cell<f64>,
+        left: Cell<f64>,
+        filled: Cell<Instant>,
+        taken: Cell<u32>,
+        refused: Cell<u32>,
+    }
+
+    impl Aws {
+        fn new(rate: f64) -> Self {
+            let (rate, left, filled) = (Cell::new(rate), Cell::new(rate), Cell::new(Instant::now()));
+            Self { rate, left, filled, taken: Cell::new(0), refused: Cell::new(0) }
+        }
+
+        fn takes(&self) -> bool {
+            let passed = self.filled.replace(Instant::now()).elapsed().as_secs_f64();
+            let left = (self.left.get() + passed * self.rate.get()).min(self.rate.get());
+            self.left.set(if left >= 1.0 { left - 1.0 } else { left });
+            left >= 1.0
+        }
+
+        /// A call with the SDK's repetitions; false if each was refused.
+        async fn call(&self, pace: &Pace) -> bool {
+            for attempt in 0..3_u32 {
+                if attempt > 0 {
+                    sleep(Duration::from_millis(300) * attempt).await;
+                    pace.repeated();
+                }
+                let (sent, takes) = (Instant::now(), self.takes());
+                sleep(LATENCY).await;
+                if takes {
+                    self.taken.set(self.taken.get() + 1);
+                    pace.answered();
+                    return true;
+                }
+                self.refused.set(self.refused.get() + 1);
+                pace.refused(sent);
+            }
+            false
+        }
+
+        /// Three calls for each of so many roles, 24 roles at a time; which share of the bucket was used, and which share
+        /// of the calls was refused.
+        async fn make(&self, pace: &Pace, roles: u32) -> (f64, f64) {
+            let (left, start) = (Cell::new(roles), Instant::now());
+            let (full, taken, refused) = (self.left.get(), self.taken.get(), self.refused.get());
+            let worker = async || {
+                while left.get() > 0 {
+                    left.set(left.get() - 1);
+                    for _ in 0..3 {
+                        while !pace.run(Turn::Change, Box::pin(self.call(pace))).await {}
+                    }
+                }
+            };
+            join_all((0..24).map(|_| worker())).await;
+            let (taken, refused) = (f64::from(self.taken.get() - taken), f64::from(self.refused.get() - refused));
+            let used = (taken - full) / (self.rate.get() * start.elapsed().as_secs_f64());
+            (used, refused / (taken + refused))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_is_used_and_little_is_refused() {
+        for (rate, roles) in [(20.0, 100), (20.0, 1000), (5.0, 100), (100.0, 1000)] {
+            let (pace, aws) = (Pace::new(16), Aws::new(rate));
+            let (used, refused) = aws.make(&pace, roles).await;
+            println!("{roles} roles at {rate} calls a second: {used:.3} used, {refused:.3} refused");
+            assert!(used >= 0.9 && refused <= 0.05, "{rate} calls a second: {used} used, {refused} refused");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_that_gets_smaller_or_larger_is_found_again() {
+        let (pace, aws) = (Pace::new(16), Aws::new(50.0));
+        aws.make(&pace, 500).await;
+        aws.rate.set(10.0);
+        aws.make(&pace, 100).await;
+        let (used, refused) = aws.make(&pace, 100).await;
+        assert!(used >= 0.9 && refused <= 0.05, "smaller: {used} used, {refused} refused");
+        aws.rate.set(50.0);
+        aws.make(&pace, 1000).await;
+        let (used, refused) = aws.make(&pace, 500).await;
+        assert!(used >= 0.9 && refused <= 0.05, "larger: {used} used, {refused} refused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unthrottled_there_are_as_many_at_once_as_may_be() {
+        let (pace, start) = (Pace::new(16), Instant::now());
+        let calls = (0..3000).map(|_| {
+            pace.run(
+                Turn::Change,
+                Box::pin(async {
+                    sleep(LATENCY).await;
+                    pace.answered();
+                }),
+            )
+        });
+        join_all(calls).await;
+        let least = LATENCY * 3000 / 16;
+        assert!(start.elapsed() < least.mul_f64(1.1), "{:?}, and {least:?} at least", start.elapsed());
+        assert_eq!(pace.rate(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_minute_without_refusal_is_as_if_there_had_been_none() {
+        let pace = Pace::new(16);
+        assert!(pace.refused(Instant::now()));
+        assert!(!pace.refused(Instant::now().checked_sub(LATENCY).unwrap()), "it was under way then");
+        assert!(pace.rate().is_some());
+        sleep(Duration::from_mins(2)).await;
+        assert_eq!(pace.rate(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_urgent_goes_first_and_what_began_first_is_finished_first() {
+        let (pace, order) = (Pace::new(1), RefCell::new(Vec::new()));
+        let (pace, order) = (&pace, &order);
+        let call = |name: &'static str| pace.run(Turn::Walk, Box::pin(async move { order.borrow_mut().push(name) }));
+        let as_one = |turn, names: &'static [&'static str]| {
+            Ticket::new(turn).scope(async move {
+                for name in names {
+                    call(name).await;
+                }
+            })
+        };
+        let first = pace.run(Turn::Walk, Box::pin(sleep(LATENCY)));
+        let (elder, younger) = (as_one(Turn::Change, &["a1", "a2"]), as_one(Turn::Change, &["b"]));
+        let (deletion, walk) = (as_one(Turn::Deletion, &["d1", "d2"]), call("walk"));
+        tokio::join!(first, walk, younger, deletion, elder);
+        // While one of two calls is made, the next one of the same work can't stand in line yet.
+        assert_eq!(*order.borrow(), ["d1", "a1", "d2", "a2", "b", "walk"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_little_urgent_is_not_forgotten() {
+        let (pace, done) = (Pace::new(1), Cell::new(0));
+        let worker = async || {
+            for _ in 0..100 {
+                pace.run(Turn::Change, Box::pin(sleep(LATENCY))).await;
+                done.set(done.get() + 1);
+            }
+        };
+        let walk = async {
+            pace.run(Turn::Walk, Box::pin(sleep(LATENCY))).await;
+            assert!(done.get() < 30, "after {} others", done.get());
+        };
+        tokio::join!(worker(), worker(), worker(), walk);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_hang_make_room_and_who_gave_up_is_passed_over() {
+        let pace = Pace::new(2);
+        let hang = || pace.run(Turn::Change, Box::pin(sleep(Duration::from_mins(1))));
+        let mut hanging: Vec<_> = (0..2).map(|_| Box::pin(hang())).collect();
+        assert!(hanging.iter_mut().all(|call| call.as_mut().now_or_never().is_none()));
+        let mut gone = Box::pin(pace.run(Turn::Change, Box::pin(sleep(LATENCY))));
+        assert!(gone.as_mut().now_or_never().is_none());
+        let mut gone_too = Box::pin(pace.run(Turn::Change, Box::pin(sleep(LATENCY))));
+        assert!(gone_too.as_mut().now_or_never().is_none());
+        drop((gone, gone_too));
+        let start = Instant::now();
+        let good = async {
+            pace.run(Turn::Change, Box::pin(sleep(LATENCY))).await;
+            assert!(start.elapsed() < 2 * PATIENCE, "{:?}", start.elapsed());
+        };
+        tokio::join!(good, join_all(hanging));
+    }
+}
