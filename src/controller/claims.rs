@@ -48,9 +48,14 @@ impl Claims {
         let mut claims = self.lock();
         let key = (account.to_owned(), role.to_lowercase());
         let before = claims.key_of.insert(me.uid.clone(), key.clone()).filter(|before| *before != key);
-        if let Some(claimants) = before.and_then(|before| claims.by_name.get_mut(&before)) {
+        if let Some(before) = before
+            && let Some(claimants) = claims.by_name.get_mut(&before)
+        {
             // Its name was another one.
             claimants.retain(|claimant| claimant.uid != me.uid);
+            if claimants.is_empty() {
+                claims.by_name.remove(&before);
+            }
         }
         let claimants = claims.by_name.entry(key).or_default();
         claimants.retain(|other| other.uid != me.uid && exists(other));
@@ -61,20 +66,17 @@ impl Claims {
         }
     }
 
-    /// Gives up every claim of `uid`; returns those who waited for one.
-    pub fn release(&self, uid: &str) -> Vec<Claimant> {
-        let mut waiting = Vec::new();
+    /// Gives up the claim of `uid`; returns who waited for it.
+    pub fn release(&self, uid: &str) -> Option<Claimant> {
         let inner = &mut *self.lock();
-        inner.key_of.remove(uid);
-        inner.by_name.retain(|_, claimants| {
-            let before = claimants.len();
-            claimants.retain(|claimant| claimant.uid != uid);
-            if claimants.len() < before {
-                waiting.extend(claimants.first().cloned());
-            }
-            !claimants.is_empty()
-        });
-        waiting
+        let key = inner.key_of.remove(uid)?;
+        let claimants = inner.by_name.get_mut(&key)?;
+        claimants.retain(|claimant| claimant.uid != uid);
+        let next = claimants.first().cloned();
+        if next.is_none() {
+            inner.by_name.remove(&key);
+        }
+        next
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -98,7 +100,7 @@ mod tests {
         assert_eq!(claims.claim("1", "app", &elder, |_| true), Ok(()));
         assert_eq!(claims.claim("1", "APP", &younger, |_| true), Err(elder.clone()));
         assert_eq!(claims.claim("2", "app", &claimant("2026-03", "c"), |_| true), Ok(()), "another account");
-        assert_eq!(claims.release(&elder.uid), vec![younger.clone()], "the one who waited");
+        assert_eq!(claims.release(&elder.uid), Some(younger.clone()), "the one who waited");
         assert_eq!(claims.claim("1", "app", &younger, |_| true), Ok(()));
     }
 
@@ -110,7 +112,7 @@ mod tests {
         assert_eq!(claims.claim("1", "app", &has, |_| true), Ok(()));
         assert_eq!(claims.claim("1", "app", &elder, |_| true), Err(has.clone()));
         assert_eq!(claims.claim("1", "app", &has, |_| true), Ok(()));
-        assert_eq!(claims.release(&has.uid), vec![elder], "and counts once");
+        assert_eq!(claims.release(&has.uid), Some(elder), "and counts once");
     }
 
     #[test]

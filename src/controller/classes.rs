@@ -74,7 +74,7 @@ async fn work(class: &IamRoleClass, ctx: &Context) -> (Action, &'static str) {
     if news {
         // Roles without a class may have found theirs, others may be on their way to this one.
         ctx.wake_roles(|role| {
-            uses_class(role, &name) || names_class(role, &name) || role.data.pointer("/status/class").is_none()
+            uses_class(role, &name) || names_class(role, &name) || role.said.class.is_none()
         });
     }
     result

@@ -3,6 +3,7 @@
 use super::claims::Claims;
 use super::events::Events;
 use super::failure::Failure;
+use super::index::Index;
 use super::issuer::Issuer;
 use super::lanes::Lanes;
 use super::memory::Memory;
@@ -49,6 +50,8 @@ pub struct RoleScope {
     pub namespace: Option<String>,
     /// Its objects.
     pub store: Store<RawRole>,
+    /// Their names, by what is asked for.
+    pub index: Arc<Index>,
     /// Wakes the reconciliation of an object.
     pub wake: UnboundedSender<ObjectRef<RawRole>>,
 }
@@ -157,6 +160,24 @@ impl Context {
                 let _ = scope.wake.unbounded_send(ObjectRef::from_obj_with(role.as_ref(), role_resource()));
             }
         }
+    }
+
+    /// Wakes the roles of a namespace.
+    pub fn wake_namespace(&self, namespace: &str) {
+        let names = self.scopes.iter().flat_map(|scope| scope.index.of_namespace(namespace));
+        let roles: Vec<Arc<RawRole>> = names.filter_map(|name| self.cached_role(namespace, &name)).collect();
+        for role in roles {
+            self.wake_role(&role);
+        }
+    }
+
+    /// The roles that list a ServiceAccount.
+    #[must_use]
+    pub fn listing(&self, namespace: &str, account: &str) -> Vec<Arc<RawRole>> {
+        let names = self.scopes.iter().flat_map(|scope| scope.index.listing(namespace, account));
+        let roles = names.filter_map(|name| self.cached_role(namespace, &name));
+        // The cache may know better by now.
+        roles.filter(|role| role.said.service_accounts.iter().any(|listed| &**listed == account)).collect()
     }
 
     /// Wakes one role.

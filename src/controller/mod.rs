@@ -18,6 +18,7 @@ pub mod failure;
 mod fence;
 pub mod finalizer;
 pub mod identity;
+pub mod index;
 pub mod intent;
 pub mod issuer;
 pub mod judge;

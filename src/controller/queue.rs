@@ -6,7 +6,6 @@ use super::resolve::default_class;
 use crate::api::{ANNOTATION_RECONCILE, IamRoleClass};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
-use serde_json::Value;
 use std::sync::Arc;
 
 /// A place for the object; `None` where there is none for what can as well come later.
@@ -18,7 +17,7 @@ pub async fn enter(role: &RawRole, ctx: &Context) -> Option<Place> {
 
 /// The class that the object probably belongs to.
 pub fn class(role: &RawRole, ctx: &Context) -> Option<Arc<IamRoleClass>> {
-    let named = text(role, "/spec/roleClassName").or_else(|| text(role, "/status/class/name"));
+    let named = role.said.named_class.as_deref().or(role.said.class.as_deref());
     if let Some(name) = named {
         return ctx.classes.get(&ObjectRef::new(name));
     }
@@ -39,13 +38,11 @@ fn lane(class: Option<&IamRoleClass>, ctx: &Context) -> String {
 fn urgency(role: &RawRole, class: Option<&IamRoleClass>, ctx: &Context) -> Urgency {
     let generation = role.metadata.generation.unwrap_or_default();
     let uid = role.metadata.uid.as_deref().unwrap_or_default();
-    let number = |pointer: &str| role.data.pointer(pointer).and_then(Value::as_i64);
     let of_class = class.and_then(|class| class.metadata.generation);
-    let is_new = number("/status/observedGeneration") != Some(generation)
-        || (of_class.is_some() && number("/status/class/observedGeneration") != of_class);
-    let is_ready = is_true(role, "Ready");
+    let is_new = role.said.observed_generation != Some(generation)
+        || (of_class.is_some() && role.said.class_generation != of_class);
     let asked = role.annotations().get(ANNOTATION_RECONCILE).map(String::as_str);
-    let is_asked = asked.is_some() && text(role, "/status/lastHandledReconcileAt") != asked;
+    let is_asked = asked.is_some() && role.said.handled.as_deref() != asked;
     let (has_failed, suspect) = ctx.memory.with(uid, |entry| (entry.has_failed(generation), entry.suspect));
     if is_asked {
         Urgency::Change
@@ -53,18 +50,9 @@ fn urgency(role: &RawRole, class: Option<&IamRoleClass>, ctx: &Context) -> Urgen
         Urgency::Retry
     } else if role.metadata.deletion_timestamp.is_some() {
         Urgency::Deletion
-    } else if is_new || !is_ready || suspect {
+    } else if is_new || !role.said.is_ready || suspect {
         Urgency::Change
     } else {
         Urgency::Check
     }
-}
-
-fn is_true(role: &RawRole, condition: &str) -> bool {
-    let conditions = role.data.pointer("/status/conditions").and_then(Value::as_array);
-    conditions.is_some_and(|all| all.iter().any(|one| one["type"] == condition && one["status"] == "True"))
-}
-
-fn text<'r>(role: &'r RawRole, pointer: &str) -> Option<&'r str> {
-    role.data.pointer(pointer).and_then(Value::as_str)
 }

@@ -3,28 +3,79 @@
 //! Documents keep unknown fields, so a user can write JSON that is nested deeper than our JSON library reads. In a
 //! list one such object would fail the whole. Each part is therefore cut out first, which needs no depth, and then
 //! read by itself; what lies deeper in it than anything that has a meaning is left out.
+//!
+//! Thousands of them are kept, so each is kept as the text that it came as, with what is asked all the time beside it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
 use kube::api::TypeMeta;
 use kube::core::ApiResource;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// An `IamRole` whose spec and status are not decoded yet.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct RawRole {
     /// API version and kind; absent in lists.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub types: Option<TypeMeta>,
     /// Metadata, without `managedFields`: they are as deep as the object.
     pub metadata: ObjectMeta,
-    /// `spec` and `status`.
-    #[serde(flatten)]
-    pub data: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spec: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Box<RawValue>>,
+    /// What spec and status say that is asked often.
+    #[serde(skip)]
+    pub said: Said,
+}
+
+/// What an object says of itself, as far as it can be read without decoding the whole. What is not there, or is of
+/// another type, is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// `spec.roleClassName`.
+    pub named_class: Option<Box<str>>,
+    /// Names in `spec.serviceAccounts`.
+    pub service_accounts: Box<[Box<str>]>,
+    /// `status.observedGeneration`.
+    pub observed_generation: Option<i64>,
+    /// `status.class.name`.
+    pub class: Option<Box<str>>,
+    /// `status.class.observedGeneration`.
+    pub class_generation: Option<i64>,
+    /// `status.accountId`.
+    pub account: Option<Box<str>>,
+    /// `status.role.name`.
+    pub role_name: Option<Box<str>>,
+    /// Whether there is a `status.role.id`.
+    pub has_role: bool,
+    /// Whether there are conditions.
+    pub has_conditions: bool,
+    /// Whether `Ready` is True.
+    pub is_ready: bool,
+    /// `status.lastHandledReconcileAt`.
+    pub handled: Option<Box<str>>,
+    /// Names in `status.workloadIdentity.serviceAccounts`.
+    pub bound_accounts: Box<[Box<str>]>,
+}
+
+/// Of spec and status what [`Said`] is made from; everything else is passed over.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Excerpt {
+    role_class_name: Value,
+    service_accounts: Value,
+    observed_generation: Value,
+    class: Value,
+    account_id: Value,
+    role: Value,
+    conditions: Value,
+    last_handled_reconcile_at: Value,
+    workload_identity: Value,
 }
 
 #[derive(Deserialize)]
@@ -57,14 +108,9 @@ struct Metadata {
 impl<'de> Deserialize<'de> for RawRole {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Parts { api_version, kind, metadata, spec, status } = Parts::deserialize(deserializer)?;
-        let mut data = Map::new();
-        for (name, part) in [("spec", spec), ("status", status)] {
-            if let Some(part) = part {
-                data.insert(name.to_owned(), read(&part));
-            }
-        }
         let types = api_version.zip(kind).map(|(api_version, kind)| TypeMeta { api_version, kind });
-        Ok(Self { types, metadata: metadata.into(), data: Value::Object(data) })
+        let said = Said::of(&excerpt(spec.as_deref()), &excerpt(status.as_deref()));
+        Ok(Self { types, metadata: metadata.into(), spec, status, said })
     }
 }
 
@@ -73,7 +119,30 @@ const LEVELS: usize = 100;
 /// Stands for what lies deeper.
 const DEEPER: &str = "\"nested too deep to be read\"";
 
-fn read(part: &RawValue) -> Value {
+impl RawRole {
+    /// The spec; an empty object where there is none, without what is nested too deep.
+    #[must_use]
+    pub fn spec(&self) -> Value {
+        read(self.spec.as_deref())
+    }
+
+    /// Likewise the status.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        read(self.status.as_deref())
+    }
+
+    /// The object with another status.
+    pub fn with_status(&self, status: &impl Serialize) -> Result<Self, serde_json::Error> {
+        let status = to_raw_value(status)?;
+        let said = Said::of(&excerpt(self.spec.as_deref()), &excerpt(Some(&status)));
+        let (types, metadata, spec) = (self.types.clone(), self.metadata.clone(), self.spec.clone());
+        Ok(Self { types, metadata, spec, status: Some(status), said })
+    }
+}
+
+fn read(part: Option<&RawValue>) -> Value {
+    let Some(part) = part else { return Value::Object(Map::new()) };
     let text = part.get();
     serde_json::from_str(text).or_else(|_| serde_json::from_str(&shallow(text))).unwrap_or_default()
 }
@@ -100,6 +169,39 @@ fn shallow(text: &str) -> String {
         escaped = in_string && c == '\\' && !escaped;
     }
     shallow
+}
+
+fn excerpt(part: Option<&RawValue>) -> Excerpt {
+    part.and_then(|part| serde_json::from_str(part.get()).ok()).unwrap_or_default()
+}
+
+impl Said {
+    fn of(spec: &Excerpt, status: &Excerpt) -> Self {
+        let conditions = status.conditions.as_array();
+        let is_ready = |one: &Value| one["type"] == "Ready" && one["status"] == "True";
+        Self {
+            named_class: text(&spec.role_class_name),
+            service_accounts: names(&spec.service_accounts),
+            observed_generation: status.observed_generation.as_i64(),
+            class: text(&status.class["name"]),
+            class_generation: status.class["observedGeneration"].as_i64(),
+            account: text(&status.account_id),
+            role_name: text(&status.role["name"]),
+            has_role: status.role["id"].is_string(),
+            has_conditions: conditions.is_some(),
+            is_ready: conditions.is_some_and(|all| all.iter().any(is_ready)),
+            handled: text(&status.last_handled_reconcile_at),
+            bound_accounts: names(&status.workload_identity["serviceAccounts"]),
+        }
+    }
+}
+
+fn text(value: &Value) -> Option<Box<str>> {
+    value.as_str().map(Box::from)
+}
+
+fn names(list: &Value) -> Box<[Box<str>]> {
+    list.as_array().into_iter().flatten().filter_map(|entry| text(&entry["name"])).collect()
 }
 
 impl From<Metadata> for ObjectMeta {
@@ -155,8 +257,9 @@ impl Resource for RawRole {
 
 #[cfg(test)]
 mod tests {
-    use super::RawRole;
+    use super::{RawRole, Said};
     use kube::core::{ObjectList, WatchEvent};
+    use serde_json::{Value, json};
 
     fn role(name: &str, depth: usize) -> String {
         let deep = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
@@ -173,12 +276,11 @@ mod tests {
         let items = [role("deep", 5000), role("good", 3)].join(",");
         let list = format!(r#"{{"apiVersion":"v1","kind":"List","metadata":{{}},"items":[{items}]}}"#);
         let list: ObjectList<RawRole> = serde_json::from_str(&list).unwrap();
-        assert_eq!(list.items[1].data["spec"]["trustPolicy"]["x"][0][0][0], 1);
-        assert_eq!(list.items[0].data["spec"]["deletionPolicy"], "Retain");
-        assert!(
-            list.items[0].data["spec"]["trustPolicy"]["x"].to_string().contains("[\"nested too deep to be read\"]")
-        );
-        assert_eq!(list.items[0].data["status"]["accountId"], "1");
+        assert_eq!(list.items[1].spec()["trustPolicy"]["x"][0][0][0], 1);
+        assert_eq!(list.items[0].spec()["deletionPolicy"], "Retain");
+        assert!(list.items[0].spec()["trustPolicy"]["x"].to_string().contains("[\"nested too deep to be read\"]"));
+        assert_eq!(list.items[0].status()["accountId"], "1");
+        assert_eq!(list.items[0].said.account.as_deref(), Some("1"));
         let event = format!(r#"{{"type":"MODIFIED","object":{}}}"#, role("deep", 5000));
         let event: WatchEvent<RawRole> = serde_json::from_str(&event).unwrap();
         assert!(matches!(event, WatchEvent::Modified(role) if role.metadata.name.as_deref() == Some("deep")));
@@ -189,6 +291,35 @@ mod tests {
         let role: RawRole = serde_json::from_str(&role("good", 3)).unwrap();
         let text = serde_json::to_value(&role).unwrap();
         assert_eq!((&text["kind"], &text["metadata"]["uid"]), (&"IamRole".into(), &"u".into()));
-        assert_eq!(serde_json::from_value::<RawRole>(text).unwrap(), role);
+        let again = serde_json::from_value::<RawRole>(text).unwrap();
+        assert_eq!((again.metadata, again.said), (role.metadata.clone(), role.said.clone()));
+        let changed = role.with_status(&json!({ "accountId": "2" })).unwrap();
+        assert_eq!((changed.spec(), changed.status()), (role.spec(), json!({ "accountId": "2" })));
+        assert_eq!(changed.said.account.as_deref(), Some("2"));
+    }
+
+    fn said(spec: &Value, status: &Value) -> Said {
+        serde_json::from_value::<RawRole>(json!({ "metadata": {}, "spec": spec, "status": status })).unwrap().said
+    }
+
+    #[test]
+    fn what_is_asked_often_is_known_and_a_mistake_hides_nothing_else() {
+        let spec = json!({ "roleClassName": "c", "serviceAccounts": [{ "name": "a" }, { "name": "b" }], "path": "/" });
+        let status = json!({
+            "observedGeneration": 3, "class": { "name": "d", "observedGeneration": 4 }, "accountId": "1",
+            "role": { "name": "r", "id": "AROA" }, "lastHandledReconcileAt": "t",
+            "conditions": [{ "type": "Drifted", "status": "True" }, { "type": "Ready", "status": "True" }],
+            "workloadIdentity": { "serviceAccounts": [{ "name": "a", "annotated": true }] },
+        });
+        let known = said(&spec, &status);
+        let text = |text: &Option<Box<str>>| text.as_deref().unwrap_or_default().to_owned();
+        let texts = [&known.named_class, &known.class, &known.account, &known.role_name, &known.handled].map(text);
+        assert_eq!(texts, ["c", "d", "1", "r", "t"]);
+        assert_eq!((known.observed_generation, known.class_generation), (Some(3), Some(4)));
+        assert!(known.has_role && known.has_conditions && known.is_ready);
+        assert_eq!((known.service_accounts.concat(), known.bound_accounts.concat()), ("ab".into(), "a".into()));
+        let odd = said(&json!({ "roleClassName": 5, "serviceAccounts": [1, { "name": "a" }] }), &json!("x"));
+        assert_eq!((odd.named_class, odd.service_accounts.concat(), odd.class), (None, "a".into(), None));
+        assert_eq!(said(&json!({}), &json!({})), Said::default());
     }
 }

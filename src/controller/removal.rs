@@ -76,7 +76,8 @@ fn class_of(subject: &Subject, ctx: &Context) -> Option<Arc<IamRoleClass>> {
 /// of either, the role is kept.
 fn terms(subject: &Subject, class: Option<&IamRoleClass>, origin: Option<Origin>) -> Settings {
     let effective = subject.status.effective.as_ref();
-    let said = |name: &str| subject.object().data.pointer(&format!("/spec/{name}"));
+    let raw = subject.object().spec();
+    let said = |name: &str| raw.get(name);
     // What can be read of it counts: the way out must lead out.
     let retains = said("deletionPolicy").is_some_and(|policy| policy != "Delete" && policy != "ForceDelete");
     let kept =

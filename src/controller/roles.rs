@@ -435,13 +435,15 @@ pub fn now() -> Time {
 /// name or its class are woken.
 pub fn gone(role: &RawRole, ctx: &Context) {
     let uid = role.uid().unwrap_or_default();
-    let waiting = ctx.claims.release(&uid);
-    if !waiting.is_empty() {
-        ctx.wake_roles(|role| waiting.iter().any(|claimant| role.uid().as_deref() == Some(claimant.uid.as_str())));
+    if let Some(claimant) = ctx.claims.release(&uid) {
+        let role = ctx.cached_role(&claimant.namespace, &claimant.name);
+        if let Some(role) = role.filter(|role| role.uid().as_deref() == Some(claimant.uid.as_str())) {
+            ctx.wake_role(&role);
+        }
     }
     ctx.memory.forget(&uid);
     workload::gone(role, ctx);
-    let class = role.data.pointer("/status/class/name").and_then(serde_json::Value::as_str);
+    let class = role.said.class.as_deref();
     let class = class.and_then(|class| ctx.classes.get(&ObjectRef::new(class)));
     if let Some(class) = class.filter(|class| class.metadata.deletion_timestamp.is_some()) {
         // It may be waiting to be deleted until its last role is gone.
@@ -452,11 +454,11 @@ pub fn gone(role: &RawRole, ctx: &Context) {
 /// Whether the object's spec names the class.
 #[must_use]
 pub fn names_class(role: &RawRole, class: &str) -> bool {
-    role.data.pointer("/spec/roleClassName").and_then(serde_json::Value::as_str) == Some(class)
+    role.said.named_class.as_deref() == Some(class)
 }
 
 /// Whether the object's status names the class.
 #[must_use]
 pub fn uses_class(role: &RawRole, class: &str) -> bool {
-    role.data.pointer("/status/class/name").and_then(serde_json::Value::as_str) == Some(class)
+    role.said.class.as_deref() == Some(class)
 }

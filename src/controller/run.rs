@@ -3,6 +3,7 @@
 use super::context::{Context, RawRole, RoleScope, role_resource};
 use super::events::Events;
 use super::fence::{fenced, plain};
+use super::index::Index;
 use super::issuer::{self, Issuer};
 use super::lanes::Lanes;
 use super::memory::Memory;
@@ -229,6 +230,7 @@ async fn work(
 struct Watched {
     namespace: Option<String>,
     store: Store<RawRole>,
+    index: Arc<Index>,
     writer: Writer<RawRole>,
     wakes: UnboundedReceiver<ObjectRef<RawRole>>,
 }
@@ -241,8 +243,10 @@ fn role_scopes(namespaces: &[String]) -> (Vec<RoleScope>, Vec<Watched>) {
         let writer = Writer::new(role_resource());
         let (wake, wakes) = unbounded();
         let store = writer.as_reader();
-        let watched = Watched { namespace: namespace.clone(), store: store.clone(), writer, wakes };
-        (RoleScope { namespace, store, wake }, watched)
+        let index: Arc<Index> = Arc::default();
+        let watched =
+            Watched { namespace: namespace.clone(), store: store.clone(), index: index.clone(), writer, wakes };
+        (RoleScope { namespace, store, index, wake }, watched)
     };
     names.into_iter().map(scope).unzip()
 }
@@ -294,8 +298,7 @@ async fn watch_namespaces(
 ) {
     let relabelled = watch::namespaces(client, writer).for_each(|result| {
         if let Ok(namespace) = result {
-            let name = namespace.name_any();
-            ctx.wake_roles(|role| role.namespace().as_deref() == Some(name.as_str()));
+            ctx.wake_namespace(&namespace.name_any());
         }
         futures::future::ready(())
     });
@@ -323,9 +326,9 @@ async fn serve_classes(
 }
 
 async fn serve_roles(watched: Watched, client: kube::Client, ctx: Arc<Context>, stop: Receiver<bool>) {
-    let Watched { namespace, store, writer, wakes } = watched;
+    let Watched { namespace, store, index, writer, wakes } = watched;
     let gone = ctx.clone();
-    let stream = watch::roles(client, namespace.as_deref(), writer, move |role| roles::gone(role, &gone));
+    let stream = watch::roles(client, namespace.as_deref(), writer, index, move |role| roles::gone(role, &gone));
     // Without classes and namespaces every role would seem to have none.
     let ready = join(ctx.classes.wait_until_ready(), ctx.namespaces.wait_until_ready());
     if or_stop(ready, stopped(stop.clone())).await.is_none() {

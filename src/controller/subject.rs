@@ -46,11 +46,10 @@ impl Subject {
     /// Decodes an object; spec and status apart from each other.
     #[must_use]
     pub fn new(object: RawRole) -> Self {
-        let part = |name: &str| object.data.get(name).cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-        let spec = IamRoleSpec::deserialize(&part("spec")).map_err(|error| {
+        let spec = IamRoleSpec::deserialize(&object.spec()).map_err(|error| {
             Failure::on_change(Reason::InvalidSpec, format!("spec can't be read: {error}; correct it or apply it anew"))
         });
-        let status = IamRoleStatus::deserialize(&part("status")).unwrap_or_default();
+        let status = IamRoleStatus::deserialize(&object.status()).unwrap_or_default();
         Self {
             namespace: object.namespace().unwrap_or_default(),
             name: object.name_any(),
@@ -170,23 +169,16 @@ impl Subject {
     }
 
     async fn replace_status(&mut self, ctx: &Context, status: IamRoleStatus) -> Result<(), Failure> {
-        if status == self.status
-            && !self.untold
-            && self.object.data.get("status").is_some_and(|status| status.get("conditions").is_some())
-        {
+        if status == self.status && !self.untold && self.object.said.has_conditions {
             return Ok(());
         }
-        let mut object = self.object.clone();
+        let mut object = self.object.with_status(&status).map_err(|error| {
+            Failure::slow(Reason::KubernetesError, format!("status can't be written: {error}; please report this"))
+        })?;
         object.types = Some(kube::api::TypeMeta {
             api_version: format!("{}/{}", crate::api::GROUP, crate::api::VERSION),
             kind: "IamRole".to_owned(),
         });
-        let value = serde_json::to_value(&status).map_err(|error| {
-            Failure::slow(Reason::KubernetesError, format!("status can't be written: {error}; please report this"))
-        })?;
-        if let Value::Object(data) = &mut object.data {
-            data.insert("status".to_owned(), value);
-        }
         let api = ctx.roles_api(&self.namespace);
         let written = api.replace_status(&self.name, &PostParams::default(), &object).await?;
         self.accept(ctx, written);

@@ -27,7 +27,6 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -399,14 +398,13 @@ impl Candidate {
 
 /// The role of an object, by lower-case name, if walks over the account are for it.
 fn candidate(ctx: &Context, account: &str, role: Arc<RawRole>) -> Option<(String, Candidate)> {
-    let text = |pointer: &str| role.data.pointer(pointer).and_then(Value::as_str);
-    let here = text("/status/accountId") == Some(account) && text("/status/role/id").is_some();
-    let class = here.then(|| text("/status/class/name")).flatten()?;
+    let here = role.said.account.as_deref() == Some(account) && role.said.has_role;
+    let class = role.said.class.as_deref().filter(|_| here)?;
     let class = ctx.classes.get(&ObjectRef::new(class))?;
     if !is_walked(&class.spec) || role.metadata.deletion_timestamp.is_some() {
         return None;
     }
-    let name = text("/status/role/name")?.to_lowercase();
+    let name = role.said.role_name.as_deref()?.to_lowercase();
     let status = Subject::new(role.as_ref().clone()).status;
     // For a suspended role AWS is not asked, and one that observes asks for itself.
     let is_suspended = find(&status.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "Unknown");
@@ -458,9 +456,8 @@ fn is_stray(ctx: &Context, account: &Account, seen: &Detailed) -> bool {
     };
     let is_watched = ctx.scopes.iter().any(|scope| scope.namespace.as_ref().is_none_or(|only| only == namespace));
     let is_another = |role: Arc<RawRole>| {
-        let text = |pointer: &str| role.data.pointer(pointer).and_then(Value::as_str);
-        let elsewhere = text("/status/accountId").is_some_and(|id| id != account.account.id);
-        text("/status/role/name").is_some_and(|known| elsewhere || !known.eq_ignore_ascii_case(&seen.name))
+        let elsewhere = role.said.account.as_deref().is_some_and(|id| id != account.account.id);
+        role.said.role_name.as_deref().is_some_and(|known| elsewhere || !known.eq_ignore_ascii_case(&seen.name))
     };
     let is_free = ctx.cached_role(namespace, name).is_none_or(is_another);
     is_of(&ctx.cluster, seen.tags.get(TAG_CLUSTER).map(String::as_str)) && is_watched && is_free

@@ -32,7 +32,8 @@ pub async fn unread(subject: &Subject, ctx: &Context, failure: Failure) -> Box<S
 
 /// What of the spec can be read by itself and tells which role it is about, and whether it may be touched.
 fn salvaged(subject: &Subject) -> IamRoleSpec {
-    let field = |name: &str| subject.object().data.pointer(&format!("/spec/{name}"));
+    let spec = subject.object().spec();
+    let field = |name: &str| spec.get(name);
     let text = |name: &str| field(name).and_then(Value::as_str).map(str::to_owned);
     IamRoleSpec {
         role_class_name: text("roleClassName"),

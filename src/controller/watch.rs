@@ -1,6 +1,7 @@
 //! The watches: trimmed to what is needed, filtered to what matters, logged when they fail.
 
 use super::context::{RawRole, role_resource};
+use super::index::Index;
 use crate::api::{
     ANNOTATION_DEFAULT_CLASS, ANNOTATION_IAM_ROLE, ANNOTATION_RECONCILE, ANNOTATION_SUSPEND, IamRoleClass,
     IamRoleClassSpec,
@@ -17,6 +18,7 @@ use kube::{Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 
 /// Shorter than the idle timeouts of common load balancers, which cut silently.
 const TIMEOUT_SECONDS: u32 = 200;
@@ -80,6 +82,7 @@ pub fn roles(
     client: kube::Client,
     namespace: Option<&str>,
     writer: Writer<RawRole>,
+    index: Arc<Index>,
     gone: impl Fn(&RawRole) + Send + 'static,
 ) -> impl Stream<Item = Result<RawRole, watcher::Error>> + Send + 'static {
     let resource = role_resource();
@@ -90,7 +93,12 @@ pub fn roles(
     watching(api)
         .default_backoff()
         .modify(trim)
-        .inspect(|result| report("IamRole", result))
+        .inspect(move |result| {
+            report("IamRole", result);
+            if let Ok(event) = result {
+                index.note(event);
+            }
+        })
         .reflect(writer)
         .inspect(move |result| {
             if let Ok(watcher::Event::Delete(role)) = result {

@@ -179,7 +179,7 @@ impl Operator {
             workloads: Workloads::default(),
             classes: classes.as_reader(),
             namespaces: namespaces.as_reader(),
-            scopes: vec![RoleScope { namespace: None, store: roles.as_reader(), wake }],
+            scopes: vec![RoleScope { namespace: None, store: roles.as_reader(), index: Arc::default(), wake }],
             wake_class,
             memory: Memory::default(),
             class_memory: Memory::default(),

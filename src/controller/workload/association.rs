@@ -2,7 +2,7 @@
 //! object's own, and what does not carry our owner tags is never changed.
 
 use super::condition::{Finding, Findings};
-use super::rival::{listed, rival};
+use super::rival::rival;
 use super::{AGAIN, Binding};
 use crate::api::iamrole::{Cause, Change, Origin};
 use crate::api::{IamRoleClass, IamRoleStatus, Reason};
@@ -142,12 +142,8 @@ impl Eks<'_> {
     fn may_be_ours(&self, one: &Association, known: &Associated) -> bool {
         let subject = self.binding.subject;
         let by_others = || {
-            let scopes = self.binding.ctx.scopes.iter();
-            scopes.flat_map(|scope| scope.store.state()).any(|role| {
-                role.metadata.namespace.as_deref() == Some(subject.namespace.as_str())
-                    && role.metadata.uid.as_deref() != Some(subject.uid.as_str())
-                    && listed(&role).any(|name| name == one.account)
-            })
+            let listing = self.binding.ctx.listing(&subject.namespace, &one.account);
+            listing.iter().any(|role| role.metadata.uid.as_deref() != Some(subject.uid.as_str()))
         };
         known.values().any(|arn| *arn == one.arn) || (!lock(&self.looks().strangers).contains(&one.arn) && !by_others())
     }

@@ -149,19 +149,13 @@ pub fn gone(role: &RawRole, ctx: &Context) {
     let (namespace, uid) = (&role.metadata.namespace, &role.metadata.uid);
     let forget = |uid: &Option<String>| uid.iter().for_each(|uid| ctx.workloads.looks.forget(uid));
     forget(uid);
-    let names: BTreeSet<&str> = rival::listed(role).collect();
-    if names.is_empty() {
-        return;
-    }
-    ctx.wake_roles(|other| {
-        let waits = other.metadata.namespace == *namespace
-            && other.metadata.uid != *uid
-            && rival::listed(other).any(|name| names.contains(name));
-        if waits {
+    let namespace = namespace.as_deref().unwrap_or_default();
+    for other in role.said.service_accounts.iter().flat_map(|account| ctx.listing(namespace, account)) {
+        if other.metadata.uid != *uid {
             forget(&other.metadata.uid);
+            ctx.wake_role(&other);
         }
-        waits
-    });
+    }
 }
 
 /// The ServiceAccounts that the spec lists. It was accepted just before, or when it was applied.

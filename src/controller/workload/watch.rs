@@ -1,6 +1,6 @@
 //! ServiceAccounts as they come and go.
 
-use super::{Options, rival};
+use super::Options;
 use crate::controller::context::Context;
 use crate::controller::watch;
 use futures::StreamExt as _;
@@ -58,7 +58,7 @@ pub async fn serve(watched: Vec<Watched>, client: kube::Client, ctx: Arc<Context
                     match event {
                         Ok(Event::Apply(account) | Event::Delete(account)) => wake(&ctx, &account),
                         // Each of a list by itself would be too much; until it is whole, all seem to be missing.
-                        Ok(Event::InitDone) => ctx.wake_roles(|role| rival::listed(role).next().is_some()),
+                        Ok(Event::InitDone) => ctx.wake_roles(|role| !role.said.service_accounts.is_empty()),
                         _ => {}
                     }
                     futures::future::ready(())
@@ -71,7 +71,9 @@ pub async fn serve(watched: Vec<Watched>, client: kube::Client, ctx: Arc<Context
 
 fn wake(ctx: &Context, account: &AccountMeta) {
     let (namespace, name) = (&account.metadata.namespace, account.metadata.name.as_deref().unwrap_or_default());
-    ctx.wake_roles(|role| role.metadata.namespace == *namespace && rival::listed(role).any(|listed| listed == name));
+    for role in ctx.listing(namespace.as_deref().unwrap_or_default(), name) {
+        ctx.wake_role(&role);
+    }
 }
 
 /// What the cache knows of a ServiceAccount.
