@@ -2,8 +2,9 @@
 
 use super::context::{ClassState, Context};
 use super::events::Tone;
-use super::failure::Failure;
+use super::failure::{Failure, Retry};
 use super::finalizer;
+use super::lanes::Urgency;
 use super::memory::{Sentence, jitter};
 use super::roles::{names_class, now, uses_class};
 use super::status::{Verdict, conditions, is_news, is_ready, is_stalled};
@@ -41,9 +42,20 @@ pub async fn reconcile(class: Arc<IamRoleClass>, ctx: Arc<Context>) -> Result<Ac
         object = class.name_any(),
         generation = class.metadata.generation,
     );
-    let (action, result) = work(&class, &ctx).instrument(span).await;
+    let work = Box::pin(work(&class, &ctx)).instrument(span);
+    // Never without a place: whoever may not wait for one is given none.
+    let (action, result) = match ctx.class_lanes.enter(lane(&class), Urgency::Change).await {
+        Some(place) => place.hold(work).await,
+        None => work.await,
+    };
     ctx.metrics.reconciled("iamroleclass", result, started.elapsed());
     Ok(action)
+}
+
+/// One lane an account, so that one that does not answer holds no other's classes back.
+fn lane(class: &IamRoleClass) -> &str {
+    let role = class.spec.account.as_ref().and_then(|account| account.assume_role.as_ref());
+    role.and_then(|role| role.role_arn.split(':').nth(4)).unwrap_or_default()
 }
 
 async fn work(class: &IamRoleClass, ctx: &Context) -> (Action, &'static str) {
@@ -57,13 +69,13 @@ async fn work(class: &IamRoleClass, ctx: &Context) -> (Action, &'static str) {
     }
     let (found, reached) = check(class, ctx).await;
     let generation = class.metadata.generation.unwrap_or_default();
-    let state = ClassState {
-        uid: class.uid().unwrap_or_default(),
-        generation,
-        account: found.as_ref().map(Arc::clone).map_err(Clone::clone),
-        reached,
+    let (name, uid) = (class.name_any(), class.uid().unwrap_or_default());
+    let known = ctx.class_state(&name, &uid).filter(|state| state.generation == generation);
+    let state = match (&found, known.filter(|state| state.reached.is_some())) {
+        // An account that gives no answer for a while is the same one after it.
+        (Err(failure), Some(known)) if failure.retry == Retry::Passing => known,
+        _ => ClassState { uid, generation, account: found.clone(), reached },
     };
-    let name = class.name_any();
     let news = ctx.set_class_state(&name, state);
     let result = report(class, ctx, found).await;
     let result = match result {
@@ -73,9 +85,7 @@ async fn work(class: &IamRoleClass, ctx: &Context) -> (Action, &'static str) {
     };
     if news {
         // Roles without a class may have found theirs, others may be on their way to this one.
-        ctx.wake_roles(|role| {
-            uses_class(role, &name) || names_class(role, &name) || role.said.class.is_none()
-        });
+        ctx.wake_roles(|role| uses_class(role, &name) || names_class(role, &name) || role.said.class.is_none());
     }
     result
 }

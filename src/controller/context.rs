@@ -88,6 +88,8 @@ pub struct Context {
     pub claims: Claims,
     /// Who is worked on next.
     pub lanes: Lanes,
+    /// Which class is looked at next.
+    pub class_lanes: Lanes,
     /// When each account is walked for drift.
     pub sweeps: Sweeps,
     /// Metrics.

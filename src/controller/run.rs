@@ -36,8 +36,8 @@ use tokio::time::Instant;
 /// Within the 60 seconds that the chart gives the pod.
 const GRACE: Duration = Duration::from_secs(50);
 const RETRY: Duration = Duration::from_secs(5);
-/// Classes are few, and each check is one call.
-const CLASS_CONCURRENCY: u16 = 4;
+/// Classes of one account that are looked at at once: they are few, and each check is one call.
+const CLASS_CONCURRENCY: usize = 4;
 
 /// What the operator was told at start.
 #[derive(Clone, Debug)]
@@ -201,6 +201,7 @@ async fn work(
         memory: Memory::default(),
         class_memory: Memory::default(),
         lanes: Lanes::new(lane_width(options.concurrency)),
+        class_lanes: Lanes::new(CLASS_CONCURRENCY),
         claims: super::claims::Claims::default(),
         sweeps: Sweeps::working(),
         metrics,
@@ -315,7 +316,8 @@ async fn serve_classes(
     let filled = store.clone();
     let running = Controller::for_stream(stream, store)
         .reconcile_on(wakes)
-        .with_config(Config::default().concurrency(CLASS_CONCURRENCY))
+        // The lanes know better.
+        .with_config(Config::default().concurrency(0))
         .graceful_shutdown_on(stopped(stop.clone()))
         .run(classes::reconcile, never, ctx)
         .for_each(|result| {

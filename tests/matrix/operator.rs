@@ -185,6 +185,7 @@ impl Operator {
             class_memory: Memory::default(),
             claims: Claims::default(),
             lanes: Lanes::new(16),
+            class_lanes: Lanes::new(4),
             sweeps: Sweeps::default(),
             metrics,
             settle: Duration::from_secs(30),
