@@ -35,7 +35,7 @@ impl Bench {
         let environment = &mut world.operator.environment;
         environment.push(("AWS_ACCESS_KEY_ID".into(), "test".into()));
         environment.push(("AWS_SECRET_ACCESS_KEY".into(), "test".into()));
-        world.operator.log_level = "warn";
+        world.operator.log_level = "warn,iamrole_operator::aws::throttle=debug";
         // As it is shipped; this program itself may be built otherwise.
         if let Some(binary) = std::env::var_os("BENCH_OPERATOR") {
             world.operator.binary = binary.into();

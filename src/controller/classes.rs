@@ -29,6 +29,8 @@ use tracing::Instrument as _;
 const SESSION_NAME: usize = 64;
 /// How often the identity is looked at again.
 const RECHECK: Duration = Duration::from_mins(10);
+/// For so long what was found is not asked for again, whatever else changed about the class.
+const FRESH: Duration = Duration::from_mins(5);
 /// How often a class that is being deleted is looked at for its last role.
 const DELETION: Duration = Duration::from_secs(5);
 
@@ -93,10 +95,27 @@ async fn work(class: &IamRoleClass, ctx: &Context) -> (Action, &'static str) {
 /// Who we are in AWS, whether that is the account the class means, and whether roles of the class can be served there.
 /// The account also where only the last is not so.
 async fn check(class: &IamRoleClass, ctx: &Context) -> (Result<Arc<Account>, Failure>, Option<Arc<Account>>) {
+    if let Some(account) = fresh(class, ctx) {
+        return (Ok(account.clone()), Some(account));
+    }
     match identify(class, ctx).await {
-        Ok(account) => (usable(class, ctx, &account).await.map(|()| account.clone()), Some(account)),
+        Ok(account) => {
+            let found = usable(class, ctx, &account).await.map(|()| account.clone());
+            let next = found.is_ok().then(|| Instant::now() + FRESH);
+            ctx.class_memory.with(&class.uid().unwrap_or_default(), |entry| entry.next_check = next);
+            (found, Some(account))
+        }
         Err(failure) => (Err(failure), None),
     }
+}
+
+/// The account, where it was found in order a moment ago: what woke the class since then is no news of AWS, and a restart
+/// of many roles shall not cost more than it must.
+fn fresh(class: &IamRoleClass, ctx: &Context) -> Option<Arc<Account>> {
+    let (uid, now) = (class.uid().unwrap_or_default(), Instant::now());
+    let is_fresh = ctx.class_memory.with(&uid, |entry| entry.next_check.is_some_and(|next| now < next));
+    let state = ctx.class_state(&class.name_any(), &uid).filter(|_| is_fresh)?;
+    state.account.ok().filter(|_| Some(state.generation) == class.metadata.generation)
 }
 
 /// A class with a mistake allows nothing: what it forces could not be kept.
