@@ -47,8 +47,7 @@ pub fn take(ctx: &Context) -> Census {
 
 /// Type, status and reason of the role's conditions; of Ready in any case.
 fn standing(role: &RawRole) -> Vec<(&'static str, &'static str, &'static str)> {
-    let conditions = role.data.pointer("/status/conditions").and_then(Value::as_array);
-    let conditions = conditions.map(Vec::as_slice).unwrap_or_default();
+    let conditions = role.conditions();
     let text = |condition: &Value, key: &str| condition[key].as_str().unwrap_or_default().to_owned();
     let mut standing = Vec::new();
     for kind in CONDITIONS {

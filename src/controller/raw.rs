@@ -132,6 +132,15 @@ impl RawRole {
         read(self.status.as_deref())
     }
 
+    /// The conditions in status as they stand there, without the rest being read.
+    #[must_use]
+    pub fn conditions(&self) -> Vec<Value> {
+        match excerpt(self.status.as_deref()).conditions {
+            Value::Array(conditions) => conditions,
+            _ => Vec::new(),
+        }
+    }
+
     /// The object with another status.
     pub fn with_status(&self, status: &impl Serialize) -> Result<Self, serde_json::Error> {
         let status = to_raw_value(status)?;
