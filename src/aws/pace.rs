@@ -19,6 +19,8 @@ use tokio::time::Instant;
 const FIRST: usize = 4;
 /// A call that takes longer counts as hanging, and makes room for another.
 pub const PATIENCE: Duration = Duration::from_secs(3);
+/// After so long without a call it is as at first.
+const QUIET: Duration = Duration::from_secs(10);
 /// One of so many turns goes to the call that has waited longest, however little urgent it is.
 const ELDEST: u64 = 8;
 
@@ -100,6 +102,8 @@ struct Inner {
     at_once: usize,
     window: f64,
     under_way: usize,
+    /// When the last call ended.
+    ended: Instant,
     turns: u64,
     arrived: u64,
     waiting: BTreeMap<(Turn, u64, u64), oneshot::Sender<UnderWay>>,
@@ -119,8 +123,9 @@ impl Pace {
         let at_once = at_once.max(1);
         let inner = Inner {
             at_once,
-            window: f64::from(u32::try_from(FIRST.min(at_once)).unwrap_or(1)),
+            window: 1.0,
             under_way: 0,
+            ended: Instant::now(),
             turns: 0,
             arrived: 0,
             waiting: BTreeMap::new(),
@@ -151,6 +156,7 @@ impl Pace {
     async fn enter(&self, ticket: &Ticket) -> UnderWay {
         let leave = {
             let mut inner = self.0.lock();
+            inner.begin();
             inner.arrived += 1;
             let (tell, leave) = oneshot::channel();
             let key = (ticket.turn, ticket.number, inner.arrived);
@@ -239,6 +245,15 @@ impl Inner {
         (self.under_way as f64) < self.window.floor()
     }
 
+    /// After some quiet it is as at first: whoever has made room for many calls would have all of them refused at once.
+    #[allow(clippy::cast_precision_loss, reason = "at most 1000")]
+    fn begin(&mut self) {
+        let is_first = self.arrived == 0;
+        if is_first || (self.under_way == 0 && self.waiting.is_empty() && self.ended.elapsed() >= QUIET) {
+            self.window = FIRST.min(self.at_once) as f64;
+        }
+    }
+
     /// One more of as many as are under way at once.
     #[allow(clippy::cast_precision_loss, reason = "at most 1000")]
     fn widen(&mut self) {
@@ -259,6 +274,7 @@ impl Drop for UnderWay {
         let Some(account) = self.0.take() else { return };
         let mut inner = account.lock();
         inner.under_way = inner.under_way.saturating_sub(1);
+        inner.ended = Instant::now();
         account.let_go(&mut inner);
     }
 }

@@ -82,6 +82,15 @@ async fn a_bucket_is_used_and_little_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_learned_in_a_time_of_plenty_is_no_reason_to_run_against_a_bucket() {
+    let (pace, plenty, aws) = (Pace::new(16), Aws::new(10_000.0), Aws::new(20.0));
+    plenty.make(&pace, 100).await;
+    sleep(Duration::from_secs(30)).await;
+    let (used, refused) = aws.make(&pace, 100).await;
+    assert!(used >= 0.9 && refused <= 0.05, "{used} used, {refused} refused");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bucket_that_gets_smaller_or_larger_is_found_again() {
     let (pace, aws) = (Pace::new(16), Aws::new(50.0));
     aws.make(&pace, 500).await;
