@@ -4,7 +4,7 @@
 //! Owner tags decide in AWS; this keeps two objects from racing to create the same role, which IAM would
 //! report to the loser as "already exists".
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Who claims: ordered by possession, then by age, then by name, so that the one to be served is the least.
@@ -31,7 +31,8 @@ pub struct Claims(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    by_name: BTreeMap<Key, BTreeSet<Claimant>>,
+    /// Most have one claimant: a list, not a tree, which has room for eleven.
+    by_name: BTreeMap<Key, Vec<Claimant>>,
     /// What each UID claims.
     key_of: HashMap<String, Key>,
 }
@@ -59,8 +60,9 @@ impl Claims {
         }
         let claimants = claims.by_name.entry(key).or_default();
         claimants.retain(|other| other.uid != me.uid && exists(other));
-        claimants.insert(me.clone());
-        match claimants.first() {
+        claimants.reserve_exact(1);
+        claimants.push(me.clone());
+        match claimants.iter().min() {
             Some(first) if first.uid != me.uid => Err(first.clone()),
             _ => Ok(()),
         }
@@ -72,7 +74,7 @@ impl Claims {
         let key = inner.key_of.remove(uid)?;
         let claimants = inner.by_name.get_mut(&key)?;
         claimants.retain(|claimant| claimant.uid != uid);
-        let next = claimants.first().cloned();
+        let next = claimants.iter().min().cloned();
         if next.is_none() {
             inner.by_name.remove(&key);
         }

@@ -9,14 +9,14 @@ use super::lanes::Lanes;
 use super::memory::Memory;
 use super::sweeps::Sweeps;
 use super::workload::Workloads;
-use crate::api::{DEFAULT_CONTROLLER, GROUP, IamRoleClass, VERSION};
+use crate::api::{DEFAULT_CONTROLLER, IamRoleClass};
 use crate::aws::{Account, Aws};
 use crate::role::Cluster;
 use crate::telemetry::Metrics;
 use futures::channel::mpsc::UnboundedSender;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
-use kube::core::{ApiResource, GroupVersionKind, PartialObjectMeta};
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,12 +24,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use super::raw::RawRole;
-
-/// The kind of [`RawRole`].
-#[must_use]
-pub fn role_resource() -> ApiResource {
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, "IamRole"), "iamroles")
-}
 
 /// How a class stands, as its controller found it in this process.
 #[derive(Clone, Debug)]
@@ -120,7 +114,7 @@ impl Context {
     /// The API of the roles of a namespace.
     #[must_use]
     pub fn roles_api(&self, namespace: &str) -> Api<RawRole> {
-        Api::namespaced_with(self.client.clone(), namespace, &role_resource())
+        Api::namespaced(self.client.clone(), namespace)
     }
 
     /// How the class `name` stands; `None` before its controller has looked at it.
@@ -159,7 +153,7 @@ impl Context {
         for scope in &self.scopes {
             for role in scope.store.state().iter().filter(|role| affected(role)) {
                 // The receiver lives as long as the controller; without it nothing needs waking.
-                let _ = scope.wake.unbounded_send(ObjectRef::from_obj_with(role.as_ref(), role_resource()));
+                let _ = scope.wake.unbounded_send(ObjectRef::from_obj(role.as_ref()));
             }
         }
     }
@@ -189,14 +183,14 @@ impl Context {
             self.scopes.iter().filter(|scope| scope.namespace.is_none() || scope.namespace.as_ref() == namespace);
         for scope in scopes {
             // The receiver lives as long as the controller; without it nothing needs waking.
-            let _ = scope.wake.unbounded_send(ObjectRef::from_obj_with(role, role_resource()));
+            let _ = scope.wake.unbounded_send(ObjectRef::from_obj(role));
         }
     }
 
     /// The role object of that namespace, name and UID, if the cache has it.
     #[must_use]
     pub fn cached_role(&self, namespace: &str, name: &str) -> Option<Arc<RawRole>> {
-        let reference = ObjectRef::<RawRole>::new_with(name, role_resource()).within(namespace);
+        let reference = ObjectRef::<RawRole>::new(name).within(namespace);
         self.scopes.iter().find_map(|scope| scope.store.get(&reference))
     }
 }

@@ -6,10 +6,11 @@
 //!
 //! Thousands of them are kept, so each is kept as the text that it came as, with what is asked all the time beside it.
 
+use crate::api::IamRole;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
 use kube::api::TypeMeta;
-use kube::core::ApiResource;
+use kube::core::NamespaceResourceScope;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
@@ -232,27 +233,24 @@ impl From<Metadata> for ObjectMeta {
 }
 
 impl Resource for RawRole {
-    type DynamicType = ApiResource;
-    type Scope = kube::core::DynamicResourceScope;
+    // Not kube's `ApiResource`: each of the many references to an object would carry its five texts.
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
 
-    fn kind(resource: &ApiResource) -> Cow<'_, str> {
-        resource.kind.as_str().into()
+    fn kind((): &()) -> Cow<'_, str> {
+        IamRole::kind(&())
     }
 
-    fn group(resource: &ApiResource) -> Cow<'_, str> {
-        resource.group.as_str().into()
+    fn group((): &()) -> Cow<'_, str> {
+        IamRole::group(&())
     }
 
-    fn version(resource: &ApiResource) -> Cow<'_, str> {
-        resource.version.as_str().into()
+    fn version((): &()) -> Cow<'_, str> {
+        IamRole::version(&())
     }
 
-    fn api_version(resource: &ApiResource) -> Cow<'_, str> {
-        resource.api_version.as_str().into()
-    }
-
-    fn plural(resource: &ApiResource) -> Cow<'_, str> {
-        resource.plural.as_str().into()
+    fn plural((): &()) -> Cow<'_, str> {
+        IamRole::plural(&())
     }
 
     fn meta(&self) -> &ObjectMeta {

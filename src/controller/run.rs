@@ -1,6 +1,6 @@
 //! Starts everything and stops it in order.
 
-use super::context::{Context, RawRole, RoleScope, role_resource};
+use super::context::{Context, RawRole, RoleScope};
 use super::events::Events;
 use super::fence::{fenced, plain};
 use super::index::Index;
@@ -241,7 +241,7 @@ fn role_scopes(namespaces: &[String]) -> (Vec<RoleScope>, Vec<Watched>) {
     let names: Vec<Option<String>> = namespaces.iter().cloned().map(Some).collect();
     let names = if names.is_empty() { all.to_vec() } else { names };
     let scope = |namespace: Option<String>| {
-        let writer = Writer::new(role_resource());
+        let writer = Writer::default();
         let (wake, wakes) = unbounded();
         let store = writer.as_reader();
         let index: Arc<Index> = Arc::default();
@@ -337,7 +337,7 @@ async fn serve_roles(watched: Watched, client: kube::Client, ctx: Arc<Context>, 
         return;
     }
     let filled = store.clone();
-    let running = Controller::for_stream_with(stream, store, role_resource())
+    let running = Controller::for_stream(stream, store)
         .reconcile_on(wakes)
         // kube's queue takes whichever object it likes; the lanes know better.
         .with_config(Config::default().concurrency(0))

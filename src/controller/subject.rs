@@ -156,7 +156,7 @@ impl Subject {
     /// For events.
     #[must_use]
     pub fn reference(&self) -> ObjectReference {
-        ObjectRef::from_obj_with(&self.object, super::context::role_resource()).into()
+        ObjectRef::from_obj(&self.object).into()
     }
 
     /// Writes `status` unless it says nothing new. The changes in it are told sooner or later, also if the write fails.

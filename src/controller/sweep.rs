@@ -15,7 +15,7 @@ use super::sweeps::{Ended, Obstacle, is_walked, method};
 use crate::api::iamrole::{Mode, PolicyRef};
 use crate::api::iamroleclass::DriftMethod;
 use crate::api::{ConditionType, IamRoleClass, Reason, TAG_CLUSTER, TAG_NAME, TAG_NAMESPACE};
-use crate::aws::{Account, AwsError, Kind, RoleName};
+use crate::aws::{Account, AwsError, Kind, RoleName, Ticket, Turn};
 use crate::role::contest::Repairs;
 use crate::role::desired::desired;
 use crate::role::settings::settings;
@@ -46,7 +46,7 @@ pub async fn run(ctx: Arc<Context>) {
         let (begins, next) = ctx.sweeps.begin(&intervals, Instant::now());
         for id in begins {
             let Some(account) = accounts.get(&id).cloned() else { continue };
-            under_way.push(sweep(ctx.clone(), id, account).boxed());
+            under_way.push(Ticket::new(Turn::Walk).scope(sweep(ctx.clone(), id, account)).boxed());
         }
         let due = async {
             match next {
@@ -326,6 +326,7 @@ impl<'a> Walk<'a> {
                 let looks = suspect || (candidate.has_hidden && entry.hidden_is_due(now));
                 entry.suspect = looks;
                 entry.next_check = Some(next);
+                entry.recent.tidy(self.ctx.started.elapsed(), self.ctx.settle);
                 if !suspect {
                     if entry.repairs.0 != basis {
                         entry.repairs = (basis, Repairs::default());

@@ -1,6 +1,6 @@
 //! The watches: trimmed to what is needed, filtered to what matters, logged when they fail.
 
-use super::context::{RawRole, role_resource};
+use super::context::RawRole;
 use super::index::Index;
 use crate::api::{
     ANNOTATION_DEFAULT_CLASS, ANNOTATION_IAM_ROLE, ANNOTATION_RECONCILE, ANNOTATION_SUSPEND, IamRoleClass,
@@ -85,10 +85,9 @@ pub fn roles(
     index: Arc<Index>,
     gone: impl Fn(&RawRole) + Send + 'static,
 ) -> impl Stream<Item = Result<RawRole, watcher::Error>> + Send + 'static {
-    let resource = role_resource();
     let api: Api<RawRole> = match namespace {
-        Some(namespace) => Api::namespaced_with(client, namespace, &resource),
-        None => Api::all_with(client, &resource),
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
     };
     watching(api)
         .default_backoff()

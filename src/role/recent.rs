@@ -152,9 +152,14 @@ impl Recent {
             .retain(|step| !step.action.is_blind(observed) || !effects(&step.action, account).into_iter().all(is_done));
     }
 
+    /// Forgets the writes that every read shows by now.
+    pub fn tidy(&mut self, now: Duration, settle: Duration) {
+        self.written.retain(|_, written| now.saturating_sub(written.at) < settle);
+    }
+
     /// Whether a read shows what was there before a write of the last `settle`. What was not `asked` for is not shown.
     pub fn is_past(&mut self, observed: &Observed, asked: &Asked, now: Duration, settle: Duration) -> bool {
-        self.written.retain(|_, written| now.saturating_sub(written.at) < settle);
+        self.tidy(now, settle);
         let is_shown = |facet: &Facet| match facet {
             Facet::Own(arn) => asked.policies.contains(arn),
             Facet::Profile(name) => asked.profiles.contains(name),

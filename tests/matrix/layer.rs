@@ -111,9 +111,8 @@ async fn the_client_of_kubernetes_takes_some_faults_for_the_same() {
     let call = format!("PUT {path}");
     let put = |fault: Fault| async move {
         let world = world(Some(script(0, fault)));
-        let (object, resource) = (operator::object(&world), iamrole_operator::controller::context::role_resource());
-        let object = object.with_status(&json!({ "accountId": "1" })).expect("a status");
-        let api: Api<_> = Api::namespaced_with(operator::kubernetes(&world), super::cluster::NAMESPACE, &resource);
+        let object = operator::object(&world).with_status(&json!({ "accountId": "1" })).expect("a status");
+        let api: Api<_> = Api::namespaced(operator::kubernetes(&world), super::cluster::NAMESPACE);
         let failure: Option<Failure> =
             api.replace_status(NAME, &PostParams::default(), &object).await.err().map(Failure::from);
         let status = world.lock().cluster.role.as_ref().map_or(Value::Null, |role| role["status"].clone());

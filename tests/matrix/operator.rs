@@ -20,7 +20,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use iamrole_operator::api::{DEFAULT_CONTROLLER, IamRoleClass};
 use iamrole_operator::aws::{Account, Aws};
 use iamrole_operator::controller::claims::Claims;
-use iamrole_operator::controller::context::{ClassState, Context, RawRole, RoleScope, role_resource};
+use iamrole_operator::controller::context::{ClassState, Context, RawRole, RoleScope};
 use iamrole_operator::controller::events::Events;
 use iamrole_operator::controller::issuer::Issuer;
 use iamrole_operator::controller::lanes::Lanes;
@@ -153,7 +153,7 @@ pub struct Operator {
 
 impl Operator {
     pub async fn start(world: &Arc<World>, run: usize) -> Self {
-        let (mut roles, mut classes) = (Writer::new(role_resource()), Writer::<IamRoleClass>::default());
+        let (mut roles, mut classes) = (Writer::default(), Writer::<IamRoleClass>::default());
         let mut namespaces = Writer::<PartialObjectMeta<Namespace>>::default();
         for event in [Event::Init, Event::InitDone] {
             roles.apply_watcher_event(&event);
