@@ -24,6 +24,7 @@ const POLL: Duration = Duration::from_millis(200);
 pub struct Bench {
     pub world: World,
     pub failed: Vec<String>,
+    latency: Duration,
     _aws: Ministack,
 }
 
@@ -47,7 +48,7 @@ impl Bench {
             status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
         };
         assert!(eventually(LONG, class).await, "the class is not ready:\n{}", world.operator.log());
-        Self { world, failed: Vec::new(), _aws: aws }
+        Self { world, failed: Vec::new(), latency, _aws: aws }
     }
 
     pub fn must(&mut self, holds: bool, what: &str) {
@@ -116,11 +117,13 @@ impl Bench {
         let (start, cpu, writes) = (Instant::now(), self.cpu(), self.writes().await);
         work(self).await;
         let wall = start.elapsed();
-        let after = self.cpu();
+        let (after, now) = (self.cpu(), self.writes().await);
         Row {
             case: case.to_owned(),
             calls: self.world.proxy.all(),
-            writes: self.writes().await - writes,
+            writes: now.0 - writes.0,
+            events: now.1 - writes.1,
+            latency: self.latency,
             wall,
             // A new process begins at nothing.
             cpu: if after >= cpu { after - cpu } else { after },
@@ -134,20 +137,18 @@ impl Bench {
         if self.world.operator.runs() { self.world.operator.cpu() } else { 0.0 }
     }
 
-    /// Requests so far that changed a role, or told an event, as the API server has counted them.
-    async fn writes(&self) -> usize {
+    /// Requests so far that changed a role, and that told an event, as the API server has counted them.
+    async fn writes(&self) -> (usize, usize) {
         let request = axum::http::Request::get("/metrics").body(Vec::new()).expect("a request");
         let metrics = self.world.client.request_text(request).await.expect("the API server's metrics");
-        let counts = metrics.lines().filter(|line| {
-            let is = |label: &str| line.contains(label);
-            let changed =
-                is("resource=\"iamroles\"") && (is("verb=\"PUT\"") || is("verb=\"PATCH\"") || is("verb=\"APPLY\""));
-            let told = is("resource=\"events\"")
-                && is("group=\"events.k8s.io\"")
-                && (is("verb=\"POST\"") || is("verb=\"PATCH\""));
-            line.starts_with("apiserver_request_total{") && (changed || told)
-        });
-        counts.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum()
+        let count = |of: &str, verbs: [&str; 2]| {
+            let counts = metrics.lines().filter(|line| {
+                let verb = || verbs.iter().any(|verb| line.contains(&format!("verb=\"{verb}\"")));
+                line.starts_with("apiserver_request_total{") && line.contains(of) && verb()
+            });
+            counts.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum()
+        };
+        (count("resource=\"iamroles\"", ["PUT", "PATCH"]), count("group=\"events.k8s.io\"", ["POST", "PATCH"]))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The table that a run ends with.
 
-use crate::setup::{LATENCY, PARALLEL, float};
+use crate::setup::{PARALLEL, float};
 use crate::support::proxy::Call;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,8 +9,12 @@ use std::time::{Duration, Instant};
 pub struct Row {
     pub case: String,
     pub calls: Vec<Call>,
-    /// Requests to the API server that changed a role, or told an event.
+    /// Requests to the API server that changed a role.
     pub writes: usize,
+    /// Requests to the API server that told an event.
+    pub events: usize,
+    /// How long each call to AWS took at least.
+    pub latency: Duration,
     pub wall: Duration,
     pub cpu: f64,
     /// The most resident memory of the process so far, in KiB.
@@ -23,7 +27,7 @@ pub struct Row {
 impl Row {
     /// The wall time, in units of the least that is possible.
     pub fn ratio(&self) -> f64 {
-        let least = float(self.calls.len()) * LATENCY.as_secs_f64() / float(PARALLEL);
+        let least = float(self.calls.len()) * self.latency.as_secs_f64() / float(PARALLEL);
         self.wall.as_secs_f64() / least.max(0.001)
     }
 
@@ -52,14 +56,19 @@ impl Row {
         let actions: Vec<String> = actions.iter().map(|(action, count)| format!("{action} {count}")).collect();
         let per_role = |count: usize| float(count) / float(self.roles.max(1));
         println!(
-            "| {} | {} | {:.3} | {} | {:.2} | {:.1} s | {} | {:.1} s | {:.0} MiB | {} |",
+            "| {} | {} | {:.3} | {} | {:.2} | {:.2} | {:.1} s | {} | {:.1} s | {:.0} MiB | {} |",
             self.case,
             self.calls.len(),
             per_role(self.calls.len()),
             actions.join(", "),
             per_role(self.writes),
+            per_role(self.events),
             self.wall.as_secs_f64(),
-            if self.calls.len() < 100 { "-".to_owned() } else { format!("{:.2}", self.ratio()) },
+            if self.calls.len() < 100 || self.latency.is_zero() {
+                "-".to_owned()
+            } else {
+                format!("{:.2}", self.ratio())
+            },
             self.cpu,
             float(usize::try_from(self.peak).unwrap_or_default()) / 1024.0,
             self.note,
@@ -71,8 +80,8 @@ impl Row {
 pub fn print(rows: &[Row]) {
     println!();
     println!(
-        "| case | AWS calls | a role | by action | Kubernetes writes a role | wall | times the least | CPU | peak memory | |"
+        "| case | AWS calls | a role | by action | writes a role | events a role | wall | times the least | CPU | peak memory | |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     rows.iter().for_each(Row::print);
 }
