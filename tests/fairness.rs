@@ -209,16 +209,16 @@ async fn objects_whose_calls_hang_delay_the_others_by_seconds_at_a_start() {
 }
 
 /// Another account, reached in a session of a role there.
-fn other_account(role: &str) -> Option<Account> {
+fn other_account(role: &str) -> Account {
     let role_arn = format!("arn:aws:iam::210987654321:role/{role}");
     let assume_role = Some(AssumeRole { role_arn, external_id: None, session_duration_seconds: None });
-    Some(Account { id: Some("210987654321".into()), assume_role })
+    Account { id: Some("210987654321".into()), assume_role }
 }
 
 /// A class of this world that leads to another account.
 async fn class_of_other_account(world: &World, name: &str, role: &str) {
     let mut spec = world.classes().get(&world.namespace).await.expect("the class").spec;
-    spec.account = other_account(role);
+    spec.account = Some(other_account(role));
     world.create_class(name, spec, false).await;
 }
 
