@@ -43,7 +43,9 @@ fn run(program: &str, arguments: &[&str], input: &str) -> Output {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("{program}: {error}; is the rig's env sourced?"));
+        .unwrap_or_else(|error| {
+            panic!("{program}: {error}; is the rig's env sourced, and all of it built (tests/rig/rig build)?")
+        });
     let mut stdin = child.stdin.take().expect("standard input");
     let input = input.to_owned();
     // From a thread: a command that prints before it has read everything would wait for us, and we for it.
