@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::Command;
 use support::kubectl::{helm, kubectl, kubectl_ok};
-use support::{World, ec2};
+use support::{World, condition, ec2};
 
 /// Blocks that nothing here reads, by language and what they begin with.
 const BLOCKS_ELSEWHERE: [(&str, &str, &str); 3] = [
@@ -122,6 +122,46 @@ fn json_is_json_and_lua_is_what_argo_cd_runs() {
     });
     for fence in of("lua") {
         assert_eq!(lua::run(&fence.text, &object)["status"], "Healthy", "{}", fence.place());
+    }
+}
+
+/// What the API server takes may still be nonsense to the operator.
+#[tokio::test]
+async fn roles_in_the_documentation_are_understood_by_the_operator() {
+    let world = World::with_class("manual", |class| {
+        class.workload_identity = serde_json::from_value(json!({ "mechanism": "IRSA" })).unwrap();
+    })
+    .await;
+    let mut names = Vec::new();
+    for fence in of("yaml") {
+        for part in filled(&fence.text).split("\n---\n") {
+            let mut object: Value = serde_saphyr::from_str(part).unwrap();
+            if object["kind"] != "IamRole" {
+                continue;
+            }
+            // Names in AWS are not to be shared, and classes are others'.
+            let spec = object["spec"].as_object_mut().unwrap();
+            spec.remove("roleClassName");
+            if let Some(name) = spec.get_mut("roleName") {
+                *name = json!(format!("{}-{}", world.namespace, names.len()));
+            }
+            let name = format!("role-{}", names.len());
+            world.create(&name, object["spec"].clone()).await;
+            names.push((name, fence.place()));
+        }
+    }
+    assert!(names.len() >= 15, "{names:?}");
+    for (name, place) in names {
+        let judged = world.until(&name, "a word of the operator", |role| {
+            condition(role, "Ready").is_some_and(|ready| {
+                ready.observed_generation == role.metadata.generation && ready.reason != "Reconciling"
+            })
+        });
+        let role = judged.await;
+        let ready = condition(&role, "Ready").unwrap();
+        let wrong =
+            ["InvalidSpec", "NotAllowed", "PolicyRejected", "Rejected", "Unavailable"].contains(&ready.reason.as_str());
+        assert!(!wrong, "{place}: {}: {}", ready.reason, ready.message);
     }
 }
 
