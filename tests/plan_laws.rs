@@ -6,7 +6,7 @@
 mod model;
 
 use iamrole_operator::policy::{Clause, Document, Effect, Limits};
-use iamrole_operator::role::{Action, Desired, Plan, Record, plan};
+use iamrole_operator::role::{Action, Desired, Plan, Progress, Record, plan};
 use model::{Aws, account, arn, asked, carry, intend, want};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
@@ -155,6 +155,14 @@ fn one_inline(name: &str) -> Value {
     let statements = BTreeSet::from([0, 1]);
     json!({ "trustPolicy": trust(&[(BTreeSet::from([0]), 0)]),
         "inlinePolicies": [{ "name": name, "document": document(&statements) }] })
+}
+
+/// A spec with one inline policy, made longer by so many characters.
+fn padded(name: &str, more: usize) -> Value {
+    let mut spec = one_inline(name);
+    spec["inlinePolicies"][0]["document"]["Statement"][0]["Resource"] =
+        format!("arn:aws:s3:::{}", "x".repeat(more)).into();
+    spec
 }
 
 /// An own policy of the new spec that exists and is somebody else's.
@@ -411,6 +419,49 @@ proptest! {
         carry(&mut aws, &plan, &after, &mut record, |i| fails >> (i % 64) & 1 == 1, |aws, done| ends.combined(aws, done));
         converge(&mut aws, &after, &mut record, |aws, done| ends.combined(aws, done));
         is_as_wanted(&aws, &start, &new, &after, &strangers);
+    }
+
+    #[test]
+    fn what_does_not_fit_beside_what_stays_costs_nothing(
+        old in wish(), new in wish(), kept in 0usize..400, theirs in 0usize..3, spare in 0usize..2, attached in 0usize..2,
+    ) {
+        let keep = |wish: Wish| Wish { keep: true, ..wish };
+        let (before, after) = (want(&keep(old).spec(), Limits::default()), want(&keep(new).spec(), Limits::default()));
+        let strangers = Strangers { inline: false, attached: false, taken: false, keeps_case: false };
+        let (mut aws, mut record) = settled(&before, &strangers, Aws::default());
+        let stranger = want(&padded("stranger", kept), Limits::default());
+        aws.role_mut().inline.insert("stranger".into(), model::Held::new(&stranger.inline["stranger"]));
+        aws.role_mut().managed.extend((0..theirs).map(|i| format!("arn:aws:iam::aws:policy/Stranger{i}")));
+        let size = |desired: &Desired| desired.inline.values().map(Document::size).sum::<usize>();
+        aws.limits.inline_total = size(&before).max(size(&after)) + stranger.inline["stranger"].size() * spare;
+        aws.limits.inline_total = aws.limits.inline_total.max(aws.role().inline.values().map(|held| held.size).sum());
+        aws.quota = aws.role().managed.len() + attached;
+        let after = Desired { limits: aws.limits, ..after };
+        let fits = size(&after) + stranger.inline["stranger"].size() <= aws.limits.inline_total
+            && after.managed.len() + after.own.len() + theirs <= aws.quota;
+        let wanted: BTreeSet<Clause> = after.inline.values().chain(after.own.iter().map(|policy| &policy.document))
+            .flat_map(|document| document.canonical(&account()).clauses()).collect();
+        let there = |aws: &Aws| permissions(aws).into_iter().filter_map(Result::ok).collect::<BTreeSet<Clause>>();
+        let mut held: BTreeSet<Clause> = there(&aws).intersection(&wanted).cloned().collect();
+        for _ in 0..4 {
+            let plan = make_plan(&aws, &after, &record);
+            prop_assert_eq!(plan.refused.is_empty(), fits, "{:?}", plan.refused);
+            intend(&mut record, &after, &plan);
+            let mut progress = Progress::of(&plan);
+            for step in &plan.steps {
+                if progress.holds_up(step) {
+                    progress.failed(step);
+                    continue;
+                }
+                prop_assert_eq!(aws.execute(&step.action), Ok(()), "{:?}", step.action);
+                model::enter(&mut record, &after, &step.action);
+            }
+            let now = there(&aws);
+            prop_assert!(held.is_subset(&now), "lost: {:?}", held.difference(&now));
+            held.extend(now.intersection(&wanted).cloned());
+        }
+        let left = make_plan(&aws, &after, &record);
+        prop_assert_eq!(left.is_empty(), fits, "{:?}", left);
     }
 
     #[test]

@@ -8,8 +8,10 @@
 //! the account's own partition), `true` is `"true"`, an absent `Version` is `2008-10-17`, an empty `Id`,
 //! `Sid` or `Condition` is none.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::conditions::Conditions;
@@ -19,6 +21,7 @@ use super::leaf::{self, ValueRule};
 use super::principal::is_unique_id;
 use super::print;
 use super::set::{Set, prefix};
+use super::size;
 
 /// The account a document belongs to. In its partition an account id and the ARN of the account's root user are the
 /// same principal.
@@ -36,6 +39,35 @@ pub struct AccountRef {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Canonical {
     pub(super) body: Body,
+    size: Size,
+}
+
+/// The characters of the text that was read, where one was: no part of the meaning, so that all are equal.
+#[derive(Clone, Copy, Default)]
+struct Size(Option<usize>);
+
+impl PartialEq for Size {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Size {}
+
+impl PartialOrd for Size {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Size {
+    fn cmp(&self, _: &Self) -> Ordering {
+        Ordering::Equal
+    }
+}
+
+impl Hash for Size {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,10 +137,18 @@ impl Canonical {
                 Err(_) => return Self::opaque(percent_encoded),
             }
         };
-        match json::parse(&decoded) {
+        let read = match json::parse(&decoded) {
             Ok(node) => of_node(&node, grammar, account),
             Err(_) => Self::opaque(&decoded),
-        }
+        };
+        Self { size: Size(Some(size::count(&decoded))), ..read }
+    }
+
+    /// What the document takes of IAM's quotas, in characters that are not white space: of the text that AWS returned,
+    /// else of this form.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size.0.unwrap_or_else(|| size::count(&self.to_json()))
     }
 
     /// The form as JSON text: one text for equal documents, so a good thing to hash or to show. Of a text that is no
@@ -122,7 +162,7 @@ impl Canonical {
     }
 
     fn opaque(text: &str) -> Self {
-        Self { body: Body::Opaque(text.to_owned()) }
+        Self { body: Body::Opaque(text.to_owned()), size: Size::default() }
     }
 
     /// Unique ids of deleted roles and users (`AROA…`, `AIDA…`) that stand where their ARNs were, sorted.
@@ -157,7 +197,7 @@ impl fmt::Debug for Canonical {
 /// The canonical form of a document.
 pub(super) fn of_node(node: &Node<'_>, grammar: Grammar, account: &AccountRef) -> Canonical {
     match policy(node, grammar, account) {
-        Some(policy) => Canonical { body: Body::Policy(policy) },
+        Some(policy) => Canonical { body: Body::Policy(policy), size: Size::default() },
         None => Canonical::opaque(&verbatim(node)),
     }
 }

@@ -5,7 +5,7 @@
 use iamrole_operator::api::iamrole::{Origin, PolicyRef, ProfileRef, RoleRef};
 use iamrole_operator::api::iamroleclass::Allowed;
 use iamrole_operator::api::{IamRoleClassSpec, IamRoleSpec};
-use iamrole_operator::policy::{AccountRef, Canonical, Document, Limits};
+use iamrole_operator::policy::{AccountRef, Canonical, Document, Grammar, Limits};
 use iamrole_operator::role::desired::{Facts, desired};
 use iamrole_operator::role::settings::settings;
 use iamrole_operator::role::{
@@ -52,7 +52,13 @@ pub struct Held {
 
 impl Held {
     pub fn new(document: &Document) -> Self {
-        Self { document: document.canonical(&account()), size: document.size() }
+        // Read from the text, as the adapter does: it knows the size.
+        let document = if document.statements().iter().any(|statement| statement.principal.is_some()) {
+            Canonical::read(Grammar::Trust, &document.to_json(), &account())
+        } else {
+            Canonical::read(Grammar::Permission, &document.to_json(), &account())
+        };
+        Self { size: document.size(), document }
     }
 }
 
@@ -343,7 +349,8 @@ pub fn intend(record: &mut Record, desired: &Desired, plan: &Plan) {
     }
 }
 
-fn enter(record: &mut Record, desired: &Desired, action: &Action) {
+/// What the controller notes in status of a step that was done.
+pub fn enter(record: &mut Record, desired: &Desired, action: &Action) {
     match action {
         Action::CreateRole { .. } => {
             if let Some(role) = &mut record.role {

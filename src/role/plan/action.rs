@@ -236,3 +236,8 @@ pub(in crate::role) fn profile_key(name: &str) -> String {
 pub(super) fn inline_key(name: &str) -> String {
     format!("inline/{name}")
 }
+
+/// The name of the inline policy whose key this is.
+pub(super) fn inline_name(key: &str) -> Option<&str> {
+    key.strip_prefix("inline/")
+}

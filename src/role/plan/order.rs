@@ -11,7 +11,11 @@
 //! for a moment. Where nothing is left that keeps all three (the documents are too large for that), denials are given
 //! up first, since IAM's denials are rare, and a gap in what works last.
 //!
+//! What IAM would have no room for in the end is left out, with all that it would cost: `order/quota.rs`.
+//!
 //! A step that relies on earlier ones [needs](Step::needs) them: if one fails, it waits, and the last document stays.
+
+mod quota;
 
 use super::action::Action;
 use super::step::{Phase, Plan, Step};
@@ -46,11 +50,6 @@ impl Room {
 
     pub(super) const fn inline(size: usize) -> Self {
         Self { inline: size, attached: 0 }
-    }
-
-    /// Of a document as AWS returned it.
-    pub(super) fn inline_text(text: &str) -> Self {
-        Self::inline(text.chars().filter(|c| !c.is_ascii_whitespace()).count())
     }
 
     pub(super) const fn nothing() -> Self {
@@ -204,6 +203,7 @@ impl<'a> Order<'a> {
     /// Adds all steps to the plan, in order.
     pub(super) fn schedule(&mut self, plan: &mut Plan) {
         self.old = self.union(None);
+        plan.refused.extend(self.leave_out());
         self.refused = !plan.refused.is_empty();
         let mut exchange = false;
         while let Some(choice) = self.choose() {

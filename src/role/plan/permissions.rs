@@ -199,7 +199,7 @@ impl<'a> Planner<'a> {
         let wanted: BTreeMap<&String, &Document> =
             desired.inline.iter().map(|(name, document)| (spelled(name), document)).collect();
         for (name, found) in &observed.inline {
-            self.order.there(inline_key(name), facts(found), Room::inline_text(&found.to_json()));
+            self.order.there(inline_key(name), facts(found), Room::inline(found.size()));
         }
         // New ones first, for the eye only.
         let (new, old): (Vec<_>, Vec<_>) = wanted.iter().partition(|(name, _)| !observed.inline.contains_key(**name));

@@ -301,3 +301,70 @@ fn a_lost_origin_tag_is_mended_from_status() {
     record.role = Some(RoleRef { origin: Some(Origin::Created), ..RoleRef::default() });
     assert!(mended(&record).contains("Created"));
 }
+
+/// A statement of about so many characters.
+fn sized(action: &str, characters: usize) -> Value {
+    let resource = format!("arn:aws:s3:::{}", "x".repeat(characters));
+    json!({ "Effect": "Allow", "Action": action, "Resource": resource })
+}
+
+fn keeping(policies: &[(&str, &[Value])]) -> Desired {
+    let policy = |(name, statements): &(&str, &[Value])| json!({ "name": name, "document": { "Version": "2012-10-17", "Statement": statements } });
+    let policies: Vec<Value> = policies.iter().map(policy).collect();
+    spec(json!({ "whenUnlisted": "Keep", "inlinePolicies": policies }))
+}
+
+#[test]
+fn what_does_not_fit_beside_what_stays_is_refused_and_costs_nothing() {
+    let (s, t) = (sized("s3:S", 3000), sized("s3:T", 2000));
+    let old = keeping(&[("a", std::slice::from_ref(&s))]);
+    let new = keeping(&[("b", &[s, t]), ("small", &[sized("s3:U", 100)])]);
+    let strange = keeping(&[("x", &[sized("s3:X", 6000)])]);
+    for kept in ["x", "AWSRevokeOlderSessions"] {
+        let (mut observed, record) = settled(&old);
+        observed.inline.insert(kept.into(), strange.inline["x"].canonical(&old.account));
+        let plan = update(&new, &observed, &record, 10, false);
+        assert_eq!(names(&plan), ["Add: put inline policy small"], "a stays, and what fits comes");
+        let [problem] = &plan.refused[..] else { panic!("{:?}", plan.refused) };
+        assert_eq!(problem.reason, crate::api::Reason::QuotaExceeded);
+        for part in ["10240", &format!("{kept:?}"), "\"b\"", "spec.inlinePolicies"] {
+            assert!(problem.message.contains(part), "{part}: {}", problem.message);
+        }
+        observed.inline.insert(kept.into(), spec(inline(&[("y", &["s3:Y"])])).inline["y"].canonical(&old.account));
+        let plan = update(&new, &observed, &record, 10, false);
+        assert!(plan.refused.is_empty() && plan.steps.len() == 3, "room again: {:?}", names(&plan));
+    }
+}
+
+#[test]
+fn attachments_that_do_not_fit_beside_those_that_stay_are_refused_and_cost_nothing() {
+    let own = |policies: &[(&str, &[&str])]| {
+        let policy = |(name, actions): &(&str, &[&str])| json!({ "name": name, "policyName": name, "document": document(actions) });
+        let policies: Vec<Value> = policies.iter().map(policy).collect();
+        spec(json!({ "whenUnlisted": "Keep", "managedPolicies": ["M"], "customerManagedPolicies": policies }))
+    };
+    let (old, new) = (own(&[("o", &["s3:S", "s3:T"])]), own(&[("o", &["s3:S"]), ("p", &["s3:T"])]));
+    let (mut observed, record) = settled(&old);
+    observed.managed.insert("arn:aws:iam::aws:policy/Theirs".into());
+    let plan = update(&new, &observed, &record, 3, false);
+    assert!(names(&plan).iter().all(|name| name.starts_with("Add: create policy")), "{:?}", names(&plan));
+    let [problem] = &plan.refused[..] else { panic!("{:?}", plan.refused) };
+    assert_eq!(problem.reason, crate::api::Reason::QuotaExceeded);
+    for part in ["4 ", " 3", "policy/Theirs", "policy/p"] {
+        assert!(problem.message.contains(part), "{part}: {}", problem.message);
+    }
+    assert!(update(&new, &observed, &record, 4, false).refused.is_empty());
+    let moved = own(&[("p", &["s3:S", "s3:T"])]);
+    assert!(update(&moved, &observed, &record, 3, false).refused.is_empty(), "one goes for one that comes");
+}
+
+#[test]
+fn what_is_left_out_for_want_of_room_takes_its_denials_and_what_they_guard_with_it() {
+    let deny =
+        json!({ "Effect": "Deny", "Action": "s3:Delete", "Resource": format!("arn:aws:s3:::{}", "x".repeat(3000)) });
+    let (old, new) = (keeping(&[]), keeping(&[("all", &[sized("s3:*", 100)]), ("guard", &[deny])]));
+    let (mut observed, record) = settled(&old);
+    observed.inline.insert("x".into(), keeping(&[("x", &[sized("s3:X", 8000)])]).inline["x"].canonical(&old.account));
+    let plan = update(&new, &observed, &record, 10, false);
+    assert_eq!((names(&plan), plan.refused.len()), (vec![], 1), "no guard, no power");
+}
