@@ -13,7 +13,7 @@ const LARGEST_TRUST: usize = 16_384;
 const BOUND: Duration = Duration::from_millis(5);
 
 /// Shapes as name, what comes before, what is repeated (`%` counts up) and what comes after.
-const SHAPES: [(&str, &str, &str, &str); 15] = [
+const SHAPES: [(&str, &str, &str, &str); 17] = [
     (
         "usual statements",
         r#"{"Version":"2012-10-17","Statement":["#,
@@ -56,6 +56,18 @@ const SHAPES: [(&str, &str, &str, &str); 15] = [
         r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":["#,
         r#""arn:aws:iam:::role/%","#,
         r#""*"]}]}"#,
+    ),
+    (
+        "unknown kinds",
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":["#,
+        r#""arn:aws:iam:::rolx%/a","#,
+        r#""*"]}]}"#,
+    ),
+    (
+        "a long kind",
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"arn:aws:iam:::"#,
+        "instance-profile",
+        r#"/a"}]}"#,
     ),
     (
         "condition keys",

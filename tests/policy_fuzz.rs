@@ -221,6 +221,11 @@ const SHAPES: &str = r##"
     numbers => {"Version":"2012-10-17","Statement":[ => #, => 1]}
     a long text => {"Version":"2012-10-17","Statement":{STATEMENT,"Sid":" => abcdefgh => "}}
     a long key => {"Version":"2012-10-17","Statement":{STATEMENT," => Conditio => ":{}}}
+    unknown kinds => {"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":[ => "arn:aws:iam::123456789012:rolx#/x", => "*"]}]}
+    a long kind => {"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"arn:aws:iam::123456789012: => instance-profile => /x"}]}
+    permissions => {"Version":"2012-10-17","Statement":[ => {"Effect":"Allow","Action":"s3:Get#","Resource":"arn:aws:s3:::b#/*"}, => {"Effect":"Allow","Action":"*","Resource":"*"}]}
+    resources => {"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":[ => "arn:aws:s3:::b/#", => "*"]}]}
+    bad resources => {"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":[ => "arn:aws:iam::1:usr#", => "*"]}]}
     tokens => {"Version":"2012-10-17","Statement":{STATEMENT,"Sid":" => $( => "}}
     dollars => {"Version":"2012-10-17","Statement":{STATEMENT,"Sid":" => $$( => "}}
     escapes => {"Version":"2012-10-17","Statement":{STATEMENT,"Sid":" => \u0041 => "}}

@@ -157,34 +157,33 @@ fn line_and_column(source: &str, at: usize) -> (usize, usize) {
 
 /// The known word that was probably meant: same but for case, a plural, or a typing mistake.
 pub(super) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    // Nobody mistypes a word into something much longer, and the distance costs length².
-    if word.len() > QUOTED {
-        return None;
-    }
-    known
-        .into_iter()
-        .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(4).min(3))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+    let near = known.into_iter().filter_map(|candidate| {
+        let distance = distance_within(word, candidate, candidate.len().div_ceil(4).min(3))?;
+        Some((distance, candidate))
+    });
+    near.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
 }
 
-/// Edit distance, ignoring case.
-pub(super) fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<u8> = b.bytes().map(|c| c.to_ascii_lowercase()).collect();
+/// Edit distance, ignoring case, if it is no more than `most`.
+pub(super) fn distance_within(a: &str, b: &str, most: usize) -> Option<usize> {
+    // Each byte more is an edit, and the distance costs one length times the other.
+    (a.len().abs_diff(b.len()) <= most).then(|| distance(a, b)).filter(|distance| *distance <= most)
+}
+
+fn distance(a: &str, b: &str) -> usize {
+    // The distances of the beginnings of `b` to what was read of `a`.
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().map(|c| c.to_ascii_lowercase()).enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        next.push(i + 1);
-        for ((pair, y), left) in row.windows(2).zip(&b).zip(1..) {
-            let (above_left, above) = match pair {
-                [p, q] => (*p, *q),
-                _ => continue,
-            };
-            let before = next.get(left - 1).copied().unwrap_or(usize::MAX - 1);
-            next.push((above_left + usize::from(x != *y)).min(above + 1).min(before + 1));
+    for (i, x) in a.bytes().enumerate() {
+        let (mut above_left, mut left) = (i, i + 1);
+        if let Some(first) = row.first_mut() {
+            *first = left;
         }
-        row = next;
+        for (cell, y) in row.iter_mut().skip(1).zip(b.bytes()) {
+            let other = usize::from(!x.eq_ignore_ascii_case(&y));
+            let here = (above_left + other).min(*cell + 1).min(left + 1);
+            above_left = std::mem::replace(cell, here);
+            left = here;
+        }
     }
     row.last().copied().unwrap_or_default()
 }
@@ -226,6 +225,24 @@ mod tests {
         assert_eq!(did_you_mean("Comment", known), None);
         assert_eq!(did_you_mean("", known), None);
         assert_eq!(did_you_mean(&"x".repeat(100_000), known), None);
+    }
+
+    #[test]
+    fn distances() {
+        for (a, b, distance) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("role", "ROLE", 0),
+            ("rolx", "role", 1),
+            ("oler", "role", 2),
+            ("user", "role", 4),
+        ] {
+            for (a, b) in [(a, b), (b, a)] {
+                assert_eq!(distance_within(a, b, distance), Some(distance), "{a} {b}");
+                assert_eq!(distance.checked_sub(1).and_then(|less| distance_within(a, b, less)), None);
+            }
+        }
+        assert_eq!(distance_within(&"x".repeat(10_000_000), &"x".repeat(20_000_000), 3), None, "at once");
     }
 
     #[test]

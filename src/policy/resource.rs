@@ -4,7 +4,7 @@
 //! AWS, which then names it.
 
 use super::arn::Arn;
-use super::finding::{Quoted, distance, quote};
+use super::finding::{Quoted, distance_within, quote};
 
 /// Kinds of IAM's own resources: those that IAM's refusal lists ("IAM resource path must either be "*" or start with
 /// user/, …"), and those that AWS-managed policies name besides.
@@ -97,7 +97,7 @@ fn check_iam(region: &str, path: &str, quoted: Quoted<'_>) -> Option<String> {
         return None;
     }
     // A word before a slash that is like no known one may be a kind that AWS added.
-    let meant = IAM_KINDS.into_iter().find(|known| distance(kind, known) <= 1);
+    let meant = IAM_KINDS.into_iter().find(|known| distance_within(kind, known, 1).is_some());
     if named && !kind.is_empty() && meant.is_none() {
         return None;
     }
