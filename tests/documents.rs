@@ -193,3 +193,31 @@ async fn a_policy_near_its_limit_is_told_and_the_accounts_own_limits_count() {
     world.ready("app").await;
     world.event("app", "PolicyWarning", "of the 20480 characters").await;
 }
+#[tokio::test]
+async fn advice_is_told_finding_by_finding_of_roles_that_fail_or_only_observe_too() {
+    let world = World::new("documents").await;
+    let wide = |i: usize| json!({ "Sid": format!("S{i}"), "Effect": "Allow", "Action": "*", "Resource": "*" });
+    let mut long = allow("s3:GetObject");
+    long["Statement"][0]["Resource"] = format!("arn:aws:s3:::{}", "x".repeat(5500)).into();
+    let spec = |mode: &str| {
+        json!({
+            "mode": mode, "trustPolicy": ec2(),
+            "inlinePolicies": [{ "name": "all", "document": {
+                "Version": "2012-10-17", "Statement": (0..8).map(wide).collect::<Vec<_>>() } }],
+            "customerManagedPolicies": [{ "name": "big", "document": long }],
+        })
+    };
+    world.proxy.refuse("PutRolePolicy", "", 403, "AccessDenied", "not allowed");
+    for (name, mode, reason) in [("fails", "Enforce", "AccessDenied"), ("looks", "Observe", "ChangesPending")] {
+        world.create(name, spec(mode)).await;
+        world.reason(name, reason).await;
+        world.event(name, "PolicyWarning", "of the 6144 characters").await;
+        for i in 0..8 {
+            world.event(name, "PolicyWarning", &format!("document.Statement[{i}]: everything")).await;
+        }
+        world.check_now(name).await;
+        let warnings = world.events(name).await.into_iter().filter(|(_, reason, _)| reason == "PolicyWarning").count();
+        assert_eq!(warnings, 9, "{mode}: once each");
+    }
+}
+

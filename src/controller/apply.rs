@@ -1,9 +1,9 @@
 //! Makes AWS match: claim, finalizer, observe, plan, intent, execute, status.
 
+use super::advise::advise;
 use super::carry::{Carried, Run, SHORT};
 use super::contested::{contested, name_the_dead};
 use super::context::Context;
-use super::events::Tone;
 use super::failure::Failure;
 use super::identity;
 use super::intent::role_ref;
@@ -19,7 +19,6 @@ use super::sweep::UNSEEN;
 use crate::api::iamrole::{Adoption, Cause, Mode, Origin};
 use crate::api::{ConditionType, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
 use crate::aws::{Account, AwsError, Kind};
-use crate::role::advice::advice;
 use crate::role::contest::Contest;
 use crate::role::desired::Facts;
 use crate::role::recent::{MISSES_APART, Recent};
@@ -88,6 +87,7 @@ enum Decision {
 pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status: IamRoleStatus) -> Stepped<Outcome> {
     let owner = subject.owner(ctx, case.class);
     let desired = accepted(subject, ctx, case, &owner, &status).await?;
+    Box::pin(advise(subject, ctx, case, &desired)).await;
     let status = IamRoleStatus { role: subject.status.role.clone(), ..status };
     let early = |failure| Setback::early(failure, status.clone());
     if case.settings.mode != Mode::Enforce {
@@ -252,11 +252,7 @@ impl Work<'_> {
                 return self.adopted(subject, &carried);
             }
             self.tell_recovered(subject).await;
-            let outcome = self.close(subject, &plan, observed.as_deref(), &carried, &contests)?;
-            if !settled {
-                self.advise(subject).await;
-            }
-            return Ok(outcome);
+            return self.close(subject, &plan, observed.as_deref(), &carried, &contests);
         }
         Err(self.early(Failure::slow(
             Reason::Rejected,
@@ -360,16 +356,6 @@ impl Work<'_> {
         });
         let message = format!("role {} is missing in AWS; looking once more before it is made anew", self.desired.name);
         wait.map_or_else(goes_on, |delay| Err(self.early(Failure::wait(delay, message))))
-    }
-
-    /// One warning per change of what IAM takes but is probably a mistake.
-    async fn advise(&self, subject: &Subject) {
-        let advice = advice(&self.desired, &self.case.account.quotas.limits);
-        let note = advice.join("; ");
-        let news = self.ctx.memory.with(&subject.uid, |entry| entry.advice.replace(note.clone()) != Some(note.clone()));
-        if news && !note.is_empty() {
-            self.ctx.events.publish(&subject.reference(), Tone::Warning, Reason::PolicyWarning, "Lint", &note).await;
-        }
     }
 
     fn remember(&mut self, record: Record, carried: &Carried) {

@@ -36,8 +36,15 @@ impl Events {
         Self { client, instance: instance.chars().take(128).collect() }
     }
 
-    /// Writes one event about `object`.
-    pub async fn publish(&self, object: &ObjectReference, tone: Tone, reason: Reason, action: &str, note: &str) {
+    /// Writes one event about `object`, and tells whether the API server took it.
+    pub async fn publish(
+        &self,
+        object: &ObjectReference,
+        tone: Tone,
+        reason: Reason,
+        action: &str,
+        note: &str,
+    ) -> bool {
         // The API server wants events of cluster-scoped objects in `default`.
         let namespace = object.namespace.as_deref().unwrap_or("default");
         let event = Event {
@@ -60,7 +67,9 @@ impl Events {
             ..Event::default()
         };
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-        if let Err(error) = api.create(&PostParams::default(), &event).await {
+        let written = api.create(&PostParams::default(), &event).await;
+        let is_written = written.is_ok();
+        if let Err(error) = written {
             // In a namespace that is being deleted this is refused; the change itself stands.
             let error = match error {
                 kube::Error::Api(status) => status.message,
@@ -68,6 +77,7 @@ impl Events {
             };
             tracing::info!(error, reason = reason.as_str(), "event not written");
         }
+        is_written
     }
 }
 

@@ -5,6 +5,7 @@
 //! Kubernetes.
 
 pub mod adopting;
+mod advise;
 pub mod apply;
 pub mod carry;
 mod census;

@@ -3,13 +3,29 @@
 use super::desired::Desired;
 use crate::policy::{Limits, Usage};
 
-/// Advice on a role, most often none; each names the field.
+/// So many pieces of advice are given at most; the last one then says how many more there are.
+const TOLD: usize = 10;
+
+/// Advice on a role, most often none; each names the field and is told by itself, so none is long. Sizes come first:
+/// they say what will be refused soon.
 #[must_use]
 pub fn advice(desired: &Desired, limits: &Limits) -> Vec<String> {
     let documents = std::iter::once(&desired.trust)
         .chain(desired.inline.values())
         .chain(desired.own.iter().map(|policy| &policy.document));
     let lint = documents.flat_map(|document| document.lint(&desired.account)).map(|finding| finding.to_string());
+    let mut all: Vec<String> = near(desired, limits).chain(lint).collect();
+    if all.len() > TOLD {
+        let more = all.split_off(TOLD - 1).len();
+        all.push(format!(
+            "and {more} more findings of the kinds in docs/policies.md; end those that were told to see them"
+        ));
+    }
+    all
+}
+
+/// What is close to a quota.
+fn near(desired: &Desired, limits: &Limits) -> impl Iterator<Item = String> {
     let inline = desired.inline.iter().map(|(name, document)| (name.as_str(), document));
     let mut sizes = vec![
         ("the trust policy".to_owned(), limits.of_trust(&desired.trust)),
@@ -21,9 +37,49 @@ pub fn advice(desired: &Desired, limits: &Limits) -> Vec<String> {
             .iter()
             .map(|policy| (format!("customer-managed policy {:?}", policy.entry), limits.of_managed(&policy.document))),
     );
-    let near = sizes.into_iter().filter(|(_, usage)| usage.is_near()).map(|(what, usage)| {
+    sizes.into_iter().filter(|(_, usage)| usage.is_near()).map(|(what, usage)| {
         let Usage { used, limit, .. } = usage;
         format!("{what}: {used} of the {limit} characters that IAM takes are used. {usage}, before it grows")
-    });
-    lint.chain(near).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::advice;
+    use crate::policy::Limits;
+    use crate::role::desired::tests::make;
+    use serde_json::{Value, json};
+
+    /// What is told of a role with so many statements that allow everything, and a policy near its quota.
+    fn told(findings: usize) -> Vec<String> {
+        let wide = |i: usize| json!({ "Sid": format!("S{i}"), "Effect": "Allow", "Action": "*", "Resource": "*" });
+        let document = |statements: Vec<Value>| json!({ "Version": "2012-10-17", "Statement": statements });
+        let long =
+            json!({ "Effect": "Allow", "Action": "s3:Get", "Resource": format!("arn:aws:s3:::{}", "x".repeat(5500)) });
+        let desired = make(json!({
+            "inlinePolicies": [{ "name": "n".repeat(128), "document": document((0..findings).map(wide).collect()) }],
+            "customerManagedPolicies": [{ "name": "big", "document": document(vec![long]) }],
+        }));
+        advice(&desired.unwrap(), &Limits::default())
+    }
+
+    #[test]
+    fn each_finding_is_told_by_itself_and_sizes_first() {
+        let all = told(8);
+        assert_eq!(all.len(), 9);
+        assert!(all[0].contains("\"big\"") && all[0].contains("of the 6144 characters"), "{}", all[0]);
+        for (i, note) in all[1..].iter().enumerate() {
+            assert!(note.contains(&format!("Statement[{i}]")) && note.ends_with("(EverythingAllowed)"), "{note}");
+        }
+        assert!(all.iter().all(|note| note.len() < 1024), "an event holds no more");
+    }
+
+    #[test]
+    fn many_findings_are_counted() {
+        assert_eq!(told(9).len(), 10);
+        assert!(told(9)[9].contains("Statement[8]"));
+        let all = told(30);
+        assert_eq!(all.len(), 10);
+        assert!(all[0].contains("\"big\"") && all[9].starts_with("and 22 more"), "{}", all[9]);
+    }
 }
