@@ -3,15 +3,21 @@
 //! Two things make a repaired difference come back: AWS renders a document in a way that we don't take for the same,
 //! or somebody else keeps changing it. What tells them apart is whether AWS ever showed the document as it is wanted
 //! since the spec was applied. If it did, AWS can say it in our words, and whatever differs later was made by somebody.
-//! If it never did, though the reads are late enough, another write changes nothing.
+//! If it never did, though the reads are late enough, another write changes nothing. AWS may also say it otherwise from some
+//! day on: then no repair is ever seen to hold, each finds what the last one found, and whoever it is, nothing is gained by
+//! another write but a call. What may allow more is repaired all the same, since it may be an attack.
+//!
+//! Even what was given up is written once a day: somebody may have ended the cause, and nothing else would tell.
 //!
 //! | AWS showed the document as wanted | what AWS shows now | what is done |
 //! | --- | --- | --- |
 //! | | within the settle window of the last repair | repaired: the read may be old |
+//! | yes, at some look | what three repairs in a row found and left; it can allow no more | [`Why::Rewritten`]; written once more after 1 h, 6 h, and then every 24 h |
 //! | yes, at some look | anything else | [`Why::Undone`] after three repairs in an hour, for the rest of it |
 //! | never | what no repair has found yet | repaired, three times an hour at most |
 //! | never | what one repair found and left; it can allow no more than what is wanted | [`Why::Rewritten`]; written once more after 1 h, 6 h, and then every 24 h |
 //! | never | what two repairs found and left; it may allow more, or deny less | [`Why::Unmoved`]; written once more after 1 h, 6 h, and then every 24 h |
+//! | yes, once a repair had settled | | what its repairs found is forgotten: the next one begins a new row |
 //! | | the document is gone | as where it was shown: nobody words a document so |
 //! | | an earlier process gave it up | [`Why::Earlier`] for an hour, then as if nothing was known |
 //!
@@ -31,7 +37,7 @@ use std::time::Duration;
 const REPAIRS: usize = 3;
 /// ... in so long are a contest.
 const WINDOW: Duration = Duration::from_hours(1);
-/// How long a document that AWS never shows as wanted is left before it is written once more; the last one for good.
+/// How long a document that AWS does not show as wanted is left before it is written once more; the last one for good.
 const PAUSES: [Duration; 3] = [Duration::from_hours(1), Duration::from_hours(6), Duration::from_hours(24)];
 /// So many answers of AWS are remembered per document; of more, those that were repaired last.
 const ANSWERS: usize = 8;
@@ -39,9 +45,10 @@ const ANSWERS: usize = 8;
 /// Why a difference is not repaired (any more).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// AWS never showed the document as wanted and answers as before its repair, with what can allow no more.
+    /// AWS answers as before the repairs, with what can allow no more, and never showed that one of them held.
     Rewritten,
-    /// The same, but what AWS shows may allow more than what is wanted, or deny less.
+    /// AWS never showed the document as wanted and answers as before its repairs, with what may allow more than what is
+    /// wanted, or deny less.
     Unmoved,
     /// Somebody else keeps undoing the repair.
     Undone,
@@ -95,7 +102,9 @@ struct History {
     at: Vec<Duration>,
     /// When it was last written, as a repair or since the spec asked for it.
     written: Option<Duration>,
-    /// What the repairs of a document found in AWS.
+    /// The document that is repaired.
+    place: Option<Place>,
+    /// What the repairs of a document found in AWS, since one of them was seen to hold.
     tried: BTreeMap<u64, Tried>,
     /// A document was repaired, and not seen as wanted since.
     open: bool,
@@ -141,7 +150,10 @@ impl Repairs {
     pub fn seen_as_wanted(&mut self) {
         self.looked = true;
         self.all_shown = true;
-        self.histories.values_mut().for_each(|history| history.open = false);
+        for history in self.histories.values_mut() {
+            history.open = false;
+            history.tried.clear();
+        }
     }
 
     /// Takes out of a plan for a settled role what must not be done again.
@@ -167,13 +179,19 @@ impl Repairs {
     /// Learns from a look what held and what did not.
     fn follow(&mut self, plan: &Plan, look: Look<'_>) {
         self.looked = true;
-        self.shown.extend(as_wanted(look));
+        let held: BTreeSet<Place> = as_wanted(look).collect();
         let planned: BTreeSet<Key> = plan.steps.iter().map(|step| key(&step.action, look.observed)).collect();
         for (known, history) in &mut self.histories {
             history.at.retain(|at| look.now.saturating_sub(*at) < WINDOW);
             history.resumed &= !history.at.is_empty() && planned.contains(known);
             history.open &= planned.contains(known);
+            let settled = !history.written.is_some_and(|at| look.is_recent(at));
+            // AWS may show what was written for a moment before it says it in its own words.
+            if settled && history.place.as_ref().is_some_and(|place| held.contains(place)) {
+                history.tried.clear();
+            }
         }
+        self.shown.extend(held);
     }
 
     fn given_up(&self, step: &Step, look: Look<'_>) -> Option<Why> {
@@ -191,13 +209,17 @@ impl Repairs {
         self.in_vain(history, step, look).or((history.at.len() >= REPAIRS).then_some(Why::Undone))
     }
 
-    /// Whether writing a document that AWS never showed as wanted has changed nothing, and it is too early to try again.
+    /// Whether writing a document has changed nothing that AWS shows, and it is too early to try again.
     fn in_vain(&self, history: &History, step: &Step, look: Look<'_>) -> Option<Why> {
-        if place(&step.action).is_none_or(|place| self.all_shown || self.shown.contains(&place)) {
-            return None;
-        }
+        let place = place(&step.action)?;
         let tried = history.tried.get(&answer(&step.action, look.observed)?)?;
-        let (enough, why) = if may_allow_more(&step.action, look) { (2, Why::Unmoved) } else { (1, Why::Rewritten) };
+        let shown = self.all_shown || self.shown.contains(&place);
+        let (enough, why) = match (shown, may_allow_more(&step.action, look)) {
+            (true, true) => return None,
+            (true, false) => (REPAIRS, Why::Rewritten),
+            (false, true) => (2, Why::Unmoved),
+            (false, false) => (1, Why::Rewritten),
+        };
         let beyond = tried.times.checked_sub(enough)?;
         let pause = PAUSES.get(beyond).or(PAUSES.last())?;
         (look.now.saturating_sub(tried.last) < *pause).then_some(why)
@@ -214,6 +236,7 @@ impl Repairs {
             // What was written before, and differs again, was changed by somebody, whatever else the role still needs.
             let is_repair = is_repair || (history.written.is_some() && !same);
             history.written = Some(look.now);
+            history.place = place(&step.action);
             match history.at.last_mut() {
                 _ if !is_repair => {}
                 Some(last) if look.is_recent(*last) => *last = look.now,
