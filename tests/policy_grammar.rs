@@ -324,7 +324,6 @@ fn principals() {
         json!({"AWS": "arn:aws:iam::123456789012:user/x@y"}),
         json!({"AWS": "arn:aws:sts::123456789012:assumed-role/x/session"}),
         json!({"AWS": "arn:aws:sts::123456789012:federated-user/x"}),
-        json!({"AWS": "AROAEXAMPLEEXAMPLE123"}),
         json!({"Service": ["ec2.amazonaws.com", "scraper.aps.aws.internal", "ec2.amazonaws.com.cn"]}),
         json!({"Federated": "arn:aws:iam::123456789012:oidc-provider/oidc.example.com/id/X"}),
         json!({"Federated": "arn:aws:iam::123456789012:saml-provider/x"}),
@@ -352,6 +351,8 @@ fn principals() {
         {"AWS": "12345"} => .AWS => `12345`: an account id has 12 digits, this has 5
         {"AWS": ""} => .AWS => is no principal; write an account id of 12 digits
         {"AWS": "bob"} => .AWS => `bob` is no principal
+        {"AWS": ["AROAEXAMPLEEXAMPLE123"]} => .AWS[0] => `AROAEXAMPLEEXAMPLE123` is a unique id; write the ARN of a role or user that exists: AWS shows ids for deleted principals
+        {"AWS": "AIDAEXAMPLEEXAMPLE123"} => .AWS => write the ARN
         {"AWS": "ec2.amazonaws.com"} => .AWS => a service goes under `Service`
         {"AWS": "arn:aws:iam::123456789012:role/*"} => .AWS => a principal is `*` or has no wildcard; list the principals in full
         {"AWS": "arn:aws:iam::123456789012:role/a?"} => .AWS => has no wildcard

@@ -106,8 +106,6 @@ fn accounts() {
         finds(&aws(json!(foreign), json!({"StringEquals": {"aws:principalorgid": "o-x"}})), &[]);
         finds(&aws(json!(foreign), json!({"StringLike": {"sts:ExternalId": "*"}})), &["is of another account"]);
     }
-    let dead = json!("AROAEXAMPLEEXAMPLE123");
-    finds(&aws(dead, json!({})), &["`AROAEXAMPLEEXAMPLE123` is what AWS shows for a deleted role or user"]);
 }
 
 #[test]
@@ -230,7 +228,6 @@ fn breaks(rule: Rule) -> Value {
             "Condition": { "StringEquals": { "id.example:sub": "x" } } }),
         Rule::WebIdentityUnbound => trust(json!({ "Federated": "accounts.google.com" })),
         Rule::EverybodyUnbound => trust(json!("*")),
-        Rule::DeletedPrincipal => trust(json!({ "AWS": "AROAEXAMPLEEXAMPLE123" })),
         Rule::PodIdentityIncomplete => json!({ "Effect": "Allow", "Action": "sts:AssumeRole",
             "Principal": { "Service": "pods.eks.amazonaws.com" },
             "Condition": { "StringEquals": { "aws:SourceAccount": "111122223333" } } }),

@@ -57,7 +57,7 @@ fn principal() -> impl Strategy<Value = Value> {
         "arn:aws:iam::210987654321:root",
         "arn:aws-cn:iam::210987654321:root",
         "arn:aws:iam::123456789012:role/web",
-        "AROAEXAMPLEEXAMPLE123",
+        "arn:aws:iam::123456789012:user/bob",
     ]);
     let service = some_of(&["ec2.amazonaws.com", "lambda.amazonaws.com"]);
     let federated = some_of(&["accounts.google.com", "arn:aws:iam::123456789012:saml-provider/x"]);

@@ -9,7 +9,6 @@ use super::document::{Document, Effect, PrincipalType, Statement, Terms, Version
 use super::finding::{Finding, quote};
 use super::operator::{Kind, Operator};
 use super::pattern::Pattern;
-use super::principal::is_unique_id;
 
 const POD_IDENTITY: &str = "pods.eks.amazonaws.com";
 /// Services that a role is passed to, in its own account, by `iam:PassRole`. They act for no third party when
@@ -39,8 +38,6 @@ pub enum Rule {
     WebIdentityUnbound,
     /// Everybody (`{"AWS": "*"}`) without a condition that asks for something.
     EverybodyUnbound,
-    /// A unique id (`AROA…`, `AIDA…`), which is what is left of a deleted principal.
-    DeletedPrincipal,
     /// `pods.eks.amazonaws.com` without both `sts:AssumeRole` and `sts:TagSession`, which EKS Pod Identity needs.
     PodIdentityIncomplete,
     /// `Action` `*` (or `*:*`) on `Resource` `*`.
@@ -59,13 +56,12 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 12] = [
         Self::ServiceWithoutSource,
         Self::OtherAccountUnbound,
         Self::OidcUnbound,
         Self::WebIdentityUnbound,
         Self::EverybodyUnbound,
-        Self::DeletedPrincipal,
         Self::PodIdentityIncomplete,
         Self::EverythingAllowed,
         Self::NotPrincipalNobody,
@@ -178,11 +174,6 @@ fn aws(statement: &Statement, account: &AccountRef, add: Add<'_>) {
         let message = "everybody in every AWS account may assume the role; name principals, or add a condition that \
                        asks for something";
         add(Rule::EverybodyUnbound, ".Principal.AWS", message.to_owned());
-    }
-    if let Some(dead) = values(statement, PrincipalType::Aws).find(|value| is_unique_id(value)) {
-        let message =
-            format!("{} is what AWS shows for a deleted role or user; write the ARN of one that exists", quote(dead));
-        add(Rule::DeletedPrincipal, ".Principal.AWS", message);
     }
     let foreign = values(statement, PrincipalType::Aws).find(|value| is_foreign(value, account));
     if let Some(foreign) = foreign

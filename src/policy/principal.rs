@@ -101,8 +101,14 @@ fn check(kind: PrincipalType, text: &str) -> Option<String> {
 }
 
 fn check_aws(text: &str, quoted: Quoted<'_>) -> Option<String> {
-    if Arn::is_account_id(text) || is_unique_id(text) {
+    if Arn::is_account_id(text) {
         return None;
+    }
+    // AWS shows the ARN in place of the id of one that exists, and refuses the id of any other.
+    if is_unique_id(text) {
+        return Some(format!(
+            "{quoted} is a unique id; write the ARN of a role or user that exists: AWS shows ids for deleted principals"
+        ));
     }
     if text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() {
         let digits = text.len();
