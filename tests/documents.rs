@@ -220,4 +220,3 @@ async fn advice_is_told_finding_by_finding_of_roles_that_fail_or_only_observe_to
         assert_eq!(warnings, 9, "{mode}: once each");
     }
 }
-
