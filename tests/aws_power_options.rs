@@ -110,6 +110,28 @@ async fn who_uses_neither_own_policies_nor_profiles_misses_nothing_without_them(
 }
 
 #[tokio::test]
+async fn where_no_account_may_be_walked_each_role_is_read_and_nothing_is_missed() {
+    let mut powers = Powers::new("unwalked", |class| {
+        tenants(class);
+        class.drift_check = support::each_by_itself(5);
+    })
+    .await;
+    powers.user.may(&narrow(&powers, &["--no-account-walks"]).await).await;
+    powers.world.operator.start().await;
+    lives(&powers, "app", everything()).await;
+    powers.nothing_was_denied().await;
+    // Who asks for walks all the same gets the same by reads.
+    powers.world.patch_class(json!({ "driftCheck": { "intervalSeconds": 5, "method": "Account" } })).await;
+    lives(&powers, "again", everything()).await;
+    let by_reads = || async {
+        let class = powers.world.classes().get(&powers.world.namespace).await.expect("the class");
+        let method = class.status.and_then(|status| status.drift_check_method);
+        method == Some(iamrole_operator::api::iamroleclass::DriftMethod::Role)
+    };
+    assert!(eventually(SETTLED, by_reads).await, "{}", powers.world.operator.log());
+}
+
+#[tokio::test]
 async fn a_role_in_profiles_of_others_is_deleted_by_force_only_where_the_policy_says_so() {
     let mut powers = Powers::new("force", tenants).await;
     powers.user.may(&narrow(&powers, &[]).await).await;

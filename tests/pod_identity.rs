@@ -208,6 +208,45 @@ async fn without_the_rights_the_role_is_served_and_its_deletion_waits_for_them()
 }
 
 #[tokio::test]
+async fn each_right_that_is_missing_is_named_and_taken_up_once_it_is_there() {
+    let both = Both::new("rights").await;
+    let (world, namespace) = (&both.world, &both.world.namespace);
+    let calls = [
+        "ListPodIdentityAssociations",
+        "CreatePodIdentityAssociation",
+        "DescribePodIdentityAssociation",
+        "UpdatePodIdentityAssociation",
+        "DeletePodIdentityAssociation",
+    ];
+    for call in calls {
+        both.eks.refuse_only(Some(call));
+        let app = call.to_lowercase();
+        let list = |names: &[&str]| json!({ "serviceAccounts": lists(names) });
+        if !["ListPodIdentityAssociations", "CreatePodIdentityAssociation"].contains(&call) {
+            world.create(&app, list(&[&app, "other"])).await;
+            both.bound(&app, "True", "Bound").await;
+        }
+        both.eks.refuse(Some("AccessDeniedException"));
+        match call {
+            "UpdatePodIdentityAssociation" => both.eks.change(namespace, &app, "arn:aws:iam::123456789012:role/x"),
+            "DeletePodIdentityAssociation" => world.patch(&app, list(&[&app])).await,
+            "DescribePodIdentityAssociation" => {}
+            _ => world.create(&app, list(&[&app])).await,
+        }
+        world.request_check(&app).await;
+        let message = both.bound(&app, "Unknown", "AccessDenied").await;
+        assert!(message.contains(&format!("eks:{call}")), "{message}");
+        world.ready(&app).await;
+        both.eks.refuse(None);
+        world.request_check(&app).await;
+        both.bound(&app, "True", "Bound").await;
+        world.delete(&app).await;
+        world.gone(&app).await;
+        assert!(both.roles().is_empty(), "{call}: {:?}", both.roles());
+    }
+}
+
+#[tokio::test]
 async fn a_class_that_leaves_them_to_others_asks_eks_for_nothing() {
     let both = Both::with("none", None).await;
     both.world.patch_class(json!({ "driftCheck": every(5) })).await;

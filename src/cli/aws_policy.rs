@@ -35,7 +35,7 @@ pub struct Args {
     pub path: String,
 
     /// ARN of the permissions boundary of every role. Repeated: one of them. The operator may then neither give
-    /// permissions to a role without it, nor take it away, nor change it.
+    /// permissions to a role without it, nor take it away, nor change it. `*` in the name stands for any text.
     #[arg(long, value_name = "ARN", value_parser = boundary)]
     pub boundary: Vec<String>,
 
@@ -242,8 +242,10 @@ fn path(text: &str) -> Result<String, String> {
 }
 
 fn boundary(text: &str) -> Result<String, String> {
-    let valid = is_one(text, &["policy"]);
-    check(text, valid, "not the ARN of a policy, such as arn:aws:iam::111122223333:policy/NAME")
+    // What a wildcard stands for is a name, or part of one.
+    let named = text.replacen('*', "x", 3);
+    let valid = is_one(&named, &["policy"]) && !text.ends_with(":policy/*");
+    check(text, valid, "not the ARN of a policy, such as arn:aws:iam::111122223333:policy/NAME or …:policy/boundary-*")
 }
 
 fn identity(text: &str) -> Result<String, String> {
@@ -355,6 +357,7 @@ mod tests {
             "--path /k8s",
             "--path /*/",
             "--boundary arn:aws:iam::111122223333:policy/*",
+            "--boundary arn:aws:iam::*:policy/b",
             "--boundary arn:aws:iam::111122223333:role/b",
             "--boundary arn:aws:iam::111122223333:policy",
             "--operator-role iamrole-operator",

@@ -68,9 +68,14 @@ fn reads(options: &Options) -> Vec<Statement> {
 
 fn roles(options: &Options) -> Vec<Statement> {
     let resources = || under_path(options, "role");
-    let strict = || with(ours(options), boundary(options, "StringEquals"));
-    let lenient = || with(ours(options), boundary(options, "StringEqualsIfExists"));
-    let create = with(new(options), boundary(options, "StringEquals"));
+    let (exact, if_exists) = if options.boundaries.iter().any(|arn| arn.contains('*')) {
+        ("StringLike", "StringLikeIfExists")
+    } else {
+        ("StringEquals", "StringEqualsIfExists")
+    };
+    let strict = || with(ours(options), boundary(options, exact));
+    let lenient = || with(ours(options), boundary(options, if_exists));
+    let create = with(new(options), boundary(options, exact));
     let mut widen = vec!["iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"];
     let mut other = vec![
         "iam:DeleteRole",

@@ -250,6 +250,27 @@ fn permissions_are_given_only_under_the_boundary_and_to_what_is_the_clusters() {
 }
 
 #[test]
+fn a_boundary_for_each_namespace_is_one_of_a_pattern() {
+    let patterns = vec!["arn:aws:iam::111122223333:policy/developer-*".to_owned()];
+    let options = Options { boundaries: patterns, ..narrow(&[]) };
+    let key = "iam:PermissionsBoundary";
+    let put = || role("iam:PutRolePolicy", ROLE).of(UID);
+    let other = "arn:aws:iam::111122223333:policy/admin-shop";
+    check(
+        &options,
+        vec![
+            ("under one of them", true, put().bounded()),
+            ("under another one of them", true, put().with(key, "arn:aws:iam::111122223333:policy/developer-shop")),
+            ("under one that is none of them", false, put().with(key, other)),
+            ("without", false, put()),
+            ("reduced under one of them", true, role("iam:DeleteRolePolicy", ROLE).of(UID).bounded()),
+            ("reduced without", true, role("iam:DeleteRolePolicy", ROLE).of(UID)),
+            ("reduced under none of them", false, role("iam:DeleteRolePolicy", ROLE).of(UID).with(key, other)),
+        ],
+    );
+}
+
+#[test]
 fn what_lost_its_boundary_can_still_be_reduced_and_removed() {
     let options = narrow(&[]);
     for action in [

@@ -24,6 +24,8 @@ struct Inner {
     lose_next: bool,
     /// Every call is refused with this code.
     refuse: Option<&'static str>,
+    /// This call only.
+    only: Option<&'static str>,
     /// Calls for clusters that are not there.
     unknown: usize,
 }
@@ -93,6 +95,11 @@ impl Eks {
         self.inner.lock().unwrap().refuse = code;
     }
 
+    /// Refuses one call only; `None` for each.
+    pub fn refuse_only(&self, call: Option<&'static str>) {
+        self.inner.lock().unwrap().only = call;
+    }
+
     /// How often a cluster was asked for that is not there.
     pub fn unknown_clusters(&self) -> usize {
         self.inner.lock().unwrap().unknown
@@ -120,7 +127,7 @@ impl Inner {
         let signed = headers.get("authorization").and_then(|text| text.to_str().ok()).unwrap_or_default();
         assert!(signed.contains("/eu-central-1/eks/aws4_request"), "signed for the cluster's region: {signed}");
         self.calls.push(call.to_owned());
-        if let Some(code) = self.refuse {
+        if let Some(code) = self.refuse.filter(|_| self.only.is_none_or(|only| only == call)) {
             return Some(refusal(403, code, &format!("User is not authorized to perform: eks:{call}")));
         }
         self.unknown += usize::from(cluster != NAME);
