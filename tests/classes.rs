@@ -243,3 +243,28 @@ async fn a_class_in_use_stays_until_its_last_role_is_gone() {
     let gone = eventually(SOON, || async { world.classes().get_opt(&class).await.expect("an answer").is_none() });
     assert!(gone.await, "nothing holds the class any more");
 }
+
+#[tokio::test]
+async fn a_class_that_was_in_order_a_moment_ago_is_looked_at_when_somebody_asks_or_credentials_end() {
+    let world = World::new("classes").await;
+    world.create("app", role()).await;
+    world.ready("app").await;
+    world.proxy.forget();
+    let ask = Patch::Merge(json!({ "metadata": { "annotations": { "iamrole.dev/reconcile-requested-at": "now" } } }));
+    world.classes().patch(&world.namespace, &PatchParams::default(), &ask).await.expect("an annotation");
+    let looked = || async { world.proxy.count_of("GetCallerIdentity") >= 1 };
+    assert!(eventually(SOON, looked).await, "{}", world.operator.log());
+
+    for call in ["GetRole", "GetCallerIdentity"] {
+        world.proxy.refuse(call, "", 403, "ExpiredToken", "The security token included in the request is expired");
+    }
+    world.request_check("app").await;
+    let said = || async {
+        let class = world.classes().get(&world.namespace).await.expect("the class");
+        let conditions = class.status.map(|status| status.conditions).unwrap_or_default();
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.reason == "NoCredentials")
+    };
+    assert!(eventually(SOON, said).await, "{}", world.operator.log());
+    world.proxy.heal();
+    world.ready("app").await;
+}

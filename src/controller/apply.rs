@@ -170,6 +170,8 @@ pub fn of_aws(ctx: &Context, class: &IamRoleClass, error: AwsError) -> Failure {
         return error.into();
     }
     let name = class.metadata.name.as_deref().unwrap_or_default();
+    // What was in order a moment ago is not any more.
+    ctx.class_memory.with(class.metadata.uid.as_deref().unwrap_or_default(), |entry| entry.next_check = None);
     // The receiver lives as long as the controller.
     let _ = ctx.wake_class.unbounded_send(ObjectRef::new(name));
     Failure::soon(Reason::ClassNotReady, format!("IamRoleClass {name} is not ready: {error}"))

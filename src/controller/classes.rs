@@ -9,7 +9,7 @@ use super::memory::{Sentence, jitter};
 use super::roles::{names_class, now, uses_class};
 use super::status::{Verdict, conditions, is_news, is_ready, is_stalled};
 use crate::api::iamroleclass::ORPHANS;
-use crate::api::{IamRoleClass, IamRoleClassStatus, Reason};
+use crate::api::{ANNOTATION_RECONCILE, IamRoleClass, IamRoleClassStatus, Reason};
 use crate::aws::{Account, AwsError, Kind, Session};
 use crate::policy::Tokens;
 use crate::role::desired::class_mistakes;
@@ -113,7 +113,11 @@ async fn check(class: &IamRoleClass, ctx: &Context) -> (Result<Arc<Account>, Fai
 /// of many roles shall not cost more than it must.
 fn fresh(class: &IamRoleClass, ctx: &Context) -> Option<Arc<Account>> {
     let (uid, now) = (class.uid().unwrap_or_default(), Instant::now());
-    let is_fresh = ctx.class_memory.with(&uid, |entry| entry.next_check.is_some_and(|next| now < next));
+    let asked = class.annotations().get(ANNOTATION_RECONCILE);
+    let is_fresh = ctx.class_memory.with(&uid, |entry| {
+        let asked = asked.is_some_and(|token| entry.is_new_request(token, now));
+        !asked && entry.next_check.is_some_and(|next| now < next)
+    });
     let state = ctx.class_state(&class.name_any(), &uid).filter(|_| is_fresh)?;
     state.account.ok().filter(|_| Some(state.generation) == class.metadata.generation)
 }

@@ -137,6 +137,13 @@ impl Entry {
         None
     }
 
+    /// Whether somebody asks for a check by a token that was not seen yet.
+    pub fn is_new_request(&mut self, token: &str, now: Instant) -> bool {
+        let is_new = self.requested.as_ref().is_none_or(|(known, _)| known != token);
+        self.requested = Some((token.to_owned(), now));
+        is_new
+    }
+
     /// Whether it is time to look at what no walk shows; the next time is a day later. After a start the roles take turns.
     pub fn hidden_is_due(&mut self, now: Instant) -> bool {
         let due = *self.hidden_check.get_or_insert_with(|| now + HIDDEN.mul_f64(random()));
