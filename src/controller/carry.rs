@@ -4,7 +4,7 @@ use super::apply::{Case, of_aws};
 use super::context::Context;
 use super::events::Tone;
 use super::failure::{Failure, Retry};
-use super::removal::conflict;
+use super::removal::{View, conflict};
 use super::status::says;
 use super::subject::Subject;
 use crate::api::Reason;
@@ -183,7 +183,8 @@ impl Run<'_> {
 
     /// A failure of a step. A role of ours that AWS does not know yet is waited for.
     async fn of_step(&self, error: AwsError, action: &Action) -> Failure {
-        if let Some(conflict) = conflict(self.case.account, &self.desired.name, action, &error, "", false).await {
+        let view = View { role: &self.desired.name, stays: false, lags: false };
+        if let Some(conflict) = conflict(self.case.account, view, action, &error, "").await {
             return conflict;
         }
         if error.kind == Kind::AlreadyExists

@@ -313,7 +313,7 @@ impl Removal<'_> {
                         report(self.ctx, subject, name, &step.action, Cause::Spec, None).await;
                         continue;
                     }
-                    Err(error) => self.blocked(name, &step.action, error, stays).await,
+                    Err(error) => self.blocked(subject, name, &step.action, error, stays).await,
                 },
             };
             let mut status = subject.status.clone();
@@ -407,21 +407,34 @@ impl Removal<'_> {
     }
 
     /// What a failed step means; a conflict is explained by naming who is in the way.
-    async fn blocked(&self, name: &str, action: &Action, error: AwsError, stays: bool) -> Failure {
-        conflict(self.account, name, action, &error, WAY_OUT, stays).await.unwrap_or_else(|| self.of_aws(error))
+    async fn blocked(&self, subject: &Subject, role: &str, action: &Action, error: AwsError, stays: bool) -> Failure {
+        let (now, settle) = (self.ctx.started.elapsed(), self.ctx.settle);
+        let unsettled = self.ctx.memory.with(&subject.uid, |entry| entry.recent.unsettled(now, settle));
+        let view = View { role, stays, lags: unsettled.is_some() };
+        conflict(self.account, view, action, &error, WAY_OUT).await.unwrap_or_else(|| self.of_aws(error))
     }
 }
 
-/// Why something of the role can't be deleted, and who uses it; `None` where nobody is in the way. `stays`: the role keeps
-/// it.
+/// How far what is known of a role can be relied on.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// Its name.
+    pub role: &'a str,
+    /// It keeps what is to be deleted.
+    pub stays: bool,
+    /// Lists may not show yet what was put on it a moment ago.
+    pub lags: bool,
+}
+
+/// Why something of the role can't be deleted, and who uses it; `None` where nobody is in the way.
 pub async fn conflict(
     account: &Account,
-    role: &str,
+    view: View<'_>,
     action: &Action,
     error: &AwsError,
     way_out: &str,
-    stays: bool,
 ) -> Option<Failure> {
+    let View { role, stays, lags } = view;
     if error.kind != Kind::DeleteConflict {
         return None;
     }
@@ -439,6 +452,9 @@ pub async fn conflict(
         return Some(Failure::wait(Duration::from_secs(5), format!("{what} is on its way out of {own}")));
     }
     users.retain(|user| stays || *user != own);
+    if users.is_empty() && lags && matches!(action, Action::DeleteRole) {
+        return Some(Failure::wait(Duration::from_secs(5), format!("AWS does not show yet all that is on {own}")));
+    }
     let by = if users.is_empty() {
         error.message.trim_end_matches('.').to_owned()
     } else {
