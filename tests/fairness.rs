@@ -297,8 +297,8 @@ async fn what_failed_twice_gets_a_place_among_new_ones() {
 /// Of what an account takes nearly all is used, and hardly a call is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_of_calls_is_used_and_not_run_against() {
-    const ROLES: usize = 25;
-    const RATE: f64 = 5.0;
+    const ROLES: usize = 40;
+    const RATE: f64 = 10.0;
     let mut world = World::without_operator("bucket", |_| {}).await;
     world.operator.log_level = "info";
     world.proxy.latency(Duration::from_millis(50));

@@ -7,6 +7,7 @@ pub mod error;
 mod execute;
 mod fence;
 mod identity_provider;
+mod limit;
 mod observe;
 mod pace;
 mod preflight;
