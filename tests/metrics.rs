@@ -126,6 +126,17 @@ fn a_class_that_is_gone_is_not_counted_any_more() {
 }
 
 #[test]
+fn an_account_that_no_class_leads_to_any_more_does_not_grow_old() {
+    let metrics = exercised();
+    metrics.to_sweep("210987654321", Duration::from_secs(1));
+    metrics.sweep_only(|account| account != ACCOUNT);
+    let text = metrics.render(Format::Prometheus);
+    let told = |account: &str| text.lines().filter(|line| line.contains("_sweep_") && line.contains(account)).count();
+    assert_eq!((told(ACCOUNT), told("210987654321")), (0, 2), "{text}");
+    assert!(!text.contains("iamrole_orphaned_roles{"), "{text}");
+}
+
+#[test]
 fn what_waits_and_works_is_told_while_it_does() {
     let metrics = Metrics::default();
     let value = |name: &str| {

@@ -42,6 +42,7 @@ pub async fn run(ctx: Arc<Context>) {
     let mut under_way = FuturesUnordered::new();
     loop {
         let accounts = accounts(&ctx);
+        ctx.metrics.sweep_only(|account| accounts.contains_key(account));
         let intervals = accounts.iter().map(|(id, account)| (id.clone(), account.interval)).collect();
         let (begins, next) = ctx.sweeps.begin(&intervals, Instant::now());
         for id in begins {

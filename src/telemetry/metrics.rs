@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -200,6 +200,8 @@ pub struct Metrics {
     table: Arc<Table>,
     underway: Underway,
     counting: Arc<Mutex<Option<Counting>>>,
+    /// Accounts of which walks are told.
+    walked: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Default for Metrics {
@@ -229,13 +231,24 @@ impl Default for Metrics {
             table: Arc::new(table),
             underway: Underway::default(),
             counting: Arc::default(),
+            walked: Arc::default(),
         }
     }
 }
 
 impl Metrics {
+    /// Forgets the accounts that are not among these: no class leads there any more.
+    pub fn sweep_only(&self, is_walked: impl Fn(&str) -> bool) {
+        let mut walked = self.walked.lock().unwrap_or_else(PoisonError::into_inner);
+        for account in walked.extract_if(.., |account| !is_walked(account)) {
+            self.not_swept(&account);
+            self.table.orphans.remove(&Account { account });
+        }
+    }
+
     /// Notes that an account is to be walked every `interval`.
     pub fn to_sweep(&self, account: &str, interval: Duration) {
+        self.walked.lock().unwrap_or_else(PoisonError::into_inner).insert(account.to_owned());
         let account = Account { account: account.to_owned() };
         self.table.sweep_interval.get_or_create(&account).set(whole(interval.as_secs()));
         at_zero(&self.table.sweep_at, &account);
