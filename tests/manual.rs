@@ -30,7 +30,7 @@ const BLOCKS_ELSEWHERE: [(&str, &str, &str); 3] = [
 const GROUPS_ELSEWHERE: [&str; 2] = ["argoproj.io", "kustomize.config.k8s.io"];
 
 /// Commands that can be neither executed nor read here, by what they begin with.
-const COMMANDS_ELSEWHERE: [(&str, &str); 8] = [
+const COMMANDS_ELSEWHERE: [(&str, &str); 12] = [
     ("eksctl ", "makes things in AWS; not here"),
     ("terraform ", "not here"),
     ("flux ", "not here"),
@@ -39,6 +39,10 @@ const COMMANDS_ELSEWHERE: [(&str, &str); 8] = [
     ("gh ", "asks the network"),
     ("go run ", "asks the network"),
     ("pipx ", "asks the network"),
+    ("pip ", "asks the network"),
+    ("rustup ", "asks the network"),
+    ("cargo zigbuild ", "not here, and takes minutes; tried by hand with ziglang 0.17.1"),
+    ("qemu-aarch64 ", "not here; the program was tried by hand, with a role that came and went"),
 ];
 
 /// Commands of kubectl and helm that are read but not executed, by words that they have.
