@@ -219,3 +219,25 @@ fn every_document_is_in_the_index() {
     }
     assert!(read("README.md").contains("](docs/README.md)"), "the README leads to the index");
 }
+
+#[test]
+fn each_check_names_tests_that_exist_or_says_why_it_has_none() {
+    let text = read("docs/checks.md");
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ") && line.contains("| ")).skip(2).collect();
+    let mut next = 1;
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [number, _, tests] = cells.as_slice() else { panic!("three cells: {row}") };
+        let (first, last) = number.split_once('-').unwrap_or((number, number));
+        assert_eq!(first.parse(), Ok(next), "{row}");
+        next = last.parse::<u32>().unwrap() + 1;
+        let named: Vec<(&str, &str)> = tests.split('`').filter_map(|text| text.split_once("::")).collect();
+        let reason = ["*not here*: ", "*open*", "none: "].iter().any(|word| tests.contains(word));
+        assert!(!named.is_empty() || reason, "{row}");
+        for (file, test) in named {
+            let path = if file.contains('/') { file.to_owned() } else { format!("tests/{file}.rs") };
+            assert!(read(&path).contains(&format!("fn {test}(")), "{file}::{test} is no test");
+        }
+    }
+    assert_eq!(next, 64);
+}
