@@ -17,6 +17,9 @@ pub enum Retry {
     /// Somebody must act in AWS or on the class, and may do so any time: backoff up to the given bound,
     /// stalled after two minutes.
     Backoff(Duration),
+    /// As [`Retry::Backoff`], for what is on its way as a rule: looked for within a minute at first, and ever more rarely
+    /// the longer it stays away, up to the given bound.
+    Waning(Duration),
     /// It passes by itself: jittered backoff, never stalled.
     Passing,
     /// A wait of known length, not a failure: never stalled and not counted.
@@ -31,6 +34,7 @@ impl Retry {
             Self::OnChange => Self::Within(interval),
             Self::Within(shorter) => Self::Within(shorter.min(interval)),
             Self::Backoff(cap) => Self::Backoff(cap.min(interval)),
+            Self::Waning(bound) => Self::Waning(bound.min(interval)),
             Self::Passing | Self::Wait(_) => self,
         }
     }
@@ -50,6 +54,8 @@ pub struct Failure {
 
 /// Longest delay of what waits for AWS rights, quotas and the like.
 const SLOW: Duration = Duration::from_mins(5);
+/// Longest delay of what was probably on its way and did not come.
+const RARELY: Duration = Duration::from_hours(1);
 /// Longest delay of what waits for something that is probably on its way.
 const SOON: Duration = Duration::from_mins(1);
 
@@ -111,7 +117,8 @@ impl From<AwsError> for Failure {
     fn from(error: AwsError) -> Self {
         let retry = match error.kind {
             Kind::Invalid => Retry::OnChange,
-            Kind::PrincipalNotFound | Kind::PolicyNotFound | Kind::NoCredentials => Retry::Backoff(SOON),
+            Kind::PrincipalNotFound | Kind::PolicyNotFound => Retry::Waning(RARELY),
+            Kind::NoCredentials => Retry::Backoff(SOON),
             Kind::Busy | Kind::Transient => Retry::Passing,
             _ => Retry::Backoff(SLOW),
         };

@@ -95,7 +95,9 @@ impl Entry {
             Retry::Within(interval) => Sentence { delay: self.delay(ON_CHANGE).min(interval), stalled: true },
             Retry::Passing => Sentence { delay: self.delay(PASSING_CAP), stalled: false },
             Retry::Wait(delay) => Sentence { delay, stalled: false },
-            Retry::Backoff(cap) => {
+            Retry::Backoff(bound) | Retry::Waning(bound) => {
+                let wanes = matches!(failure.retry, Retry::Waning(_));
+                let cap = if wanes { waning(now.saturating_duration_since(since)).min(bound) } else { bound };
                 let mut delay = self.delay(cap);
                 if !lasting {
                     // Wake in time to report it as stalled.
@@ -170,6 +172,15 @@ impl Entry {
     }
 }
 
+/// Longest delay of what was on its way when it first failed, so long ago.
+const fn waning(age: Duration) -> Duration {
+    match age.as_secs() {
+        0..600 => Duration::from_mins(1),
+        600..3600 => Duration::from_mins(10),
+        _ => Duration::from_hours(1),
+    }
+}
+
 /// Between 75 and 100 percent of `delay`, so that many objects spread.
 #[must_use]
 pub fn jitter(delay: Duration) -> Duration {
@@ -241,6 +252,25 @@ mod tests {
         assert!(entry.fail(&slow, 1, false, later).stalled);
         assert!(!entry.fail(&slow, 2, false, later).stalled, "a new generation gets its own two minutes");
         assert!(entry.fail(&slow, 2, true, later).stalled, "it was before the restart");
+    }
+
+    #[test]
+    fn what_does_not_come_is_looked_for_ever_more_rarely() {
+        let (mut entry, start) = (Entry::default(), Instant::now());
+        let waning = failure(Retry::Waning(Duration::from_hours(1)));
+        let looks = |entry: &mut Entry, failure: &Failure, from: u64, until: u64| {
+            let (mut at, mut looks) = (from, 0);
+            while at < until {
+                at += entry.fail(failure, 1, true, start + Duration::from_secs(at)).delay.as_secs().max(1);
+                looks += 1;
+            }
+            looks
+        };
+        assert!((10..=20).contains(&looks(&mut entry, &waning, 0, 600)));
+        assert!((4..=8).contains(&looks(&mut entry, &waning, 600, 3600)));
+        assert!((23..=33).contains(&looks(&mut entry, &waning, 3600, 25 * 3600)));
+        let within = Failure { retry: waning.retry.within(Duration::from_mins(5)), ..waning };
+        assert!(looks(&mut entry, &within, 25 * 3600, 26 * 3600) >= 12, "what the class forces must hold meanwhile");
     }
 
     #[test]

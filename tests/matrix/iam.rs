@@ -67,6 +67,8 @@ pub struct Iam {
     pub profiles: BTreeMap<String, Profile>,
     /// The date of roles that are created, if another one than usual.
     pub born: Option<&'static str>,
+    /// ARNs of principals that do not exist.
+    pub gone: BTreeSet<String>,
     serial: u32,
 }
 
@@ -203,6 +205,7 @@ impl Iam {
         if let Some(boundary) = boundary.as_ref().filter(|boundary| !self.attachable(boundary)) {
             return refuse("NoSuchEntity", format!("Scope ARN: {boundary} does not exist or is not attachable."));
         }
+        self.check_principals(form.get("AssumeRolePolicyDocument"))?;
         let trust = check(form.get("AssumeRolePolicyDocument"), true)?;
         let role = Role {
             path: form.opt("Path").unwrap_or("/").to_owned(),
@@ -335,7 +338,17 @@ impl Iam {
         Ok(String::new())
     }
 
+    fn check_principals(&self, document: &str) -> Result<(), Refusal> {
+        let gone = self.gone.iter().find(|gone| document.contains(&format!("\"{gone}\"")));
+        gone.map_or(Ok(()), |gone| {
+            refuse("MalformedPolicyDocument", format!("Invalid principal in policy: \"AWS\":\"{gone}\""))
+        })
+    }
+
     fn set_role(&mut self, action: &str, form: &Form) -> Answer {
+        if action == "UpdateAssumeRolePolicy" {
+            self.check_principals(form.get("PolicyDocument"))?;
+        }
         let boundary = form.opt("PermissionsBoundary").map(|arn| (arn.to_owned(), self.attachable(arn)));
         let role = self.role_mut(form)?;
         let missing = |what: &str| refuse("NoSuchEntity", format!("The {what} cannot be found."));

@@ -82,7 +82,7 @@ fn deny(action: &str) -> Value {
     json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Deny", "Action": action, "Resource": "*" }] })
 }
 
-fn trust(accounts: &[&str]) -> Value {
+pub fn trust(accounts: &[&str]) -> Value {
     json!({ "Version": "2012-10-17", "Statement": [
         { "Effect": "Allow", "Principal": { "AWS": accounts }, "Action": "sts:AssumeRole" }] })
 }

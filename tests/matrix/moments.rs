@@ -225,3 +225,48 @@ async fn a_boundary_is_forced_on_the_role_of_a_spec_that_cannot_be_read_unless_i
         assert_eq!(world.lock().iam.roles["api"].boundary.as_ref() == Some(&fence), forced, "{more}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_principal_that_stays_deleted_costs_ever_fewer_refusals_and_its_return_heals_the_role_by_one_write() {
+    const PARTNER: &str = "arn:aws:iam::444455556666:role/partner";
+    let life = lives::owning();
+    let world = world(life.iam, life.cluster, 0);
+    let mut spec = lives::spec_of(&["x"], None);
+    spec["trustPolicy"] = lives::trust(&[PARTNER]);
+    let mut operator = started(&world, &spec).await;
+    let ask = |token: &str| {
+        let annotations = json!({ "iamrole.dev/reconcile-requested-at": token });
+        world.lock().cluster.role.as_mut().expect("an object")["metadata"]["annotations"] = annotations;
+    };
+    let update = "UpdateAssumeRolePolicy";
+    world.lock().change(|iam| {
+        let role = iam.roles.get_mut("api").expect("a role");
+        role.trust = role.trust.replace(PARTNER, "AROAEXAMPLEEXAMPLE123");
+        iam.gone.insert(PARTNER.to_owned());
+    });
+    ask("deleted");
+    let before = calls(&world, update);
+    live(&mut operator, Duration::from_mins(10)).await;
+    let soon = calls(&world, update) - before;
+    assert!((8..=25).contains(&soon), "most principals come back at once: {soon}");
+    live(&mut operator, 24 * HOUR).await;
+    let day = calls(&world, update) - before - soon;
+    assert!((20..=50).contains(&day), "{day}");
+    assert!(warnings(&world).iter().any(|note| note.contains("AROAEXAMPLEEXAMPLE123")));
+
+    let refused = calls(&world, update);
+    ask("once more");
+    operator.reconcile().await.expect("nobody kills it");
+    assert_eq!(calls(&world, update), refused + 1, "who asks gets an answer at once");
+    spec["description"] = json!("edited");
+    apply(&world, &spec);
+    operator.reconcile().await.expect("nobody kills it");
+    assert_eq!(calls(&world, update), refused + 2, "and so an edit");
+    live(&mut operator, 5 * HOUR).await;
+
+    world.lock().change(|iam| iam.gone.clear());
+    let refused = calls(&world, update);
+    live(&mut operator, 2 * HOUR).await;
+    assert!(world.lock().is_ready(), "{:?}", world.lock().cluster.role);
+    assert_eq!(calls(&world, update), refused + 1);
+}
