@@ -5,6 +5,7 @@ mod support;
 
 use iamrole_operator::api::IamRoleClass;
 use iamrole_operator::api::iamroleclass::Allowed;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use std::time::Duration;
 use support::{SOON, World, allow, aws, condition, ec2, eventually};
@@ -444,4 +445,34 @@ async fn a_role_whose_deletion_is_blocked_keeps_its_boundary() {
     };
     assert!(eventually(SOON, back).await, "{}", world.operator.log());
     world.event("app", "DriftRepaired", "boundary").await;
+}
+
+#[tokio::test]
+async fn a_boundary_that_is_put_back_while_the_class_cannot_be_looked_at_is_told() {
+    let (mut world, policy) = bounded("rails", |_| {}).await;
+    let boundary = aws::foreign_policy(&world.iam, &policy).await;
+    world.operator.start().await;
+    world.create("app", spec()).await;
+    world.ready("app").await;
+    world.proxy.refuse(
+        "GetPolicy",
+        &policy,
+        403,
+        "AccessDenied",
+        "User: x is not authorized to perform: iam:GetPolicy",
+    );
+    let ask = json!({ "metadata": { "annotations": { "iamrole.dev/reconcile-requested-at": "now" } } });
+    let class = world.classes();
+    class.patch(&world.namespace, &PatchParams::default(), &Patch::Merge(ask)).await.expect("an annotation");
+    class_says(&world, "AccessDenied").await;
+    let name = world.templated("app");
+    world.iam.delete_role_permissions_boundary().role_name(&name).send().await.expect("no boundary");
+    world.request_check("app").await;
+    let told = world.until("app", "telling of its boundary", |role| {
+        let changes = role.status.as_ref().map(|status| status.last_changes.clone()).unwrap_or_default();
+        changes.first().is_some_and(|change| change.action == "PutRolePermissionsBoundary")
+    });
+    assert_eq!(condition(&told.await, "Ready").expect("Ready").status, "True", "as last seen it is as wanted");
+    let role = aws::role(&world.iam, &name).await.expect("the role");
+    assert_eq!(role.boundary.as_deref(), Some(boundary.as_str()));
 }

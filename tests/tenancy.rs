@@ -554,3 +554,75 @@ async fn his_rights_end_at_his_namespace() {
     let open = kube::api::Patch::Merge(json!({ "spec": { "unbounded": true } }));
     denied(classes.patch(&attacker.namespace, &params, &open).await.map(drop).map_err(|e| e.to_string()));
 }
+
+#[tokio::test]
+async fn a_class_that_does_not_select_the_namespace_gives_no_boundary_in_place_of_its_own() {
+    let (own, wider) = ("arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::aws:policy/PowerUserAccess");
+    let tenants = Tenants::new(|class| {
+        class.unbounded = None;
+        class.permissions_boundary = Some(own.to_owned());
+    })
+    .await;
+    let attacker = &tenants.attacker;
+    let platform = format!("{}-platform", attacker.namespace);
+    let mut spec = tenants.admin.classes().get(&attacker.namespace).await.unwrap().spec;
+    spec.namespace_selector.match_labels.insert("platform".to_owned(), "yes".to_owned());
+    spec.permissions_boundary = Some(wider.to_owned());
+    tenants.admin.create_class(&platform, spec, false).await;
+
+    let mut wanted = role();
+    wanted["inlinePolicies"] = json!([{ "name": "all", "document": allow("*") }]);
+    wanted["deletionPolicy"] = json!("Retain");
+    attacker.create("app", wanted).await;
+    attacker.ready("app").await;
+    let name = attacker.templated("app");
+    attacker.delete("app").await;
+    attacker.gone("app").await;
+    let again = json!({ "roleClassName": platform, "roleName": name, "trustPolicy": ec2(), "deletionPolicy": "Delete",
+        "whenUnlisted": "Keep" });
+    attacker.create("app", again).await;
+    attacker.reason("app", "NoClass").await;
+    let held = json!({ "metadata": { "finalizers": [iamrole_operator::api::FINALIZER] } });
+    attacker.patch_object("app", held).await.expect("his own object");
+    attacker.delete("app").await;
+    attacker.reason("app", "DeleteBlocked").await;
+    attacker.request_check("app").await;
+    attacker
+        .until("app", "another look", |role| {
+            role.status.as_ref().is_some_and(|status| status.last_handled_reconcile_at.is_some())
+        })
+        .await;
+    let role = aws::role(&attacker.iam, &name).await.expect("the role");
+    assert_eq!(role.boundary.as_deref(), Some(own));
+}
+
+#[tokio::test]
+async fn a_class_that_refuses_the_role_gives_no_boundary_in_place_of_the_others() {
+    let (narrow, wide) = ("arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::aws:policy/PowerUserAccess");
+    let tenants = Tenants::new(|class| {
+        class.unbounded = None;
+        class.permissions_boundary = Some(narrow.to_owned());
+    })
+    .await;
+    let attacker = &tenants.attacker;
+    let strict = format!("{}-strict", attacker.namespace);
+    let mut spec = tenants.admin.classes().get(&attacker.namespace).await.unwrap().spec;
+    spec.permissions_boundary = Some(wide.to_owned());
+    spec.allowed.as_mut().unwrap().actions = vec!["dynamodb:Get*".into()];
+    tenants.admin.create_class(&strict, spec, false).await;
+    let mut wanted = role();
+    wanted["inlinePolicies"] = json!([{ "name": "all", "document": allow("*") }]);
+    attacker.create("app", wanted).await;
+    attacker.ready("app").await;
+    let boundary = || async {
+        let role = aws::role(&attacker.iam, &attacker.templated("app")).await.expect("his role");
+        role.boundary.unwrap_or_default()
+    };
+    attacker.patch("app", json!({ "roleClassName": strict })).await;
+    attacker.reason("app", "NotAllowed").await;
+    attacker.check_now("app").await;
+    assert_eq!(boundary().await, narrow, "what it may do was let in under that one");
+    attacker.patch("app", json!({ "inlinePolicies": null })).await;
+    attacker.ready("app").await;
+    assert_eq!(boundary().await, wide);
+}

@@ -76,7 +76,10 @@ async fn work(class: &IamRoleClass, ctx: &Context) -> (Action, &'static str) {
     let state = match (&found, known.filter(|state| state.reached.is_some())) {
         // An account that gives no answer for a while is the same one after it.
         (Err(failure), Some(known)) if failure.retry == Retry::Passing => known,
-        _ => ClassState { uid, generation, account: found.clone(), reached },
+        _ => {
+            let keeps_boundary = reached.as_ref().is_some_and(|account| keeps_boundary(class, ctx, account, &found));
+            ClassState { uid, generation, account: found.clone(), reached, keeps_boundary }
+        }
     };
     let news = ctx.set_class_state(&name, state);
     let result = report(class, ctx, found).await;
@@ -90,6 +93,23 @@ async fn work(class: &IamRoleClass, ctx: &Context) -> (Action, &'static str) {
         ctx.wake_roles(|role| uses_class(role, &name) || names_class(role, &name) || role.said.class.is_none());
     }
     result
+}
+
+/// Whether the boundary that the class forces, if any, can be set: it is there, and nothing is wrong with its ARN.
+fn keeps_boundary(
+    class: &IamRoleClass,
+    ctx: &Context,
+    account: &Account,
+    found: &Result<Arc<Account>, Failure>,
+) -> bool {
+    match found.as_ref().map_err(|why| why.reason) {
+        Err(Reason::PolicyNotFound) => false,
+        Err(Reason::InvalidSpec) => {
+            let mistakes = class_mistakes(&class.spec, &ctx.cluster, &account.account, ctx.issuer.get());
+            !mistakes.iter().any(|mistake| mistake.message.starts_with("spec.permissionsBoundary"))
+        }
+        _ => true,
+    }
 }
 
 /// Who we are in AWS, whether that is the account the class means, and whether roles of the class can be served there.

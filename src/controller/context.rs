@@ -36,6 +36,8 @@ pub struct ClassState {
     pub account: Result<Arc<Account>, Failure>,
     /// The account that the class leads to, also where its roles can't be served: deletion asks for no more.
     pub reached: Option<Arc<Account>>,
+    /// Whether the boundary that it forces can be kept on roles there, also where nothing else can be done.
+    pub keeps_boundary: bool,
 }
 
 /// The roles that one controller watches: all, or those of one namespace.

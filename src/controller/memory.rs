@@ -58,6 +58,8 @@ pub struct Entry {
     pub untold: Option<Vec<Change>>,
     /// When the role is to be looked at by itself for the sake of what no walk shows.
     hidden_check: Option<Instant>,
+    /// When a role whose spec is not carried out was last seen to have its boundary, and for which spec and class.
+    pub boundary_seen: Option<(Basis, Instant)>,
     /// When the role was first found missing.
     pub first_miss: Option<Instant>,
     /// The generation of a class for which the rights were found to suffice.
@@ -137,6 +139,14 @@ impl Entry {
             self.requested = Some((token, now));
         }
         None
+    }
+
+    /// Whether the boundary was seen to be right within the last `period`, for this spec and class.
+    #[must_use]
+    pub fn saw_boundary(&self, basis: &Basis, period: Duration, now: Instant) -> bool {
+        let seen = self.boundary_seen.as_ref().filter(|(of, _)| of == basis);
+        // Tries come a little before the interval is over.
+        seen.is_some_and(|(_, at)| now.saturating_duration_since(*at) < period.mul_f64(0.7))
     }
 
     /// Whether somebody asks for a check by a token that was not seen yet.

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::failure::{Failure, Retry};
 use super::identity::{self, ours};
 use super::memory::Entry;
-use super::roles::{Setback, Stepped, interval};
+use super::roles::{Setback, Stepped, class_ref, interval, period};
 use super::subject::Subject;
 use crate::api::iamrole::{Cause, Change, Mode};
 use crate::api::{IamRoleClass, IamRoleStatus, Reason};
@@ -16,6 +16,11 @@ use crate::role::desired::{desired, role_name, tokens};
 use crate::role::found::found;
 use crate::role::{Action, Asked, Desired, Owner};
 use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// When to look again for a boundary that could not be looked at.
+const MISSED: Duration = Duration::from_secs(5);
 
 /// Spec and class put together, for the role that is the object's; or the refusal.
 pub async fn accepted(
@@ -49,23 +54,42 @@ pub async fn bounded(
     if !untouched || passes || case.settings.mode != Mode::Enforce {
         return setback;
     }
+    let seen = (subject.generation, class_ref(case.class));
+    let is_fresh = ctx.memory.with(&subject.uid, |entry| entry.saw_boundary(&seen, period(case.class), Instant::now()));
+    if is_fresh && subject.requested().is_none() {
+        // A class that is not ready for long, say, must not cost a look at each of its roles at each try.
+        return setback;
+    }
     let owner = &subject.owner(ctx, case.class);
     let given = role_name(case.spec, case.facts(ctx, owner));
+    let mut looked = true;
     for name in roles(subject, given) {
         match hold_boundary(subject, ctx, case.class, case.account, owner, &name).await {
             Ok(Some(held)) => held.into_status(&mut setback.status),
             Ok(None) => {}
-            // It is looked at again soon, whoever took the boundary away meanwhile.
-            Err(Failure { retry: Retry::Wait(soon), .. }) => {
-                setback.failure.retry = setback.failure.retry.within(soon.min(interval(case.class)));
-                setback.handled = false;
-            }
-            Err(error) => {
-                setback.failure.message = format!("{}; {}", setback.failure.message, error.message);
-            }
+            Err(error) => looked &= missed(&mut setback, case.class, error),
         }
     }
+    if looked {
+        ctx.memory.with(&subject.uid, |entry| entry.boundary_seen = Some((seen, Instant::now())));
+    }
     setback
+}
+
+/// What it means that the boundary could not be seen to. False if it is to be tried soon.
+pub fn missed(setback: &mut Setback, class: &IamRoleClass, error: Failure) -> bool {
+    let soon = match error.retry {
+        Retry::Wait(soon) => soon,
+        Retry::Passing => MISSED,
+        _ => {
+            setback.failure.message = format!("{}; {}", setback.failure.message, error.message);
+            return true;
+        }
+    };
+    // Whoever took the boundary away meanwhile.
+    setback.failure.retry = setback.failure.retry.within(soon.min(interval(class)));
+    setback.handled = false;
+    false
 }
 
 /// The roles that may be the object's: status may be wiped or forged and the finalizer taken off, so the name that is
@@ -93,6 +117,9 @@ impl Held {
 
 /// Sees to it that a role of ours has the boundary that its class forces. `None` where there was nothing to do; a failure
 /// with [`Retry::Wait`] where AWS may not show yet what we wrote.
+///
+/// Nothing else of the spec is carried out, so the role has what it was given before. A boundary that another class forces
+/// may be the one under which it was given that, so it stays until a spec is accepted under this class.
 pub async fn hold_boundary(
     subject: &Subject,
     ctx: &Context,
@@ -105,7 +132,13 @@ pub async fn hold_boundary(
     let forced = class.spec.permissions_boundary.as_ref().and_then(|arn| tokens.expand(arn).ok());
     let Some(forced) = forced else { return Ok(None) };
     let Some(observed) = ours(ctx, class, account, owner, name).await? else { return Ok(None) };
-    if observed.boundary.as_ref() == Some(&forced) {
+    let is_forced_elsewhere = |found: &String| {
+        let others = ctx.classes.state().into_iter().filter(|other| other.metadata.uid != class.metadata.uid);
+        others
+            .filter_map(|other| other.spec.permissions_boundary.clone())
+            .any(|arn| tokens.expand(&arn) == Ok(found.clone()))
+    };
+    if observed.boundary.as_ref().is_some_and(|found| *found == forced || is_forced_elsewhere(found)) {
         return Ok(None);
     }
     let (now, settle) = (ctx.started.elapsed(), ctx.settle);
@@ -115,6 +148,9 @@ pub async fn hold_boundary(
     }
     let why = if subject.status.permissions_boundary.as_ref() == Some(&forced) { Cause::Drift } else { Cause::Class };
     let action = Action::PutBoundary(forced.clone());
+    if why == Cause::Drift {
+        ctx.metrics.drift_found();
+    }
     account.execute(&observed.name, &action).await.map_err(|error| of_aws(ctx, class, error))?;
     ctx.memory.with(&subject.uid, |entry| entry.recent.note(&action, &observed, &account.account, now));
     let found = if why == Cause::Drift { found(&action, Some(&observed), &account.account) } else { None };

@@ -7,15 +7,16 @@
 //! 5. Ours: the deletion plan; what blocks it is named.
 
 use super::apply::{facts, of_aws};
-use super::carry::{SHORT, report, stopping};
+use super::carry::{report, stopping};
 use super::context::Context;
 use super::events::Tone;
-use super::failure::Failure;
-use super::refused::hold_boundary;
+use super::failure::{Failure, Retry};
+use super::refused::{hold_boundary, missed};
 use super::resolve::default_class;
 use super::roles::{Outcome, Setback, Stepped, class_ref, gone, interval, namespace_labels};
 use super::status::{Tri, Verdict, show_left};
 use super::subject::Subject;
+use super::unread::salvaged_mode;
 use super::workload;
 use crate::api::iamrole::{Cause, DeletionPolicy, Mode, Origin, WhenUnlisted};
 use crate::api::{IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
@@ -32,6 +33,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// How long to wait for AWS to show what was written just before.
+const LAG: Duration = Duration::from_secs(2);
 const WAY_OUT: &str = "To let the object go and leave the role in AWS, set spec.deletionPolicy: Retain (it works while it is being deleted)";
 
 /// Removes the role, or lets the object go without it.
@@ -82,11 +85,13 @@ fn terms(subject: &Subject, class: Option<&IamRoleClass>, origin: Option<Origin>
     let retains = said("deletionPolicy").is_some_and(|policy| policy != "Delete" && policy != "ForceDelete");
     let kept =
         if retains { Some(DeletionPolicy::Retain) } else { effective.map(|effective| effective.deletion_policy) };
+    let keeps = said("whenUnlisted").is_some_and(|choice| choice != "Remove");
+    let unlisted = effective.filter(|_| !keeps).map_or(WhenUnlisted::Keep, |effective| effective.when_unlisted);
     let spec = subject.spec.as_ref().cloned().unwrap_or_else(|_| IamRoleSpec {
         deletion_policy: Some(kept.unwrap_or(DeletionPolicy::Retain)),
         suspend: said("suspend").and_then(serde_json::Value::as_bool),
-        when_unlisted: Some(effective.map_or(WhenUnlisted::Keep, |effective| effective.when_unlisted)),
-        mode: effective.map(|effective| effective.mode),
+        when_unlisted: Some(unlisted),
+        mode: salvaged_mode(subject, said("mode")),
         ..IamRoleSpec::default()
     });
     let class_spec = class.map(|class| &class.spec);
@@ -207,12 +212,13 @@ impl Removal<'_> {
         self.take_up(subject, record, &state, &profiles, origin).await?;
         let unbound = workload::unbind(subject, self.ctx, self.class, self.account, &self.owner).await;
         unbound.map_err(failed)?;
-        let done = match self.carry_out(subject, &name, &deletion.plan, foreign.is_some()).await {
+        let done = match self.carry_out(subject, &name, &deletion.plan, &state, foreign.is_some()).await {
             Err(mut setback) if setback.failure.reason == Reason::DeleteBlocked && foreign.is_some() => {
                 let (left, why) = (foreign.unwrap_or_default(), &setback.failure.message);
                 setback.failure.message = format!("{left}, and {why}");
                 return Err(setback);
             }
+            Err(setback) if foreign.is_none() => return Err(self.hold_boundary(subject, &name, setback).await),
             done => done?,
         };
         let left = match deletion.left.as_slice() {
@@ -285,30 +291,40 @@ impl Removal<'_> {
 
     /// A deletion that is blocked may last; what the class forces holds meanwhile.
     async fn hold_boundary(&self, subject: &Subject, name: &str, mut setback: Box<Setback>) -> Box<Setback> {
-        if self.class.spec.permissions_boundary.is_none() {
+        let passes = matches!(setback.failure.retry, Retry::Wait(_) | Retry::Passing);
+        // Deletion goes by the class that status remembers, and status can be forged: no class gives a boundary to the
+        // roles of a namespace that it does not select.
+        let labels = namespace_labels(subject, self.ctx);
+        let selects = labels.is_some_and(|labels| self.class.spec.namespace_selector.matches(&labels));
+        if self.class.spec.permissions_boundary.is_none() || passes || !selects {
             return setback;
         }
         setback.failure.retry = setback.failure.retry.within(interval(self.class));
         match hold_boundary(subject, self.ctx, self.class, self.account, &self.owner, name).await {
             Ok(Some(held)) => held.into_status(&mut setback.status),
             Ok(None) => {}
-            Err(error) => tracing::info!(%error, "the boundary of a role whose deletion is blocked"),
+            Err(error) => drop(missed(&mut setback, self.class, error)),
         }
         setback
     }
 
     /// Executes the steps; the first that fails ends it. Returns how many were done.
     /// `stays`: the role is not ours, so nothing is detached from it.
-    async fn carry_out(&self, subject: &Subject, name: &str, plan: &Plan, stays: bool) -> Stepped<usize> {
+    async fn carry_out(
+        &self,
+        subject: &Subject,
+        name: &str,
+        plan: &Plan,
+        state: &RoleState,
+        stays: bool,
+    ) -> Stepped<usize> {
         let mut record = Record::from_status(&subject.status);
         for (i, step) in plan.steps.iter().enumerate() {
             let failure = match stopping(self.ctx) {
                 Some(stopping) => stopping,
                 None => match self.account.execute(name, &step.action).await {
                     Ok(_) => {
-                        if matches!(step.action, Action::DeleteRole) {
-                            self.ctx.memory.with(&subject.uid, |entry| entry.deleted = true);
-                        }
+                        self.note_write(subject, &step.action, state);
                         record.forget(&step.action);
                         report(self.ctx, subject, name, &step.action, Cause::Spec, None).await;
                         continue;
@@ -322,6 +338,17 @@ impl Removal<'_> {
             return Err(Setback::pending(failure, status));
         }
         Ok(plan.steps.len())
+    }
+
+    /// What this deletion did itself is not the past when the next look shows it.
+    fn note_write(&self, subject: &Subject, action: &Action, state: &RoleState) {
+        let (account, now) = (&self.account.account, self.ctx.started.elapsed());
+        self.ctx.memory.with(&subject.uid, |entry| {
+            entry.deleted |= matches!(action, Action::DeleteRole);
+            if let Some(role) = &state.role {
+                entry.recent.note(action, role, account, now);
+            }
+        });
     }
 
     /// The role's name: as recorded, else as spec and class give it.
@@ -374,7 +401,7 @@ impl Removal<'_> {
         let (now, settle) = (self.ctx.started.elapsed(), self.ctx.settle);
         let is_past = self.ctx.memory.with(&subject.uid, |entry| entry.recent.is_past(role, &asked, now, settle));
         let message = || format!("AWS does not show yet what was written to role {}", role.name);
-        is_past.then(|| Failure::wait(SHORT, message()))
+        is_past.then(|| Failure::wait(LAG, message()))
     }
 
     fn plan(

@@ -263,9 +263,7 @@ pub fn account(ctx: &Context, class: &IamRoleClass, subject: &Subject) -> Steppe
 pub fn reached(ctx: &Context, class: &IamRoleClass) -> Option<Arc<Account>> {
     let state = ctx.class_state(&class.name_any(), &class.uid().unwrap_or_default())?;
     let is_current = state.generation >= class.metadata.generation.unwrap_or_default();
-    let in_vain = [Reason::InvalidSpec, Reason::PolicyNotFound];
-    let can_keep = state.account.as_ref().map_or_else(|why| !in_vain.contains(&why.reason), |_| true);
-    state.reached.filter(|_| is_current && can_keep)
+    state.reached.filter(|_| is_current && state.keeps_boundary)
 }
 
 /// A role that exists stays in its account.
@@ -375,6 +373,12 @@ async fn fail(subject: &mut Subject, ctx: &Context, setback: Setback) -> (Action
         ctx.memory.with(&subject.uid, |entry| entry.fail(&failure, subject.generation, before, Instant::now()));
     if quiet {
         tracing::info!(%failure, "can't be checked now");
+        // The boundary may have been put right all the same.
+        if subject.has_untold() || status.last_changes != subject.status.last_changes {
+            if let Err(error) = subject.write_status(ctx, status).await {
+                return again(subject, ctx, &error);
+            }
+        }
         return (Action::requeue(delay), "error");
     }
     let waits = matches!(failure.retry, Retry::Wait(_));

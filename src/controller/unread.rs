@@ -8,6 +8,7 @@ use super::refused::bounded;
 use super::roles::{Setback, reached, resolve, same_account};
 use super::subject::Subject;
 use crate::api::IamRoleSpec;
+use crate::api::iamrole::Mode;
 use crate::role::settings::settings;
 use serde_json::Value;
 
@@ -39,7 +40,14 @@ fn salvaged(subject: &Subject) -> IamRoleSpec {
         role_class_name: text("roleClassName"),
         role_name: text("roleName"),
         suspend: field("suspend").and_then(Value::as_bool),
-        mode: subject.status.effective.as_ref().map(|effective| effective.mode),
+        mode: salvaged_mode(subject, field("mode")),
         ..IamRoleSpec::default()
     }
+}
+
+/// The mode of a spec that can't be read: as it says, where that is the more careful one, else as it was in force.
+#[must_use]
+pub fn salvaged_mode(subject: &Subject, said: Option<&Value>) -> Option<Mode> {
+    let observes = said.is_some_and(|mode| mode != "Enforce");
+    if observes { Some(Mode::Observe) } else { subject.status.effective.as_ref().map(|effective| effective.mode) }
 }

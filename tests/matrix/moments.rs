@@ -186,6 +186,7 @@ async fn what_can_be_read_of_a_spec_that_cannot_be_is_kept_to() {
         (json!({ "deletionPolicy": "Retain" }), true, true),
         (json!({ "suspend": true }), true, false),
         (json!({ "suspend": "nonsense", "deletionPolicy": "nonsense" }), true, true),
+        (json!({ "mode": "Observe" }), true, true),
         (json!({ "deletionPolicy": "Delete" }), false, true),
         (json!({}), false, true),
     ];

@@ -208,7 +208,13 @@ impl Operator {
         let (uid, generation) = (meta["uid"].as_str().expect("a UID"), meta["generation"].as_i64().expect("a number"));
         self.ctx.set_class_state(
             "default",
-            ClassState { uid: uid.to_owned(), generation, reached: account.as_ref().ok().cloned(), account },
+            ClassState {
+                uid: uid.to_owned(),
+                generation,
+                reached: account.as_ref().ok().cloned(),
+                account,
+                keeps_boundary: true,
+            },
         );
         self.class = meta;
     }

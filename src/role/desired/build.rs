@@ -62,9 +62,10 @@ impl<'a> Builder<'a> {
         }
         for (i, pattern) in denied.managed_policies.iter().enumerate() {
             let Ok(text) = self.tokens.expand(pattern) else { continue };
-            let partition = text.strip_prefix("arn:").and_then(|rest| rest.split(':').next()).unwrap_or("*");
             let own = &self.facts.account.partition;
-            if !Pattern::new(partition).matches(own) {
+            let policies = format!("arn:{own}:iam::*:policy/*");
+            let is_arn = text.starts_with("arn:");
+            if is_arn && !Pattern::new(&text).overlaps(&Pattern::new(&policies)) {
                 let field = format!("spec.denied.managedPolicies[{i}] of the class");
                 self.invalid(&field, format!("{text:?} is no policy of this account, which is in partition {own}"));
             }

@@ -124,7 +124,7 @@ mod tests {
                 "allowed": { "actions": ["*"], "paths": ["/$$(literal)/*"] },
                 "denied": {
                     "actions": ["*", "iam:*", "iam*", "*:Delete*", "s3-object-lambda:Get?", "elastic*:*"],
-                    "managedPolicies": ["AdministratorAccess", "arn:*:iam::aws:policy/*", "arn:$(partition):iam::*:policy/x", "*"],
+                    "managedPolicies": ["AdministratorAccess", "arn:*/AdministratorAccess", "arn:*:iam::aws:policy/*", "arn:$(partition):iam::*:policy/x", "*"],
                 },
                 "unlistedExceptions": { "managedPolicies": ["arn:*:$(name)*"] },
             }),
