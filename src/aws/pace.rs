@@ -15,6 +15,8 @@ use tokio::time::Instant;
 const FIRST: usize = 4;
 /// A call that takes longer counts as hanging, and makes room for another.
 pub const PATIENCE: Duration = Duration::from_secs(3);
+/// And by one after so long, should answers be slow.
+const GROWTH: Duration = Duration::from_millis(250);
 /// After so long without a call it is as at first.
 const QUIET: Duration = Duration::from_secs(10);
 /// One of so many turns goes to the call that has waited longest, however little urgent it is.
@@ -97,6 +99,8 @@ struct Shared(Mutex<Inner>);
 struct Inner {
     at_once: usize,
     window: f64,
+    /// When it last grew by itself.
+    grown: Instant,
     under_way: usize,
     /// When the last call ended.
     ended: Instant,
@@ -120,6 +124,7 @@ impl Pace {
         let inner = Inner {
             at_once,
             window: 1.0,
+            grown: Instant::now(),
             under_way: 0,
             ended: Instant::now(),
             turns: 0,
@@ -197,10 +202,16 @@ impl Shared {
 
     /// Lets go all that may leave now.
     fn let_go(self: &Arc<Self>, inner: &mut Inner) {
-        while inner.has_room()
-            && let Some(key) = inner.first()
-        {
+        while let Some(key) = inner.first() {
             let now = Instant::now();
+            if !inner.has_room() {
+                if let Some(instant) = inner.grow(now) {
+                    self.look_again(inner, instant);
+                }
+                if !inner.has_room() {
+                    return;
+                }
+            }
             if let Some(instant) = inner.limit.wait(now) {
                 self.look_again(inner, instant);
                 return;
@@ -246,8 +257,18 @@ impl Inner {
     fn begin(&mut self) {
         let is_first = self.arrived == 0;
         if is_first || (self.under_way == 0 && self.waiting.is_empty() && self.ended.elapsed() >= QUIET) {
-            self.window = FIRST.min(self.at_once) as f64;
+            (self.window, self.grown) = (FIRST.min(self.at_once) as f64, Instant::now());
         }
+    }
+
+    /// Room for one more every so often, since answers may be slow to come. When to look again, if there may be more.
+    #[allow(clippy::cast_precision_loss, reason = "at most 1000")]
+    fn grow(&mut self, now: Instant) -> Option<Instant> {
+        let most = self.at_once as f64;
+        if now >= self.grown + GROWTH {
+            (self.window, self.grown) = ((self.window + 1.0).min(most), now);
+        }
+        (self.window < most).then(|| self.grown + GROWTH)
     }
 
     /// One more of as many as are under way at once.
@@ -397,6 +418,13 @@ mod tests {
         let least = LATENCY * 3000 / 16;
         assert!(start.elapsed() < least.mul_f64(1.1), "{:?}, and {least:?} at least", start.elapsed());
         assert_eq!(pace.rate(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_answers_keep_nobody_waiting_for_long() {
+        let (pace, start) = (Pace::new(16), Instant::now());
+        join_all((0..16).map(|_| pace.run(Turn::Change, Box::pin(sleep(PATIENCE - LATENCY))))).await;
+        assert!(start.elapsed() < 2 * PATIENCE + LATENCY, "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
