@@ -86,7 +86,7 @@ async fn account() -> (Arc<Account>, Calls) {
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .load()
         .await;
-    let account = Aws::new(config, Metrics::default()).identify(None).await.expect("an identity");
+    let account = Aws::new(config, Metrics::default()).identify(None, None).await.expect("an identity");
     calls.lock().unwrap().clear();
     (account, calls)
 }

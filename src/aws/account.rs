@@ -1,6 +1,6 @@
 //! The AWS identity and the clients that go with it.
 
-use super::error::AwsError;
+use super::error::{AwsError, Kind};
 use super::fence::Fence;
 use super::pace::{Pace, Turn};
 use super::throttle::Throttle;
@@ -157,8 +157,9 @@ impl Aws {
         Self { leadership, ..self }
     }
 
-    /// Asks AWS who we are, by ourselves or in a session of another role. Nothing that AWS says is believed before.
-    pub async fn identify(&self, session: Option<&Session>) -> Result<Arc<Account>, AwsError> {
+    /// Asks AWS who we are, by ourselves or in a session of another role. Nothing that AWS says is believed before. An
+    /// account that is not the `wanted` one is asked for nothing.
+    pub async fn identify(&self, session: Option<&Session>, wanted: Option<&String>) -> Result<Arc<Account>, AwsError> {
         let fence = Fence(self.leadership.clone());
         let config = match session {
             Some(session) => self.assume(session).await,
@@ -167,7 +168,12 @@ impl Aws {
         let sts = aws_sdk_sts::config::Builder::from(&config).interceptor(fence.clone()).build();
         let sts = aws_sdk_sts::Client::from_conf(sts);
         let call = Box::pin(sts.get_caller_identity().send());
-        let answer = observe_call(&self.metrics, "sts:GetCallerIdentity", "the operator's identity", call).await?;
+        let answer = observe_call(&self.metrics, "sts:GetCallerIdentity", "the operator's identity", call).await;
+        let answer = answer.inspect_err(|error| {
+            if let Some(session) = session.filter(|_| error.kind == Kind::NoCredentials) {
+                self.forget(session);
+            }
+        })?;
         let identity = answer.arn().unwrap_or_default().to_owned();
         let partition = identity.split(':').nth(1).unwrap_or("aws").to_owned();
         let id = answer.account().unwrap_or_default().to_owned();
@@ -190,8 +196,15 @@ impl Aws {
             quotas: Quotas::default(),
             usage: None,
         };
-        (account.quotas, account.usage) = account.summary().await;
+        if wanted.is_none_or(|wanted| *wanted == account.account.id) {
+            (account.quotas, account.usage) = account.summary().await;
+        }
         Ok(Arc::new(account))
+    }
+
+    /// Asks for another session the next time: AWS does not know this one any more, as after its role was made anew.
+    fn forget(&self, session: &Session) {
+        self.assumed.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
     }
 
     fn pace(&self, id: &str) -> Pace {

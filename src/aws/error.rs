@@ -8,6 +8,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_iam::config::http::HttpResponse;
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use std::error::Error as StdError;
 
 /// What an error means for the operator.
@@ -130,7 +131,7 @@ impl AwsError {
         let code = error.code().map(str::to_owned);
         let said = error.message().unwrap_or_default();
         let kind = match (&code, status) {
-            _ if has_credentials_error(error) => Kind::NoCredentials,
+            _ if has_credentials_error(error) => no_session(error).unwrap_or(Kind::NoCredentials),
             (Some(code), _) => by_code(code, said, call, target).unwrap_or(match status {
                 Some(status) if status >= 500 => Kind::Transient,
                 _ => Kind::Rejected,
@@ -179,6 +180,33 @@ fn refused_session(error: &(dyn StdError + 'static)) -> String {
         next = error.source();
     }
     String::new()
+}
+
+/// Why STS gave no session, where it is not for lack of leave: it did not answer, or has too much to do.
+fn no_session(error: &(dyn StdError + 'static)) -> Option<Kind> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if matches!(error.downcast_ref(), Some(CredentialsError::ProviderTimedOut(_))) {
+            return Some(Kind::Transient);
+        }
+        let kind = error.downcast_ref().map(of_sts::<AssumeRoleError>);
+        let kind = kind.or_else(|| error.downcast_ref().map(of_sts::<AssumeRoleWithWebIdentityError>));
+        if let Some(kind) = kind {
+            return kind;
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn of_sts<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<Kind> {
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    match (error.code(), status) {
+        (Some(code), _) if is_throttling(code) => Some(Kind::Busy),
+        (_, Some(status)) if status >= 500 => Some(Kind::Transient),
+        (Some(_), _) => None,
+        (None, _) => Some(Kind::Transient),
+    }
 }
 
 fn has_credentials_error(error: &(dyn StdError + 'static)) -> bool {

@@ -54,17 +54,17 @@ mod tests {
         let (url, count) = refusing::server("503 Service Unavailable\r\nx-amz-retry-after: 300").await;
         let leadership = Leadership::elected();
         let aws = Aws::new(config(&url).await, Metrics::default()).fenced(leadership.clone());
-        assert!(aws.identify(None).await.is_err());
+        assert!(aws.identify(None, None).await.is_err());
         assert_eq!(count.load(SeqCst), 0, "not the leader yet");
         leadership.extend(Instant::now() + Duration::from_mins(1));
-        let (result, ()) = tokio::join!(aws.identify(None), async {
+        let (result, ()) = tokio::join!(aws.identify(None, None), async {
             refusing::asked(&count).await;
             leadership.revoke();
         });
         assert!(result.is_err());
         assert_eq!(count.load(SeqCst), 1);
         leadership.extend(Instant::now() + Duration::from_mins(1));
-        assert!(aws.identify(None).await.is_err());
+        assert!(aws.identify(None, None).await.is_err());
         assert_eq!(count.load(SeqCst), 4, "the leader tries three times");
     }
 }

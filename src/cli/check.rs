@@ -101,7 +101,7 @@ async fn get(operator: &str, path: &str) -> std::io::Result<String> {
 
 async fn identity() -> Result<String, String> {
     let aws = Aws::from_environment(Metrics::default()).await.map_err(|error| error.to_string())?;
-    let account = aws.identify(None).await.map_err(|error| {
+    let account = aws.identify(None, None).await.map_err(|error| {
         format!("the AWS identity of this ServiceAccount: {error}; docs/permissions.md tells how it gets one")
     })?;
     Ok(format!("in AWS it is {}", account.identity))

@@ -203,8 +203,9 @@ fn session(class: &IamRoleClass, ctx: &Context) -> Option<Session> {
 }
 
 fn of_session(error: AwsError, session: Option<&Session>) -> Failure {
+    let passes = matches!(error.kind, Kind::Transient | Kind::Busy);
     let failure = Failure::from(error);
-    match session {
+    match session.filter(|_| !passes) {
         Some(session) => Failure {
             message: format!(
                 "spec.account.assumeRole: {}. Let {} trust the operator's own identity, with the external id if it asks \
@@ -220,10 +221,11 @@ fn of_session(error: AwsError, session: Option<&Session>) -> Failure {
 
 async fn identify(class: &IamRoleClass, ctx: &Context) -> Result<Arc<Account>, Failure> {
     let session = session(class, ctx);
-    let account = ctx.aws.identify(session.as_ref()).await.map_err(|error| of_session(error, session.as_ref()))?;
-    let id = &account.account.id;
     let wanted = class.spec.account.as_ref().and_then(|account| account.id.as_ref());
     let pinned = class.status.as_ref().and_then(|status| status.account_id.as_ref());
+    let account = ctx.aws.identify(session.as_ref(), wanted.or(pinned)).await;
+    let account = account.map_err(|error| of_session(error, session.as_ref()))?;
+    let id = &account.account.id;
     match (wanted, pinned) {
         (Some(wanted), _) if wanted != id => Err(Failure::on_change(
             Reason::AccountMismatch,

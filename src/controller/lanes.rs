@@ -21,6 +21,8 @@ pub enum Urgency {
     Deletion,
     /// A spec that is not applied yet, or a check that somebody asked for.
     Change,
+    /// A look at what a walk showed otherwise than wanted: after what people wait for.
+    Suspect,
     /// A look at what was applied before. It takes a free place, one of those kept for it, or none.
     Check,
     /// What failed last time. Likewise, and of the free places half at most.
@@ -34,7 +36,7 @@ impl Urgency {
         match self {
             Self::Deletion => Turn::Deletion,
             Self::Change => Turn::Change,
-            Self::Check | Self::Retry => Turn::Check,
+            Self::Suspect | Self::Check | Self::Retry => Turn::Check,
         }
     }
 
@@ -133,8 +135,9 @@ impl Inner {
         let is_free = self.taken < width;
         let kind = match urgency {
             Urgency::Retry if is_free && self.retries < (width / 2).max(1) => Kind::Retry,
-            Urgency::Deletion | Urgency::Change | Urgency::Check if is_free => Kind::Free,
-            Urgency::Retry | Urgency::Check if self.reserved < RESERVED => Kind::Reserved,
+            Urgency::Retry if !is_free || self.retries > 0 => self.reserved()?,
+            _ if is_free => Kind::Free,
+            Urgency::Suspect | Urgency::Check => self.reserved()?,
             _ => return None,
         };
         match kind {
@@ -145,10 +148,20 @@ impl Inner {
         Some(kind)
     }
 
+    fn reserved(&self) -> Option<Kind> {
+        (self.reserved < RESERVED).then_some(Kind::Reserved)
+    }
+
     /// A place is given back.
     fn give_back(&mut self, lane: &Arc<Lane>, kind: Kind) {
         match kind {
-            Kind::Reserved => self.reserved = self.reserved.saturating_sub(1),
+            Kind::Reserved => {
+                let suspects = (Urgency::Suspect, 0)..(Urgency::Check, 0);
+                let next = self.waiting.range(suspects).next().map(|(key, _)| *key);
+                if !next.is_some_and(|key| self.pass_on(lane, kind, key)) {
+                    self.reserved = self.reserved.saturating_sub(1);
+                }
+            }
             Kind::Slow => self.slow = self.slow.saturating_sub(1),
             Kind::Free => self.leave(lane),
             Kind::Retry => {
@@ -160,15 +173,20 @@ impl Inner {
 
     /// A place is free: it goes to the first who still waits.
     fn leave(&mut self, lane: &Arc<Lane>) {
-        while let Some(((urgency, _), tell)) = self.waiting.pop_first() {
-            let place = Place { lane: Some(lane.clone()), kind: Kind::Free, turn: urgency.turn() };
-            match tell.send(place) {
-                Ok(()) => return,
-                // Nobody waits there any more, and the place is for the next.
-                Err(mut unused) => drop(unused.lane.take()),
+        while let Some(key) = self.waiting.keys().next().copied() {
+            if self.pass_on(lane, Kind::Free, key) {
+                return;
             }
         }
         self.taken = self.taken.saturating_sub(1);
+    }
+
+    /// Gives a place to one who waits; false where nobody waits there any more.
+    fn pass_on(&mut self, lane: &Arc<Lane>, kind: Kind, key: (Urgency, u64)) -> bool {
+        let Some(tell) = self.waiting.remove(&key) else { return false };
+        let sent = tell.send(Place { lane: Some(lane.clone()), kind, turn: key.0.turn() });
+        // What comes back is not given back.
+        sent.map_err(|mut unused| drop(unused.lane.take())).is_ok()
     }
 }
 
@@ -282,6 +300,22 @@ mod tests {
         let served: Vec<_> = waiting.iter_mut().filter_map(|turn| turn.as_mut().now_or_never()).collect();
         assert_eq!(served.len(), 2, "and it is none of those of the new ones");
         drop(retry);
+    }
+
+    #[tokio::test]
+    async fn what_a_walk_found_waits_behind_what_people_wait_for_and_is_never_shut_out() {
+        let lanes = Lanes::new(2);
+        let places = as_many_as_come(&lanes, Urgency::Suspect);
+        assert_eq!(places.len(), 2 + RESERVED);
+        let mut suspects: Vec<_> = (0..50).map(|_| Box::pin(lanes.enter("a", Urgency::Suspect))).collect();
+        assert!(suspects.iter_mut().all(|turn| turn.as_mut().now_or_never().is_none()), "they stand in line");
+        let mut new: Vec<_> = (0..2).map(|_| Box::pin(lanes.enter("a", Urgency::Change))).collect();
+        assert!(new.iter_mut().all(|turn| turn.as_mut().now_or_never().is_none()));
+        drop(places);
+        let new: Vec<_> = new.iter_mut().filter_map(|turn| turn.as_mut().now_or_never().flatten()).collect();
+        assert_eq!(new.len(), 2, "who came last goes first");
+        let served = suspects.iter_mut().filter_map(|turn| turn.as_mut().now_or_never().flatten()).count();
+        assert!(served >= RESERVED, "{served}: the places that are kept for them");
     }
 
     #[tokio::test]

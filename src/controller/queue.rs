@@ -50,8 +50,10 @@ fn urgency(role: &RawRole, class: Option<&IamRoleClass>, ctx: &Context) -> Urgen
         Urgency::Retry
     } else if role.metadata.deletion_timestamp.is_some() {
         Urgency::Deletion
-    } else if is_new || !role.said.is_ready || suspect {
+    } else if is_new || !role.said.is_ready {
         Urgency::Change
+    } else if suspect {
+        Urgency::Suspect
     } else {
         Urgency::Check
     }

@@ -130,7 +130,7 @@ pub fn kubernetes(world: &Arc<World>) -> kube::Client {
 
 /// The stand-in's account.
 pub async fn account(world: &Arc<World>) -> Arc<Account> {
-    Aws::new(aws(world, 0), Metrics::default()).identify(None).await.expect("an identity")
+    Aws::new(aws(world, 0), Metrics::default()).identify(None, None).await.expect("an identity")
 }
 
 /// The object as it is.
@@ -203,7 +203,7 @@ impl Operator {
 
     /// What the controller of classes does.
     async fn check_class(&mut self) {
-        let account = self.ctx.aws.identify(None).await.map_err(Into::into);
+        let account = self.ctx.aws.identify(None, None).await.map_err(Into::into);
         let meta = self.world.lock().cluster.class["metadata"].clone();
         let (uid, generation) = (meta["uid"].as_str().expect("a UID"), meta["generation"].as_i64().expect("a number"));
         self.ctx.set_class_state(
