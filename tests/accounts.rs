@@ -9,7 +9,8 @@ use iamrole_operator::api::iamroleclass::{Account, Allowed, AssumeRole};
 use iamrole_operator::api::schema::Selector;
 use serde_json::json;
 use std::collections::BTreeMap;
-use support::{World, allow, aws, ec2};
+use support::proxy::Fault;
+use support::{SOON, World, allow, aws, ec2, eventually};
 
 const OTHER: &str = "210987654321";
 const SECRET: &str = "external-id-that-nobody-logs";
@@ -122,4 +123,46 @@ fn a_role_of_another_account_than_the_class_says_is_refused_at_apply() {
     });
     let output = support::kubectl::kubectl(&["create", "--dry-run=server", "-f", "-"], &class.to_string());
     assert!(!output.ok && output.stderr.contains("another account than account.id"), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn sts_that_does_not_answer_is_no_lack_of_leave() {
+    let world = World::new("accounts").await;
+    let busy = format!("{}-busy", world.namespace);
+    for (status, code, reason) in [(503, "ServiceUnavailable", "Unavailable"), (400, "Throttling", "Busy")] {
+        world.proxy.refuse("AssumeRole", "", status, code, "come back later");
+        let name = format!("{busy}-{status}");
+        class(&world, &name, account("operator")).await;
+        let ready = || async {
+            let class = world.classes().get(&name).await.expect("the class");
+            let conditions = class.status.map(|status| status.conditions).unwrap_or_default();
+            conditions.into_iter().find(|condition| condition.type_ == "Ready")
+        };
+        let said = eventually(SOON, || async { ready().await.is_some_and(|ready| ready.reason == reason) });
+        assert!(said.await, "{code}: {:?}\n{}", ready().await, world.operator.log());
+        let message = ready().await.expect("Ready").message;
+        assert!(!message.contains("trust the operator"), "{message}");
+        world.proxy.heal();
+        let healed = eventually(SOON, || async { ready().await.is_some_and(|ready| ready.status == "True") });
+        assert!(healed.await, "{code}: {:?}", ready().await);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_aws_does_not_know_any_more_is_asked_for_anew() {
+    let world = World::new("accounts").await;
+    let other = format!("{}-other", world.namespace);
+    class(&world, &other, account("operator")).await;
+    world.create("there", json!({ "trustPolicy": ec2(), "roleClassName": other })).await;
+    world.ready("there").await;
+    let sessions = || world.proxy.all().iter().filter(|call| call.action == "AssumeRole").count();
+    assert_eq!(sessions(), 1);
+    // As after the role was deleted and made anew: the old keys are nobody's.
+    let gone = "The security token included in the request is invalid";
+    for call in ["GetRole", "GetCallerIdentity"] {
+        world.proxy.fault(call, "", 1, Fault::Refuse(403, "InvalidClientTokenId", gone.into()));
+    }
+    world.request_check("there").await;
+    assert!(eventually(SOON, || async { sessions() >= 2 }).await, "{}", world.operator.log());
+    world.ready("there").await;
 }

@@ -174,7 +174,7 @@ impl Aws {
                 self.forget(session);
             }
         })?;
-        let identity = answer.arn().unwrap_or_default().to_owned();
+        let identity = without_session(answer.arn().unwrap_or_default());
         let partition = identity.split(':').nth(1).unwrap_or("aws").to_owned();
         let id = answer.account().unwrap_or_default().to_owned();
         let pace = self.pace(&id);
@@ -237,6 +237,14 @@ impl Aws {
             .build();
         self.assumed.lock().unwrap_or_else(PoisonError::into_inner).entry(session.clone()).or_insert(config).clone()
     }
+}
+
+/// An identity as it stays: the name of a session is another one after each renewal, and would make each look at the
+/// account news.
+fn without_session(arn: &str) -> String {
+    let Some((before, rest)) = arn.split_once(":assumed-role/") else { return arn.to_owned() };
+    let role = rest.split('/').next().unwrap_or_default();
+    format!("{before}:assumed-role/{role}")
 }
 
 impl Account {
@@ -335,4 +343,20 @@ where
     metrics.aws_call(call, outcome, start.elapsed());
     tracing::debug!(call, resource = target, outcome, "AWS call");
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_session;
+
+    #[test]
+    fn an_identity_is_the_same_in_each_session() {
+        let role = "arn:aws:sts::111122223333:assumed-role/operator";
+        for session in ["web-identity-token-1795664444592", "eks-prod-iamrole-operator-0-6f1c"] {
+            assert_eq!(without_session(&format!("{role}/{session}")), role);
+        }
+        for other in ["arn:aws:iam::111122223333:user/team/operator", "arn:aws:iam::111122223333:root", ""] {
+            assert_eq!(without_session(other), other);
+        }
+    }
 }

@@ -4,8 +4,27 @@ use super::failure::Failure;
 use crate::api::iamroleclass::IamRoleClass;
 use crate::api::{ANNOTATION_DEFAULT_CLASS, DEFAULT_CONTROLLER, Reason};
 use kube::ResourceExt as _;
+use kube::runtime::reflector::{ObjectRef, Store};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Where classes are found: one by its name, or all of them.
+pub trait Classes {
+    /// The class of that name.
+    fn named(&self, name: &str) -> Option<Arc<IamRoleClass>>;
+    /// All of them.
+    fn all(&self) -> Vec<Arc<IamRoleClass>>;
+}
+
+impl Classes for Store<IamRoleClass> {
+    fn named(&self, name: &str) -> Option<Arc<IamRoleClass>> {
+        self.get(&ObjectRef::new(name))
+    }
+
+    fn all(&self) -> Vec<Arc<IamRoleClass>> {
+        self.state()
+    }
+}
 
 /// The class of a role in a namespace with `labels`.
 ///
@@ -13,7 +32,7 @@ use std::sync::Arc;
 /// the default class that selects the namespace. A class that another installation serves yields
 /// `Ok(None)`: the role is not ours to touch.
 pub fn class_for(
-    classes: &[Arc<IamRoleClass>],
+    classes: &impl Classes,
     controller: &str,
     named: Option<&str>,
     remembered: Option<&str>,
@@ -22,7 +41,7 @@ pub fn class_for(
 ) -> Result<Option<Arc<IamRoleClass>>, Failure> {
     let class = match named.or(remembered) {
         Some(name) => by_name(classes, name)?,
-        None => default_class(classes, namespace, labels)?,
+        None => default_class(&classes.all(), namespace, labels)?,
     };
     if !class.spec.namespace_selector.matches(labels) {
         return Err(no_class(format!(
@@ -35,9 +54,9 @@ pub fn class_for(
     Ok((serves == controller).then_some(class))
 }
 
-fn by_name(classes: &[Arc<IamRoleClass>], name: &str) -> Result<Arc<IamRoleClass>, Failure> {
-    match classes.iter().find(|class| class.name_any() == name) {
-        Some(class) if class.metadata.deletion_timestamp.is_none() => Ok(class.clone()),
+fn by_name(classes: &impl Classes, name: &str) -> Result<Arc<IamRoleClass>, Failure> {
+    match classes.named(name) {
+        Some(class) if class.metadata.deletion_timestamp.is_none() => Ok(class),
         Some(_) => {
             Err(no_class(format!("IamRoleClass {name} is being deleted; name another one in spec.roleClassName")))
         }
@@ -78,7 +97,7 @@ fn no_class(message: String) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::class_for;
+    use super::{Classes, class_for};
     use crate::api::schema::Selector;
     use crate::api::{ANNOTATION_DEFAULT_CLASS, DEFAULT_CONTROLLER, IamRoleClass, IamRoleClassSpec};
     use std::collections::BTreeMap;
@@ -95,6 +114,16 @@ mod tests {
             class.metadata.annotations = Some(BTreeMap::from([(ANNOTATION_DEFAULT_CLASS.into(), "true".into())]));
         }
         class
+    }
+
+    impl Classes for Vec<Arc<IamRoleClass>> {
+        fn named(&self, name: &str) -> Option<Arc<IamRoleClass>> {
+            self.iter().find(|class| class.metadata.name.as_deref() == Some(name)).cloned()
+        }
+
+        fn all(&self) -> Vec<Arc<IamRoleClass>> {
+            self.clone()
+        }
     }
 
     fn ask(classes: &[IamRoleClass], named: Option<&str>, remembered: Option<&str>) -> Result<Option<String>, String> {

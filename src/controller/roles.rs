@@ -221,7 +221,7 @@ pub fn resolve(subject: &Subject, ctx: &Context, named: Option<&str>) -> Result<
         return Err(Failure::wait(UNKNOWN_NAMESPACE, message));
     };
     let remembered = subject.status.class.as_ref().map(|class| class.name.as_str());
-    class_for(&ctx.classes.state(), &ctx.controller, named, remembered, &subject.namespace, &labels)
+    class_for(&ctx.classes, &ctx.controller, named, remembered, &subject.namespace, &labels)
 }
 
 /// The class that serves the object, if it is ours and in use.
