@@ -5,6 +5,7 @@
 mod properties;
 
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use iamrole_operator::policy::{Arn, Canonical, Document, Grammar, Relation, Tokens, bridge, relation};
@@ -325,4 +326,36 @@ fn times() {
             best[0], best[1], best[2], best[3]
         );
     }
+}
+
+/// The fuzz target is a workspace of its own, which `make test` does not build: its lock goes stale unseen.
+#[test]
+fn the_fuzz_target_is_locked_to_the_dependencies_of_today() {
+    let read = |path: &str| std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let of_lock = |path: &str| -> BTreeSet<String> {
+        let lock = read(path);
+        let (_, package) = lock.split_once("name = \"iamrole-operator\"\n").unwrap();
+        let (_, list) = package.split_once("dependencies = [").unwrap();
+        let names = list.split(']').next().unwrap().split('"').skip(1).step_by(2);
+        // Where there are several versions of a package, one follows the name.
+        names.map(|name| name.split(' ').next().unwrap().to_owned()).collect()
+    };
+    let manifest = read("Cargo.toml");
+    let section = |title: &str| -> BTreeSet<String> {
+        let (_, section) = manifest.split_once(&format!("\n[{title}]\n")).unwrap();
+        let entries = section.lines().take_while(|line| !line.starts_with('['));
+        entries
+            .filter_map(|line| line.split_once(" = "))
+            .map(|(name, _)| name.to_owned())
+            .filter(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'))
+            .collect()
+    };
+    let (locked, fuzzed) = (of_lock("Cargo.lock"), of_lock("fuzz/Cargo.lock"));
+    // A lock lists what a package needs for its own tests only in its own workspace.
+    let only_tests: BTreeSet<String> =
+        section("dev-dependencies").difference(&section("dependencies")).cloned().collect();
+    let expected: BTreeSet<String> = locked.difference(&only_tests).cloned().collect();
+    assert!(expected.contains("aws-sdk-iam") && !expected.contains("proptest"), "{expected:?}");
+    let how = "cp Cargo.lock fuzz/Cargo.lock && cargo metadata --manifest-path fuzz/Cargo.toml >/dev/null";
+    assert_eq!(fuzzed, expected, "fuzz/Cargo.lock is stale; {how}");
 }
