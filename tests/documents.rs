@@ -3,9 +3,10 @@
 
 mod support;
 
+use iamrole_operator::api::iamroleclass::{DriftCheck, DriftMethod};
 use serde_json::{Value, json};
 use support::proxy::Fault;
-use support::{World, allow, aws, condition, ec2, trust};
+use support::{SOON, World, allow, aws, condition, ec2, eventually, trust};
 
 /// A role with a document of each sort.
 fn spec() -> Value {
@@ -80,6 +81,85 @@ async fn every_character_that_iam_takes_arrives_as_meant_and_is_written_once() {
     world.check_now("app").await;
     world.check_now("app").await;
     assert_eq!(world.proxy.writes(), Vec::<String>::new());
+}
+
+/// A role whose documents AWS may show in other, but equal words, and those words as they are on the wire.
+fn wordy() -> Value {
+    let own = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": ["ec2:Run"], "Resource": "*" }] });
+    json!({
+        "trustPolicy": trust(&json!({ "AWS": "210987654321" })),
+        "inlinePolicies": [{ "name": "inline", "document": {
+            "Version": "2012-10-17",
+            "Statement": [{ "Effect": "Deny", "Action": "s3:Put", "Resource": "*",
+                "Condition": { "Bool": { "aws:SecureTransport": "true" } } }],
+        } }],
+        "customerManagedPolicies": [{ "name": "own", "document": own }],
+    })
+}
+
+/// By the call that shows it: what AWS is given, and what it answers.
+const WORDS: [(&str, &str, &str); 3] = [
+    ("GetRole", r#""210987654321""#, r#""arn:aws:iam::210987654321:root""#),
+    ("GetRolePolicy", r#":"true""#, ":true"),
+    ("GetPolicyVersion", r#""Action":"ec2:Run""#, r#""Action":["ec2:Run"]"#),
+];
+
+/// The emulator answers some calls with encoded documents, as AWS does, and some with plain ones.
+fn encodings(ours: &str, theirs: &str) -> [Fault; 2] {
+    let encoded =
+        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    [Fault::Rewrite(ours.into(), theirs.into()), Fault::Rewrite(encoded(ours), encoded(theirs))]
+}
+
+#[tokio::test]
+async fn other_words_of_aws_that_mean_the_same_are_never_written_over() {
+    let world = World::new("documents").await;
+    world.create("app", wordy()).await;
+    world.ready("app").await;
+    world.proxy.forget();
+    for (action, ours, theirs) in WORDS {
+        let mut happened = false;
+        for fault in encodings(ours, theirs) {
+            world.proxy.heal();
+            world.proxy.fault(action, "", usize::MAX, fault);
+            world.check_now("app").await;
+            world.ready("app").await;
+            happened |= world.proxy.happened(action);
+        }
+        assert!(happened, "{action}: the document is as the test thinks");
+    }
+    assert_eq!(world.proxy.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn nor_does_a_walk_over_the_account_take_them_for_drift() {
+    let mut world = World::with_class("documents", |class| {
+        class.drift_check = Some(DriftCheck { interval_seconds: Some(5), method: Some(DriftMethod::Account) });
+    })
+    .await;
+    world.create("app", wordy()).await;
+    world.ready("app").await;
+    // From here on nobody has written a moment ago.
+    world.operator.restart().await;
+    let walk = "GetAccountAuthorizationDetails";
+    // It knows own policies by their version and does not read them.
+    let [trust, inline, _] = WORDS;
+    let wrapped = ("", r#""Resource":"*""#, r#""Resource":["*"]"#);
+    for (_, ours, theirs) in [trust, inline, wrapped] {
+        let mut happened = false;
+        for fault in encodings(ours, theirs) {
+            world.proxy.heal();
+            world.proxy.fault(walk, "", usize::MAX, fault);
+            world.proxy.forget();
+            let walks = || world.proxy.count_of(walk);
+            assert!(eventually(2 * SOON, || async { walks() >= 2 }).await, "{ours}: {:?}", world.proxy.actions());
+            happened |= world.proxy.happened(walk);
+            let actions = world.proxy.actions();
+            let looks = actions.iter().filter(|action| WORDS.iter().any(|(look, ..)| look == *action));
+            assert_eq!((looks.count(), world.proxy.writes()), (0, vec![]), "{ours}: {actions:?}");
+        }
+        assert!(happened, "{ours}: the document is as the test thinks");
+    }
 }
 
 #[tokio::test]
@@ -175,24 +255,9 @@ async fn advice_is_given_once_per_change() {
     world.ready("app").await;
     world.check_now("app").await;
     let warnings = world.events("app").await.into_iter().filter(|(_, reason, _)| reason == "PolicyWarning").count();
-    assert_eq!(warnings, 1);
+    assert_eq!(warnings, 2, "one for each of the two findings");
 }
 
-#[tokio::test]
-async fn a_policy_near_its_limit_is_told_and_the_accounts_own_limits_count() {
-    let mut world = World::without_operator("documents", |_| {}).await;
-    let raised = Fault::Rewrite("<value>10240</value>".into(), "<value>20480</value>".into());
-    world.proxy.fault("GetAccountSummary", "", usize::MAX, raised);
-    world.operator.start().await;
-    let resources: Vec<String> = (0..600).map(|i| format!("arn:aws:s3:::bucket-{i:06}")).collect();
-    let mut document = allow("s3:GetObject");
-    document["Statement"][0]["Resource"] = json!(resources);
-    world
-        .create("app", json!({ "trustPolicy": ec2(), "inlinePolicies": [{ "name": "big", "document": document }] }))
-        .await;
-    world.ready("app").await;
-    world.event("app", "PolicyWarning", "of the 20480 characters").await;
-}
 #[tokio::test]
 async fn advice_is_told_finding_by_finding_of_roles_that_fail_or_only_observe_too() {
     let world = World::new("documents").await;
@@ -219,4 +284,20 @@ async fn advice_is_told_finding_by_finding_of_roles_that_fail_or_only_observe_to
         let warnings = world.events(name).await.into_iter().filter(|(_, reason, _)| reason == "PolicyWarning").count();
         assert_eq!(warnings, 9, "{mode}: once each");
     }
+}
+
+#[tokio::test]
+async fn a_policy_near_its_limit_is_told_and_the_accounts_own_limits_count() {
+    let mut world = World::without_operator("documents", |_| {}).await;
+    let raised = Fault::Rewrite("<value>10240</value>".into(), "<value>20480</value>".into());
+    world.proxy.fault("GetAccountSummary", "", usize::MAX, raised);
+    world.operator.start().await;
+    let resources: Vec<String> = (0..600).map(|i| format!("arn:aws:s3:::bucket-{i:06}")).collect();
+    let mut document = allow("s3:GetObject");
+    document["Statement"][0]["Resource"] = json!(resources);
+    world
+        .create("app", json!({ "trustPolicy": ec2(), "inlinePolicies": [{ "name": "big", "document": document }] }))
+        .await;
+    world.ready("app").await;
+    world.event("app", "PolicyWarning", "of the 20480 characters").await;
 }

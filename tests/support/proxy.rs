@@ -269,7 +269,11 @@ async fn forward(shared: &Shared, request: Request) -> Response {
         parts.headers.remove("content-length");
     }
     if let Some(Fault::Rewrite(from, to)) = fault {
-        body = String::from_utf8_lossy(&body).replace(&from, &to).into();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        if text.contains(&from) {
+            shared.inner.rewrote(&from);
+        }
+        body = text.replace(&from, &to).into();
         parts.headers.remove("content-length");
     }
     Response::from_parts(parts, Body::from(body))
@@ -324,8 +328,15 @@ impl Inner {
         };
         let rule = rules.iter_mut().find(matches)?;
         rule.times -= 1;
-        rule.happened += 1;
+        rule.happened += usize::from(!matches!(rule.fault, Fault::Rewrite(..)));
         Some(rule.fault.clone())
+    }
+
+    /// An answer held a text that is replaced: only then has that fault happened.
+    fn rewrote(&self, text: &str) {
+        for rule in self.rules.lock().unwrap().iter_mut() {
+            rule.happened += usize::from(matches!(&rule.fault, Fault::Rewrite(from, _) if from == text));
+        }
     }
 }
 
