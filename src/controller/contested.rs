@@ -134,8 +134,8 @@ mod tests {
             failure.message
         };
         assert_eq!(told(&observed), "too many.", "as wanted");
-        let read = |document: &Value| Canonical::read(Grammar::Trust, &document.to_string(), &desired.account);
-        observed.trust = read(&trust(&json!({ "AWS": "AROAEXAMPLEEXAMPLE123" })));
+        let dead = trust(&json!({ "AWS": "AROAEXAMPLEEXAMPLE123" })).to_string();
+        observed.trust = Canonical::read(Grammar::Trust, &dead, &desired.account);
         let message = told(&observed);
         assert!(message.starts_with("too many. ") && message.contains("deleted (AROAEXAMPLEEXAMPLE123)"), "{message}");
     }

@@ -67,7 +67,7 @@ pub async fn bounded(
         match hold_boundary(subject, ctx, case.class, case.account, owner, &name).await {
             Ok(Some(held)) => held.into_status(&mut setback.status),
             Ok(None) => {}
-            Err(error) => looked &= missed(&mut setback, case.class, error),
+            Err(error) => looked &= missed(&mut setback, case.class, &error),
         }
     }
     if looked {
@@ -77,7 +77,7 @@ pub async fn bounded(
 }
 
 /// What it means that the boundary could not be seen to. False if it is to be tried soon.
-pub fn missed(setback: &mut Setback, class: &IamRoleClass, error: Failure) -> bool {
+pub fn missed(setback: &mut Setback, class: &IamRoleClass, error: &Failure) -> bool {
     let soon = match error.retry {
         Retry::Wait(soon) => soon,
         Retry::Passing => MISSED,

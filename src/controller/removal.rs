@@ -303,7 +303,9 @@ impl Removal<'_> {
         match hold_boundary(subject, self.ctx, self.class, self.account, &self.owner, name).await {
             Ok(Some(held)) => held.into_status(&mut setback.status),
             Ok(None) => {}
-            Err(error) => drop(missed(&mut setback, self.class, error)),
+            Err(error) => {
+                missed(&mut setback, self.class, &error);
+            }
         }
         setback
     }

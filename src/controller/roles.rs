@@ -317,6 +317,7 @@ fn ignored(subject: &Subject) -> Outcome {
 }
 
 /// Leaves the object as it is until then; `None` waits for a change.
+#[must_use]
 pub fn look_again(subject: &Subject, again: Option<Duration>) -> Outcome {
     Outcome { status: subject.status.clone(), verdict: None, again, rests: None, handled: false }
 }
@@ -374,10 +375,10 @@ async fn fail(subject: &mut Subject, ctx: &Context, setback: Setback) -> (Action
     if quiet {
         tracing::info!(%failure, "can't be checked now");
         // The boundary may have been put right all the same.
-        if subject.has_untold() || status.last_changes != subject.status.last_changes {
-            if let Err(error) = subject.write_status(ctx, status).await {
-                return again(subject, ctx, &error);
-            }
+        if (subject.has_untold() || status.last_changes != subject.status.last_changes)
+            && let Err(error) = subject.write_status(ctx, status).await
+        {
+            return again(subject, ctx, &error);
         }
         return (Action::requeue(delay), "error");
     }

@@ -117,7 +117,7 @@ pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: 
     };
     tracing::info!(cluster = cluster.name, uid = cluster.uid, version = env!("CARGO_PKG_VERSION"), "starting");
     match options.election.clone() {
-        None => work(options, config, cluster, Leadership::unconditional(), started, &process).await,
+        None => Box::pin(work(options, config, cluster, Leadership::unconditional(), started, &process)).await,
         Some(election) => Box::pin(lead(options, config, cluster, election, &process)).await,
     }
 }
@@ -214,7 +214,7 @@ async fn work(
     let counted = Arc::downgrade(&ctx);
     ctx.metrics.count_by(move || counted.upgrade().map(|ctx| census::take(&ctx)).unwrap_or_default());
     ctx.metrics.workers("iamrole", lane_width(options.concurrency));
-    ctx.metrics.workers("iamroleclass", CLASS_CONCURRENCY.into());
+    ctx.metrics.workers("iamroleclass", CLASS_CONCURRENCY);
     let namespaces = watch_namespaces(watches.clone(), namespace_writer, ctx.clone(), stop.clone());
     let classes = watch::classes(watches.clone(), class_writer);
     let classes = serve_classes(classes, class_wakes, class_store, ctx.clone(), stop.clone());

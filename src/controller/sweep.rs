@@ -167,9 +167,15 @@ struct Candidate {
     cost: usize,
     /// It has what no walk shows: the tags of own policies and instance profiles.
     has_hidden: bool,
+    shown: Shown,
+    differs: bool,
+}
+
+/// Which of the calls have shown it.
+#[derive(Default)]
+struct Shown {
     listed: bool,
     detailed: bool,
-    differs: bool,
 }
 
 struct Walk<'a> {
@@ -229,7 +235,7 @@ impl<'a> Walk<'a> {
         let listed = |page: Vec<Listed>| {
             for seen in page {
                 for candidate in self.roles.get_mut(&seen.name.to_lowercase()).into_iter().flatten() {
-                    candidate.listed = true;
+                    candidate.shown.listed = true;
                     candidate.compare(ctx, account, |settled| settled.matches_listed(&seen));
                 }
             }
@@ -243,7 +249,7 @@ impl<'a> Walk<'a> {
                 match self.roles.get_mut(&seen.name.to_lowercase()) {
                     Some(candidates) => {
                         for candidate in candidates {
-                            candidate.detailed = true;
+                            candidate.shown.detailed = true;
                             candidate.compare(ctx, account, |settled| settled.matches_detailed(&seen));
                         }
                     }
@@ -318,7 +324,7 @@ impl<'a> Walk<'a> {
     /// Roles that are as wanted need no look until after the next walk; the others are looked at now.
     fn conclude(&self, interval: Duration) {
         for candidate in self.candidates() {
-            let suspect = candidate.differs || !candidate.listed || !candidate.detailed;
+            let suspect = candidate.differs || !candidate.shown.listed || !candidate.shown.detailed;
             let Some(basis) = self.rests(&candidate.role, suspect) else { continue };
             let uid = candidate.role.metadata.uid.as_deref().unwrap_or_default();
             let now = Instant::now();
@@ -417,7 +423,7 @@ fn candidate(ctx: &Context, account: &str, role: Arc<RawRole>) -> Option<(String
     let record = Record::from_status(&status);
     let has_hidden = !record.own.is_empty() || record.profile.is_some();
     let (cost, own) = (cost_of_read(&record), record.own);
-    Some((name, Candidate { role, own, cost, has_hidden, listed: false, detailed: false, differs: false }))
+    Some((name, Candidate { role, own, cost, has_hidden, shown: Shown::default(), differs: false }))
 }
 
 /// The object with its class, if it is at rest: applied, and nobody has asked for anything since. One that only observes

@@ -283,7 +283,8 @@ pub fn owning() -> Life {
 pub fn growing() -> Life {
     let of = |inline: &[Value], managed: &[String]| json!({ "roleName": "api", "trustPolicy": trust(&[ONE]), "inlinePolicies": inline, "managedPolicies": managed });
     let (a, b) = (inline("a", &allow(&["a:One"])), inline("b", &allow(&["b:One"])));
-    let specs = [("create", of(&[a.clone()], &[])), ("grow", of(&[a, b], &[arn("shared"), arn("foreign")]))];
+    let specs =
+        [("create", of(std::slice::from_ref(&a), &[])), ("grow", of(&[a, b], &[arn("shared"), arn("foreign")]))];
     Life { name: "growing", acts: acts(specs, &json!({})), ..created() }
 }
 
