@@ -79,7 +79,8 @@ fn accounts(ctx: &Context) -> BTreeMap<String, Swept> {
     let mut accounts: BTreeMap<String, Swept> = BTreeMap::new();
     let mut classes = ctx.classes.state();
     classes.sort_by_key(|class| class.name_any());
-    for class in classes.iter().filter(|class| ctx.serves(class) && is_walked(&class.spec)) {
+    let is_in_use = |class: &&Arc<IamRoleClass>| ctx.serves(class) && class.spec.suspend != Some(true);
+    for class in classes.iter().filter(is_in_use).filter(|class| is_walked(&class.spec)) {
         let state = ctx.class_state(&class.name_any(), &class.uid().unwrap_or_default());
         let Some(account) = state.and_then(|state| state.account.ok()) else { continue };
         let (is_forced, every) = (method(&class.spec) == DriftMethod::Account, period(class));
