@@ -394,3 +394,32 @@ fn mistakes_in_a_class_allow_nothing_and_are_named() {
         Facts { owner: &owner, account: &account, class_name: "t", class: &class, limits: &limits, issuer: None };
     assert_eq!(role_name(&spec(json!({ "roleName": "anything" })), facts).as_deref(), Some("anything"));
 }
+
+#[test]
+fn a_policy_that_may_be_a_boundary_is_nobodys() {
+    let own = |name: &str, policy: Option<&str>| {
+        let mut entry = json!({ "name": name, "document": { "Version": "2012-10-17", "Statement": [
+            { "Effect": "Allow", "Action": "s3:Get*", "Resource": "*" }] } });
+        if let Some(policy) = policy {
+            entry["policyName"] = json!(policy);
+        }
+        json!({ "customerManagedPolicies": [entry] })
+    };
+    let forced = "arn:$(partition):iam::$(account):policy/$(namespace)-$(name)-b";
+    let allowed = json!({ "customerManagedPolicies": true, "policyNames": ["*"], "actions": ["*"],
+        "trustPrincipals": ["*"] });
+    let class = class(json!({ "unbounded": null, "permissionsBoundary": forced, "allowed": allowed }));
+    let refused = |fields: Value| {
+        let all = refusals(&spec(fields), &class, None);
+        all.iter().any(|text| text.starts_with("NotAllowed: ") && text.contains("may be the permissions boundary"))
+    };
+    for (name, policy, expected) in [
+        ("x", Some("shop-y-b"), true),
+        ("x", Some("SHOP-Y-B"), true),
+        ("x", Some("other-team-b"), true),
+        ("x", Some("shop-y-c"), false),
+        ("x", None, false),
+    ] {
+        assert_eq!(refused(own(name, policy)), expected, "{name} {policy:?}");
+    }
+}

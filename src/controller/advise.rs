@@ -27,12 +27,13 @@ pub async fn advise(subject: &Subject, ctx: &Context, case: Case<'_>, desired: &
     }
 }
 
-/// Whether an earlier process told it, as far as status shows.
+/// Whether an earlier process told it, as far as status shows: whatever it says of this spec after it was accepted.
 fn is_told(subject: &Subject, case: Case<'_>) -> bool {
+    let before = [Reason::InvalidSpec, Reason::NotAllowed, Reason::NoClass, Reason::ClassNotReady, Reason::Suspended];
     let ready = find(&subject.status.conditions, ConditionType::Ready);
-    let previewed = ready.is_some_and(|ready| {
-        let preview = [Reason::Observed, Reason::ChangesPending].iter().any(|reason| ready.reason == reason.as_str());
-        preview && ready.observed_generation == Some(subject.generation)
+    let got_further = ready.is_some_and(|ready| {
+        ready.observed_generation == Some(subject.generation)
+            && before.iter().all(|reason| ready.reason != reason.as_str())
     });
-    subject.is_settled(case.class) || (previewed && subject.saw(case.class))
+    got_further && subject.saw(case.class)
 }

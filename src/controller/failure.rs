@@ -98,7 +98,10 @@ impl Failure {
         let passing = |failure: &&Self| matches!(failure.retry, Retry::Passing | Retry::Wait(_));
         let first = failures.iter().find(|failure| !passing(failure)).or_else(|| failures.first())?;
         let messages: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
-        Some(Self { message: join(&messages), ..first.clone() })
+        // What stays away must not keep the others waiting.
+        let sooner = failures.iter().map(|failure| failure.retry).find(|retry| matches!(retry, Retry::Backoff(_)));
+        let retry = sooner.filter(|_| matches!(first.retry, Retry::Waning(_))).unwrap_or(first.retry);
+        Some(Self { message: join(&messages), retry, ..first.clone() })
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Entry {
     failures: u32,
     failing_since: Option<Instant>,
     failing_generation: Option<i64>,
+    /// Since when it fails for something that stays away.
+    waning_since: Option<Instant>,
     /// Why there is something to do. Once the basis is applied in full, whatever differs is drift.
     pub cause: Option<(Basis, Cause)>,
     /// An earlier process worked on it, and may have written what nobody knows of.
@@ -99,7 +101,8 @@ impl Entry {
             Retry::Wait(delay) => Sentence { delay, stalled: false },
             Retry::Backoff(bound) | Retry::Waning(bound) => {
                 let wanes = matches!(failure.retry, Retry::Waning(_));
-                let cap = if wanes { waning(now.saturating_duration_since(since)).min(bound) } else { bound };
+                let away = if wanes { *self.waning_since.get_or_insert(now) } else { now };
+                let cap = if wanes { waning(now.saturating_duration_since(away)).min(bound) } else { bound };
                 let mut delay = self.delay(cap);
                 if !lasting {
                     // Wake in time to report it as stalled.
@@ -123,6 +126,7 @@ impl Entry {
         self.failures = 0;
         self.failing_since = None;
         self.failing_generation = None;
+        self.waning_since = None;
     }
 
     /// How long the requested check `token` has to wait for its turn after the last one; `None` if it may begin. One that
@@ -141,12 +145,14 @@ impl Entry {
         None
     }
 
-    /// Whether the boundary was seen to be right within the last `period`, for this spec and class.
+    /// When to look again for a boundary that was seen to be right a while ago, for this spec and class: before `period` is
+    /// over. `None` if it is to be looked for now.
     #[must_use]
-    pub fn saw_boundary(&self, basis: &Basis, period: Duration, now: Instant) -> bool {
-        let seen = self.boundary_seen.as_ref().filter(|(of, _)| of == basis);
-        // Tries come a little before the interval is over.
-        seen.is_some_and(|(_, at)| now.saturating_duration_since(*at) < period.mul_f64(0.7))
+    pub fn saw_boundary(&self, basis: &Basis, period: Duration, now: Instant) -> Option<Duration> {
+        let (_, at) = self.boundary_seen.as_ref().filter(|(of, _)| of == basis)?;
+        let since = now.saturating_duration_since(*at);
+        // Tries come by themselves, too, and one a little early does for the next.
+        (since < period.mul_f64(0.7)).then(|| period.mul_f64(0.9).saturating_sub(since))
     }
 
     /// Whether somebody asks for a check by a token that was not seen yet.
@@ -294,6 +300,30 @@ mod tests {
         assert_eq!(ask("c", 10), None);
         assert_eq!(ask("d", 11), Some(Duration::from_secs(9)));
         assert_eq!(ask("d", 60), None);
+    }
+
+    #[test]
+    fn a_boundary_is_looked_for_within_each_interval_whatever_else_tries() {
+        let basis = (1, crate::api::iamrole::ClassRef::default());
+        for seconds in [5, 60, 600, 700, 900, 3600] {
+            let (period, mut now) = (Duration::from_secs(seconds), Instant::now());
+            let mut entry = Entry::default();
+            let (mut looked, mut longest) = (None, Duration::ZERO);
+            for _ in 0..60 {
+                let refusal = failure(Retry::OnChange).retry.within(period);
+                let retry = match entry.saw_boundary(&basis, period, now) {
+                    Some(left) => refusal.within(left),
+                    None => {
+                        entry.boundary_seen = Some((basis.clone(), now));
+                        longest = looked.map_or(longest, |before| longest.max(now - before));
+                        looked = Some(now);
+                        refusal
+                    }
+                };
+                now += entry.fail(&failure(retry), 1, false, now).delay;
+            }
+            assert!(longest > period / 2 && longest <= period, "{longest:?} of {period:?}");
+        }
     }
 
     #[test]

@@ -55,9 +55,10 @@ pub async fn bounded(
         return setback;
     }
     let seen = (subject.generation, class_ref(case.class));
-    let is_fresh = ctx.memory.with(&subject.uid, |entry| entry.saw_boundary(&seen, period(case.class), Instant::now()));
-    if is_fresh && subject.requested().is_none() {
+    let fresh = ctx.memory.with(&subject.uid, |entry| entry.saw_boundary(&seen, period(case.class), Instant::now()));
+    if let Some(left) = fresh.filter(|_| subject.requested().is_none()) {
         // A class that is not ready for long, say, must not cost a look at each of its roles at each try.
+        setback.failure.retry = setback.failure.retry.within(left);
         return setback;
     }
     let owner = &subject.owner(ctx, case.class);
@@ -118,8 +119,8 @@ impl Held {
 /// Sees to it that a role of ours has the boundary that its class forces. `None` where there was nothing to do; a failure
 /// with [`Retry::Wait`] where AWS may not show yet what we wrote.
 ///
-/// Nothing else of the spec is carried out, so the role has what it was given before. A boundary that another class forces
-/// may be the one under which it was given that, so it stays until a spec is accepted under this class.
+/// Nothing else of the spec is carried out, so the role has what it was given before. Another boundary may be the one under
+/// which it was given that by the class it was of, and stays until a spec is accepted under this class.
 pub async fn hold_boundary(
     subject: &Subject,
     ctx: &Context,
@@ -138,7 +139,12 @@ pub async fn hold_boundary(
             .filter_map(|other| other.spec.permissions_boundary.clone())
             .any(|arn| tokens.expand(&arn) == Ok(found.clone()))
     };
-    if observed.boundary.as_ref().is_some_and(|found| *found == forced || is_forced_elsewhere(found)) {
+    let was_of_another = match &subject.status.class {
+        Some(of) => Some(&of.uid) != class.metadata.uid.as_ref(),
+        // Status does not tell, so what is there does.
+        None => observed.boundary.as_ref().is_some_and(is_forced_elsewhere),
+    };
+    if observed.boundary.as_ref().is_some_and(|found| *found == forced || was_of_another) {
         return Ok(None);
     }
     let (now, settle) = (ctx.started.elapsed(), ctx.settle);

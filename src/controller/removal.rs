@@ -159,7 +159,15 @@ struct Removal<'a> {
 }
 
 impl Removal<'_> {
+    /// The deletion. Whatever holds it up may last; what the class forces holds meanwhile.
     async fn run(&self, subject: &mut Subject) -> Stepped<Outcome> {
+        match Box::pin(self.delete(subject)).await {
+            Err(setback) => Err(self.hold_boundary(subject, setback).await),
+            done => done,
+        }
+    }
+
+    async fn delete(&self, subject: &mut Subject) -> Stepped<Outcome> {
         let status = subject.status.clone();
         let record = Record::from_status(&status);
         let name = self.name(subject, &record);
@@ -205,9 +213,7 @@ impl Removal<'_> {
                  {WAY_OUT}",
                 deletion.blockers.join(", ")
             );
-            return Err(self
-                .hold_boundary(subject, &name, failed(Failure::slow(Reason::DeleteBlocked, message)))
-                .await);
+            return Err(failed(Failure::slow(Reason::DeleteBlocked, message)));
         }
         self.take_up(subject, record, &state, &profiles, origin).await?;
         let unbound = workload::unbind(subject, self.ctx, self.class, self.account, &self.owner).await;
@@ -218,7 +224,6 @@ impl Removal<'_> {
                 setback.failure.message = format!("{left}, and {why}");
                 return Err(setback);
             }
-            Err(setback) if foreign.is_none() => return Err(self.hold_boundary(subject, &name, setback).await),
             done => done?,
         };
         let left = match deletion.left.as_slice() {
@@ -289,18 +294,18 @@ impl Removal<'_> {
         subject.write_status(self.ctx, status).await.map_err(|failure| Setback::pending(failure, before))
     }
 
-    /// A deletion that is blocked may last; what the class forces holds meanwhile.
-    async fn hold_boundary(&self, subject: &Subject, name: &str, mut setback: Box<Setback>) -> Box<Setback> {
+    async fn hold_boundary(&self, subject: &Subject, mut setback: Box<Setback>) -> Box<Setback> {
         let passes = matches!(setback.failure.retry, Retry::Wait(_) | Retry::Passing);
         // Deletion goes by the class that status remembers, and status can be forged: no class gives a boundary to the
         // roles of a namespace that it does not select.
         let labels = namespace_labels(subject, self.ctx);
         let selects = labels.is_some_and(|labels| self.class.spec.namespace_selector.matches(&labels));
-        if self.class.spec.permissions_boundary.is_none() || passes || !selects {
+        let name = self.name(subject, &Record::from_status(&subject.status));
+        let Some(name) = name.filter(|_| self.class.spec.permissions_boundary.is_some() && !passes && selects) else {
             return setback;
-        }
+        };
         setback.failure.retry = setback.failure.retry.within(interval(self.class));
-        match hold_boundary(subject, self.ctx, self.class, self.account, &self.owner, name).await {
+        match hold_boundary(subject, self.ctx, self.class, self.account, &self.owner, &name).await {
             Ok(Some(held)) => held.into_status(&mut setback.status),
             Ok(None) => {}
             Err(error) => {

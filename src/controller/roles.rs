@@ -206,7 +206,11 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
     let case = Case { spec: &spec, class: &class, settings: &settings, account: &account };
     match apply::apply(subject, ctx, case, status).await {
         Ok(outcome) => Ok(workload::bind(subject, ctx, case, outcome).await),
-        Err(setback) => {
+        Err(mut setback) => {
+            if matches!(setback.failure.retry, Retry::Waning(_)) {
+                // Drift is looked for meanwhile.
+                setback.failure.retry = setback.failure.retry.within(interval(&class));
+            }
             let untouched = !setback.pending;
             Err(bounded(subject, ctx, case, untouched, setback).await)
         }

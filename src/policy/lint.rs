@@ -1,5 +1,6 @@
 //! Findings about documents that IAM takes but that are probably mistakes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::action;
@@ -125,11 +126,20 @@ fn values(statement: &Statement, kind: PrincipalType) -> impl Iterator<Item = &s
 
 /// Whether the statement asks for a certain value of a key.
 fn asks(statement: &Statement, is_key: impl Fn(&str) -> bool) -> bool {
-    statement.condition.iter().any(|condition| {
+    asked(statement).any(|key| is_key(&key))
+}
+
+/// All keys that a statement asks for, in lower case.
+fn asked_keys(statement: &Statement) -> BTreeSet<String> {
+    asked(statement).collect()
+}
+
+fn asked(statement: &Statement) -> impl Iterator<Item = String> + '_ {
+    statement.condition.iter().filter_map(|condition| {
         let asks = Operator::parse(&condition.operator)
             .is_some_and(|operator| !operator.negated && !operator.holds_without_key && operator.kind != Kind::Null);
         let anything = |value: &String| value.contains('*') && value.bytes().all(|b| matches!(b, b'*' | b'?'));
-        asks && !condition.values.iter().any(anything) && is_key(&condition.key.to_ascii_lowercase())
+        (asks && !condition.values.iter().any(anything)).then(|| condition.key.to_ascii_lowercase())
     })
 }
 
@@ -199,11 +209,19 @@ fn federated(statement: &Statement, add: Add<'_>) {
     // Keys of one provider say nothing about the identities of another. Of each kind the first one is told.
     let (mut keys, mut web) =
         (vec![(":sub", "every identity it knows"), (":aud", "tokens made for any audience")], true);
+    let (mut seen, mut asked) = (BTreeSet::new(), None);
     for provider in values(statement, PrincipalType::Federated) {
+        if keys.is_empty() && !web {
+            break;
+        }
         if let Some((_, host)) = provider.split_once(":oidc-provider/") {
             let host = host.to_ascii_lowercase();
+            if !seen.insert(host.clone()) {
+                continue;
+            }
+            let of_host = asked.get_or_insert_with(|| asked_keys(statement));
             keys.retain(|(key, what)| {
-                let asked = asks(statement, |asked| asked.strip_suffix(key) == Some(host.as_str()));
+                let asked = of_host.contains(&format!("{host}{key}"));
                 if !asked {
                     let message = format!(
                         "{} without a condition on its `{key}` key accepts {what}; add one under `StringEquals`",
@@ -215,7 +233,8 @@ fn federated(statement: &Statement, add: Add<'_>) {
             });
         } else if !provider.starts_with("arn:") && web {
             let prefix = format!("{provider}:").to_ascii_lowercase();
-            web = asks(statement, |asked| asked.starts_with(&prefix));
+            let all = asked.get_or_insert_with(|| asked_keys(statement));
+            web = all.range(prefix.clone()..).next().is_some_and(|key| key.starts_with(&prefix));
             if !web {
                 let message = format!(
                     "{} without a condition on a key of its own accepts everybody it knows, for every application; add \

@@ -189,8 +189,13 @@ fn denials(options: &Options) -> Vec<Statement> {
     }
     let mut limits = options.boundaries.clone();
     limits.push(options.arn(&format!("policy/{}", options.policy_name)));
-    let change =
-        vec!["iam:CreatePolicyVersion", "iam:DeletePolicy", "iam:DeletePolicyVersion", "iam:SetDefaultPolicyVersion"];
+    let change = vec![
+        "iam:CreatePolicy",
+        "iam:CreatePolicyVersion",
+        "iam:DeletePolicy",
+        "iam:DeletePolicyVersion",
+        "iam:SetDefaultPolicyVersion",
+    ];
     statements.push(deny("KeepLimits", change, limits, Conditions::new()));
     if let Some(identity) = &options.identity {
         statements.push(deny("NotItself", vec!["iam:*"], vec![identity.clone()], Conditions::new()));

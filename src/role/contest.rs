@@ -129,7 +129,7 @@ pub struct Repairs {
     histories: BTreeMap<Key, History>,
     /// The documents that AWS has shown as they are wanted.
     shown: BTreeSet<Place>,
-    /// A walk over the account has shown all of them so.
+    /// A walk over the account has shown all that walks read: trust and inline policies.
     all_shown: bool,
     /// The role was looked at since the spec was applied.
     looked: bool,
@@ -150,7 +150,7 @@ impl Repairs {
     pub fn seen_as_wanted(&mut self) {
         self.looked = true;
         self.all_shown = true;
-        for history in self.histories.values_mut() {
+        for history in self.histories.values_mut().filter(|history| !matches!(history.place, Some(Place::Own(_)))) {
             history.open = false;
             history.tried.clear();
         }
@@ -191,7 +191,14 @@ impl Repairs {
                 history.tried.clear();
             }
         }
-        self.shown.extend(held);
+        // What was written a moment ago may be shown for a moment, before AWS says it in its own words.
+        let recent: BTreeSet<&Place> = self
+            .histories
+            .values()
+            .filter(|history| history.written.is_some_and(|at| look.is_recent(at)))
+            .filter_map(|history| history.place.as_ref())
+            .collect();
+        self.shown.extend(held.into_iter().filter(|place| !recent.contains(place)));
     }
 
     fn given_up(&self, step: &Step, look: Look<'_>) -> Option<Why> {
@@ -213,7 +220,8 @@ impl Repairs {
     fn in_vain(&self, history: &History, step: &Step, look: Look<'_>) -> Option<Why> {
         let place = place(&step.action)?;
         let tried = history.tried.get(&answer(&step.action, look.observed)?)?;
-        let shown = self.all_shown || self.shown.contains(&place);
+        let walked = self.all_shown && !matches!(place, Place::Own(_));
+        let shown = walked || self.shown.contains(&place);
         let (enough, why) = match (shown, may_allow_more(&step.action, look)) {
             (true, true) => return None,
             (true, false) => (REPAIRS, Why::Rewritten),

@@ -325,3 +325,33 @@ fn what_differs_again_is_a_repair_also_while_the_spec_is_not_applied_in_full() {
     }
     assert_eq!(case.look(&strange, 240), [Why::Undone]);
 }
+
+#[test]
+fn what_no_walk_reads_no_walk_shows() {
+    let own = |action: &str| json!({ "customerManagedPolicies": [{ "name": "own", "document": allow(action) }] });
+    let (desired, narrower) = (make(own("s3:Get*")).unwrap(), make(own("s3:GetObject")).unwrap());
+    let (wanted, found) = (&desired.own[0], &narrower.own[0]);
+    let mut observed = nothing(&desired);
+    let document = found.document.canonical(&desired.account);
+    let policy = crate::role::ObservedPolicy {
+        id: "ANPA1".into(),
+        version: "v1".into(),
+        tags: desired.owner.tags(crate::api::iamrole::Origin::Created),
+        document,
+    };
+    observed.own.insert(wanted.arn.clone(), policy);
+    let mut repairs = Repairs::default();
+    let mut look = |seconds: u64| -> Vec<Why> {
+        repairs.seen_as_wanted();
+        let (arn, document) = (wanted.arn.clone(), wanted.document.clone());
+        let update = Step::new(Phase::Own, Action::UpdatePolicy { arn, document });
+        let mut plan = Plan { steps: vec![update], ..Plan::default() };
+        let (now, settle) = (Duration::from_secs(seconds), Duration::from_secs(SETTLE));
+        let look = Look { observed: &observed, desired: &desired, now, settle };
+        let contests = repairs.withhold(&mut plan, look);
+        repairs.note(plan.steps.iter().map(|step| (step, true)), look);
+        contests.iter().map(|contest: &Contest| contest.why).collect()
+    };
+    assert_eq!((look(60), look(120)), (vec![], vec![]));
+    assert_eq!(look(180), [Why::Unmoved], "AWS never showed it, whatever walks saw, and nobody is blamed");
+}

@@ -72,6 +72,15 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Whether a policy may be what the class forces on some role: who writes it would write the limits of that role.
+    fn may_be_a_boundary(&self, arn: &str) -> bool {
+        let Some(forced) = &self.facts.class.permissions_boundary else { return false };
+        let mut any = self.tokens.clone();
+        any.set("name", "*");
+        any.set("namespace", "*");
+        any.expand(forced).is_ok_and(|pattern| Pattern::new(&pattern).matches_ignore_case(arn))
+    }
+
     pub(super) fn session(&mut self) {
         if let Some(seconds) = self.spec.max_session_duration_seconds {
             self.judged("spec.maxSessionDurationSeconds", self.guard.session(seconds));
@@ -429,9 +438,14 @@ impl<'a> Builder<'a> {
             self.judged(&field, self.guard.policy_name(&name));
         }
         let AccountRef { partition, id } = self.facts.account;
+        let arn = format!("arn:{partition}:iam::{id}:policy{path}{name}");
+        if self.may_be_a_boundary(&arn) {
+            let message = format!("{arn} may be the permissions boundary that the class forces on some role");
+            self.not_allowed(&field, message);
+        }
         Some(OwnPolicy {
             entry: entry.name.clone(),
-            arn: format!("arn:{partition}:iam::{id}:policy{path}{name}"),
+            arn,
             name,
             path: path.to_owned(),
             description: entry.description.clone().filter(|text| !text.is_empty()),
