@@ -184,6 +184,23 @@ async fn what_somebody_else_wrote_stays() {
 }
 
 #[tokio::test]
+async fn however_long_a_value_of_somebody_else_is_the_role_is_served_and_the_remedy_is_told() {
+    let world = world("long").await;
+    make_provider(&world).await;
+    create_account(&world, "taken", &[(ROLE_ARN, &"x".repeat(100_000))]).await;
+    create_account(&world, "audience", &[("eks.amazonaws.com/audience", &"y".repeat(100_000))]).await;
+    world.create("app", json!({ "serviceAccounts": lists(&["taken", "audience"]) })).await;
+    world.ready("app").await;
+    let message = bound(&world, "app", "False", "ServiceAccountConflict").await;
+    assert!(message.contains("kubectl annotate serviceaccount taken"), "{message}");
+    let told = |role: &IamRole| {
+        condition(role, "IdentityBound")
+            .is_some_and(|bound| bound.message.contains("audience: yyy") && bound.message.contains("tokens for sts"))
+    };
+    world.until("app", "the audience is told as well", told).await;
+}
+
+#[tokio::test]
 async fn of_two_roles_the_younger_is_told_and_follows_when_the_elder_goes() {
     let world = world("rivals").await;
     make_provider(&world).await;

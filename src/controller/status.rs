@@ -130,11 +130,19 @@ fn condition(
     }
 }
 
-fn shorten(message: &str) -> String {
-    if message.chars().count() <= MESSAGE {
-        return message.to_owned();
+/// A message as a condition takes it.
+#[must_use]
+pub fn shorten(message: &str) -> String {
+    cut(message, MESSAGE)
+}
+
+/// At most so many characters of a text; what is missing at the end is shown by an ellipsis.
+#[must_use]
+pub fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
     }
-    message.chars().take(MESSAGE - 1).chain(['…']).collect()
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// The condition of a type.

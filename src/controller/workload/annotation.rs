@@ -10,6 +10,7 @@ use super::watch::{AccountMeta, Cached, cached, pick};
 use crate::api::workload::DEFAULT_AUDIENCE;
 use crate::api::{ANNOTATION_IAM_ROLE, Reason};
 use crate::controller::failure::Failure;
+use crate::controller::status::cut;
 use crate::role::Workload;
 use crate::role::workload::{Irsa, is_name};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -23,6 +24,8 @@ use std::time::Duration;
 pub const FIELD_MANAGER: &str = "iamrole-operator";
 /// So long after a start the ServiceAccounts may not be read yet; what was found before the start stays.
 const STARTING: Duration = Duration::from_mins(2);
+/// So many characters of a value that somebody else wrote are shown; an annotation may have 256 KiB.
+const QUOTED: usize = 200;
 /// The API server's word for a field that somebody else owns.
 const OWNED_BY_OTHER: &str = "FieldManagerConflict";
 
@@ -137,7 +140,9 @@ impl Binding<'_> {
         if let (Some(audience), false) = (has.get(&ours[1]), outdated || wanted.contains_key(&ours[1])) {
             let message = format!(
                 "ServiceAccount {name} has {}: {audience}, which this operator did not set; the role takes tokens for {} only",
-                ours[1], irsa.audience
+                ours[1],
+                irsa.audience,
+                audience = cut(audience, QUOTED)
             );
             findings.add(Reason::ServiceAccountConflict, message);
         }
@@ -259,6 +264,7 @@ impl Binding<'_> {
 }
 
 fn foreign(name: &str, key: &str, other: &str) -> String {
+    let other = cut(other, QUOTED);
     format!(
         "ServiceAccount {name} has {key}: {other}, which this operator did not set; take it off (kubectl annotate \
          serviceaccount {name} {key}-), or take {name} out of spec.serviceAccounts"

@@ -3,7 +3,7 @@
 use crate::api::{ConditionType, IamRoleStatus, Reason};
 use crate::aws::{AwsError, Kind};
 use crate::controller::roles::now;
-use crate::controller::status::{Tri, find};
+use crate::controller::status::{Tri, find, shorten};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// The reasons by weight: what keeps all pods from the role comes first.
@@ -166,16 +166,17 @@ pub fn write<'v>(status: &mut IamRoleStatus, verdict: Option<&'v Verdict>, gener
         Tri::False => "False",
         Tri::Unknown => "Unknown",
     };
+    let message = shorten(&verdict.message);
+    let same = old.as_ref().is_some_and(|old| old.reason == verdict.reason.as_str() && old.message == message);
     let since = old.as_ref().filter(|old| old.status == text).map_or_else(now, |old| old.last_transition_time.clone());
     status.conditions.push(Condition {
         type_: ConditionType::IdentityBound.as_str().to_owned(),
         status: text.to_owned(),
         reason: verdict.reason.as_str().to_owned(),
-        message: verdict.message.clone(),
+        message,
         observed_generation: Some(generation),
         last_transition_time: since,
     });
-    let same = old.is_some_and(|old| old.reason == verdict.reason.as_str() && old.message == verdict.message);
     (!same).then_some(verdict)
 }
 
@@ -228,5 +229,15 @@ mod tests {
         assert!(write(&mut status, Some(&bound), 1).is_none());
         assert_eq!(status, first, "nothing new, nothing to write");
         assert!(write(&mut status, None, 1).is_none() && status.conditions.is_empty());
+    }
+
+    #[test]
+    fn a_message_is_never_longer_than_the_api_server_takes_and_still_written_once() {
+        let (mut status, mut findings) = (IamRoleStatus::default(), Findings::default());
+        findings.add(Reason::ServiceAccountConflict, "é".repeat(250_000));
+        let verdict = findings.verdict(&["x"], "arn");
+        assert!(write(&mut status, Some(&verdict), 1).is_some());
+        assert!(status.conditions[0].message.len() < 32_768, "{}", status.conditions[0].message.len());
+        assert!(write(&mut status, Some(&verdict), 1).is_none());
     }
 }
