@@ -8,6 +8,7 @@ mod eks;
 mod support;
 
 use eks::{CLUSTER, Eks};
+use iamrole_operator::api::IamRole;
 use iamrole_operator::api::workload::{Associations, ClassWorkloadIdentity, Mechanism, PodIdentity};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -40,6 +41,14 @@ impl Both {
         world.operator.environment.push(("AWS_ENDPOINT_URL_EKS".to_owned(), eks.url()));
         world.operator.start().await;
         Self { world, eks }
+    }
+
+    /// Starts the operator for this cluster.
+    async fn cluster(&mut self, arn: &str) {
+        let arguments = &mut self.world.operator.arguments;
+        arguments.retain(|argument| !argument.starts_with("--cluster-arn="));
+        arguments.push(format!("--cluster-arn={arn}"));
+        self.world.operator.start().await;
     }
 
     async fn bound(&self, role: &str, status: &str, reason: &str) -> String {
@@ -116,6 +125,89 @@ async fn a_lost_answer_and_a_lost_status_leave_nothing_behind() {
     both.world.operator.start().await;
     both.world.gone("app").await;
     assert!(both.roles().is_empty(), "{:?}", both.roles());
+}
+
+#[tokio::test]
+async fn what_was_asked_for_before_an_answer_was_lost_goes_with_the_entry_and_with_the_role() {
+    let mut both = Both::new("unheard").await;
+    let plain = json!({ "trustPolicy": ec2(), "serviceAccounts": null });
+    both.eks.lose_next();
+    both.world.create("app", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    both.becomes("made, though nobody heard of it", &[("api", &both.arn("app"))]).await;
+    // The process ends, and nothing lists the ServiceAccount any more.
+    both.world.operator.kill().await;
+    both.world.patch("app", plain.clone()).await;
+    both.world.operator.start().await;
+    both.becomes("found by what status says was asked for", &[]).await;
+
+    both.eks.lose_next();
+    both.world.create("gone", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    both.becomes("made, though nobody heard of it", &[("api", &both.arn("gone"))]).await;
+    both.world.operator.kill().await;
+    both.world.patch("gone", plain).await;
+    both.world.delete("gone").await;
+    both.world.operator.start().await;
+    both.world.gone("gone").await;
+    assert!(both.roles().is_empty(), "{:?}", both.roles());
+}
+
+#[tokio::test]
+async fn what_is_not_of_one_role_is_still_looked_at_for_another() {
+    let both = Both::new("twogo").await;
+    let world = &both.world;
+    world.create("heard", json!({ "serviceAccounts": lists(&["one"]) })).await;
+    both.bound("heard", "True", "Bound").await;
+    both.eks.lose_next();
+    world.create("unheard", json!({ "serviceAccounts": lists(&["two"]) })).await;
+    both.becomes("both", &[("one", &both.arn("heard")), ("two", &both.arn("unheard"))]).await;
+    world.delete("heard").await;
+    world.gone("heard").await;
+    both.becomes("that of the other stays", &[("two", &both.arn("unheard"))]).await;
+    world.delete("unheard").await;
+    world.gone("unheard").await;
+    assert!(both.roles().is_empty(), "{:?}", both.roles());
+}
+
+#[tokio::test]
+async fn what_was_made_in_another_cluster_is_told_until_the_cluster_is_back_and_not_forgotten_with_the_role() {
+    let mut both = Both::new("moved").await;
+    let elsewhere = "arn:aws:eks:eu-central-1:123456789012:cluster/another";
+    for name in ["app", "gone"] {
+        both.world.create(name, json!({ "serviceAccounts": lists(&[name]) })).await;
+        both.bound(name, "True", "Bound").await;
+    }
+    let associations = both.eks.of(&both.world.namespace);
+    let of = |name: &str| associations[name]["associationArn"].as_str().unwrap().to_owned();
+    both.world.operator.kill().await;
+    for name in ["app", "gone"] {
+        both.world.patch(name, json!({ "workloadIdentity": { "mechanism": "IRSA" } })).await;
+    }
+    both.cluster(elsewhere).await;
+    for name in ["app", "gone"] {
+        let told = |role: &IamRole| {
+            let bound = condition(role, "IdentityBound");
+            bound.is_some_and(|bound| bound.message.contains(&of(name)) && bound.message.contains("cluster.arn"))
+        };
+        both.world.until(name, "told of its association", told).await;
+    }
+    assert_eq!(
+        both.eks.unknown_clusters(),
+        0,
+        "nothing is asked, not even in the other cluster: nothing is wanted there"
+    );
+    both.world.delete("gone").await;
+    both.world.gone("gone").await;
+    both.world.event("gone", "Retained", &of("gone")).await;
+    assert_eq!(both.roles().len(), 2);
+
+    both.world.operator.kill().await;
+    both.cluster(CLUSTER).await;
+    both.becomes("the cluster is back", &[("gone", &both.arn("gone"))]).await;
+    let forgotten = |role: &IamRole| {
+        let bound = condition(role, "IdentityBound").map(|bound| bound.message.clone()).unwrap_or_default();
+        !bound.contains(&of("app"))
+    };
+    both.world.until("app", "nothing to tell any more", forgotten).await;
 }
 
 #[tokio::test]
@@ -284,7 +376,10 @@ async fn forged_status_asks_for_nothing_elsewhere_and_takes_nothing_from_others(
     both.eks.calls();
     world.roles().patch_status("app", &PatchParams::default(), &patch).await.unwrap();
     world.check_now("app").await;
-    both.bound("app", "True", "Bound").await;
+    // Forged or not can't be told: those of this account are named, and hold up nothing.
+    let message = both.bound("app", "Unknown", "BindingNotManaged").await;
+    assert!(message.contains(":podidentityassociation/another/a-1"), "{message}");
+    assert!(!message.contains("210987654321") && !message.contains("../") && !message.contains(&here), "{message}");
     world.delete("app").await;
     world.gone("app").await;
     assert_eq!(both.eks.of("elsewhere").len(), 1);

@@ -141,6 +141,11 @@ pub struct WorkloadStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 60), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub service_accounts: Vec<BoundServiceAccount>,
+    /// ARNs of associations that the operator made in a cluster that is not its own (any more), which it asks for nothing
+    /// there. They are deleted once `cluster.arn` of the chart is restored; who deletes them in EKS takes them out here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 60), inner(length(max = 512)), extend("x-kubernetes-list-type" = "set"))]
+    pub associations_elsewhere: Vec<String>,
 }
 
 /// A `ServiceAccount` that the operator has given the role.
@@ -158,4 +163,7 @@ pub struct BoundServiceAccount {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub association_arn: Option<String>,
+    /// True: its association in EKS was asked for, and whether it was made is not known yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub associating: Option<bool>,
 }

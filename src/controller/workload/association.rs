@@ -16,8 +16,28 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
-/// ARNs of associations by ServiceAccount.
-pub type Associated = BTreeMap<String, String>;
+/// How many ARNs of other clusters status keeps.
+pub const ELSEWHERE_KEPT: usize = 60;
+
+/// The associations of a role, as status and EKS know them.
+#[derive(Clone, Debug, Default)]
+pub struct Associated {
+    /// ARNs by ServiceAccount; `None`: asked for, and whether it was made is not known.
+    pub here: BTreeMap<String, Option<String>>,
+    /// ARNs of those in a cluster that is not this one (any more). Nothing is asked there: status can be forged.
+    pub elsewhere: BTreeSet<String>,
+    /// ARNs that status has elsewhere, and that are of this cluster (again).
+    pub returned: BTreeSet<String>,
+    /// ServiceAccounts whose association is made as soon as status says that it was asked for.
+    pub announced: BTreeSet<String>,
+}
+
+impl Associated {
+    fn knows(&self, one: &Association) -> bool {
+        let of_account = self.here.get(&one.account).is_some_and(Option::is_none);
+        of_account || self.returned.contains(&one.arn) || self.here.values().flatten().any(|arn| *arn == one.arn)
+    }
+}
 
 /// What was found at the last look, so that a ServiceAccount that changes leads to no call to EKS.
 #[derive(Clone)]
@@ -33,14 +53,15 @@ struct Look {
 #[derive(Default)]
 pub struct Looks {
     looks: Mutex<HashMap<String, Look>>,
-    /// ARNs of associations that are not ours.
-    strangers: Mutex<HashSet<String>>,
+    /// UIDs of objects with ARNs of associations that are not theirs.
+    strangers: Mutex<HashSet<(String, String)>>,
 }
 
 impl Looks {
     /// The next reconciliation of the object looks anew.
     pub fn forget(&self, uid: &str) {
         lock(&self.looks).remove(uid);
+        lock(&self.strangers).retain(|(of, _)| of != uid);
     }
 }
 
@@ -60,7 +81,8 @@ pub(super) struct Eks<'a> {
 }
 
 impl Eks<'_> {
-    /// Brings EKS to what is listed; returns the associations that are ours. `fresh`: AWS was just asked for the role.
+    /// Brings EKS to what is listed; returns the associations that are ours. What is to be made is made once status says
+    /// so, and else only announced. `fresh`: AWS was just asked for the role.
     pub async fn bring_about(
         &self,
         wanted: Option<&Workload>,
@@ -69,6 +91,9 @@ impl Eks<'_> {
         findings: &mut Findings,
     ) -> Associated {
         let known = self.known();
+        if !known.elsewhere.is_empty() {
+            findings.unknown(Reason::BindingNotManaged, out_of_reach(&known.elsewhere));
+        }
         let wanted = wanted.filter(|wanted| wanted.cluster_arn.is_some());
         if !self.managed || !Account::MAKES_ASSOCIATIONS {
             if let Some(wanted) = wanted {
@@ -76,7 +101,7 @@ impl Eks<'_> {
             }
             return known;
         }
-        if wanted.is_none() && known.is_empty() {
+        if wanted.is_none() && known.here.is_empty() && known.returned.is_empty() {
             return known;
         }
         let subject = self.binding.subject;
@@ -87,10 +112,13 @@ impl Eks<'_> {
             look.filter(|look| !fresh && look.of == of && (look.findings.is_empty() || look.at.elapsed() < AGAIN));
         if let Some(look) = look {
             look.findings.into_iter().for_each(|finding| findings.extend(Some(finding)));
-            return look.associated;
+            return Associated { elsewhere: known.elsewhere, ..look.associated };
         }
         let mut found = Findings::default();
         let associated = self.look(wanted, known, status, &mut found).await;
+        if !associated.announced.is_empty() {
+            return associated;
+        }
         let at = Instant::now();
         let look = Look { of, at, associated: associated.clone(), findings: found.clone().into_iter().collect() };
         lock(&self.looks().looks).insert(subject.uid.clone(), look);
@@ -106,9 +134,7 @@ impl Eks<'_> {
         findings: &mut Findings,
     ) -> Associated {
         let mut associated = known.clone();
-        let arn = wanted.and_then(|wanted| wanted.cluster_arn.as_ref());
-        let place = arn.or_else(|| known.values().next()).and_then(|arn| Place::of(arn));
-        let Some(place) = place else { return associated };
+        let Some(place) = self.place() else { return associated };
         let there = match self.account.associations(&place, &self.binding.subject.namespace).await {
             Ok(there) => there,
             Err(error) => {
@@ -117,21 +143,38 @@ impl Eks<'_> {
             }
         };
         let accounts: BTreeSet<&String> = wanted.iter().flat_map(|wanted| &wanted.accounts).collect();
+        associated.returned.clear();
         for name in &accounts {
             let one = there.iter().find(|one| one.account == **name);
+            if let Some(other) = rival(self.binding.ctx, self.binding.subject, name) {
+                findings.add(Reason::ServiceAccountConflict, super::rival::told(name, &other));
+                if one.is_none() {
+                    associated.here.remove(*name);
+                }
+                continue;
+            }
+            if one.is_none() && !known.here.contains_key(*name) {
+                associated.announced.insert((*name).clone());
+                continue;
+            }
             match self.keep(&place, name, one, status).await {
-                Ok(Some(arn)) => drop(associated.insert((*name).clone(), arn)),
-                Ok(None) => drop(associated.remove(*name)),
+                Ok(Some(arn)) => drop(associated.here.insert((*name).clone(), Some(arn))),
+                Ok(None) => drop(associated.here.remove(*name)),
                 Err(finding) => findings.extend(Some(finding)),
             }
         }
-        let gone = |arn: &String| !there.iter().any(|one| one.arn == *arn) && Place::of(arn).as_ref() == Some(&place);
-        associated.retain(|name, arn| accounts.contains(name) || !gone(arn));
+        associated.here.retain(|name, _| accounts.contains(name) || there.iter().any(|one| one.account == *name));
         let candidates = there.iter().filter(|one| !accounts.contains(&one.account) && self.may_be_ours(one, &known));
         for one in candidates {
             match self.leave(&place, &one.arn, &one.id, Some(&mut *status)).await {
-                Ok(_) => drop(associated.remove(&one.account)),
-                Err(error) => findings.extend(Some(Finding::of_aws(&error))),
+                Ok(_) => drop(associated.here.remove(&one.account)),
+                Err(error) => {
+                    // Status may have it elsewhere, or not at all.
+                    if known.knows(one) {
+                        associated.here.insert(one.account.clone(), Some(one.arn.clone()));
+                    }
+                    findings.extend(Some(Finding::of_aws(&error)));
+                }
             }
         }
         associated
@@ -145,7 +188,7 @@ impl Eks<'_> {
             let listing = self.binding.ctx.listing(&subject.namespace, &one.account);
             listing.iter().any(|role| role.metadata.uid.as_deref() != Some(subject.uid.as_str()))
         };
-        known.values().any(|arn| *arn == one.arn) || (!lock(&self.looks().strangers).contains(&one.arn) && !by_others())
+        known.knows(one) || (!self.is_stranger(&one.arn) && !by_others())
     }
 
     /// Sees to the association of one ServiceAccount; its ARN if it is ours.
@@ -157,9 +200,6 @@ impl Eks<'_> {
         status: &mut IamRoleStatus,
     ) -> Result<Option<String>, Finding> {
         let (subject, role) = (self.binding.subject, self.binding.arn);
-        if let Some(other) = rival(self.binding.ctx, subject, name) {
-            return Err(Finding::certain(Reason::ServiceAccountConflict, super::rival::told(name, &other)));
-        }
         let Some(there) = there else {
             let tags = self.owner.tags(Origin::Created);
             let made = self.account.associate(place, &subject.namespace, name, role, tags).await;
@@ -208,7 +248,7 @@ impl Eks<'_> {
         let Some(seen) = self.account.association(place, id).await? else { return Ok(true) };
         let is_own = seen.namespace == self.binding.subject.namespace && self.owner.judge(&seen.tags).is_ours();
         if !is_own {
-            lock(&self.looks().strangers).insert(arn.to_owned());
+            self.is_news(arn);
             return Ok(false);
         }
         if self.account.dissociate(place, id).await? {
@@ -225,36 +265,80 @@ impl Eks<'_> {
         let (subject, known) = (self.binding.subject, self.known());
         let lists =
             subject.spec.as_ref().is_ok_and(|spec| spec.service_accounts.as_ref().is_some_and(|all| !all.is_empty()));
-        let may_have = !known.is_empty() || (self.managed && lists);
-        if !may_have || !Account::MAKES_ASSOCIATIONS {
+        let knows = !known.here.is_empty() || !known.returned.is_empty();
+        self.warn_of(&known.elsewhere).await;
+        if !(knows || (self.managed && lists)) || !Account::MAKES_ASSOCIATIONS {
             return Ok(());
         }
-        for arn in known.values() {
+        for arn in known.here.values().flatten().chain(&known.returned) {
             if let (Some(place), Some(id)) = (Place::of(arn), arn.rsplit('/').next()) {
                 self.leave(&place, arn, id, None).await?;
             }
         }
-        let place = self.owner.cluster.eks.arn_in(&self.account.account).ok().and_then(|arn| Place::of(&arn));
         // One of which no answer came is in no status.
-        let Some(place) = place.filter(|_| self.managed) else { return Ok(()) };
+        let seeks = self.managed || known.here.values().any(Option::is_none);
+        let Some(place) = self.place().filter(|_| seeks) else { return Ok(()) };
         for one in self.account.associations(&place, &subject.namespace).await? {
-            if !lock(&self.looks().strangers).contains(&one.arn) {
+            if known.knows(&one) || !self.is_stranger(&one.arn) {
                 self.leave(&place, &one.arn, &one.id, None).await?;
             }
         }
         Ok(())
     }
 
+    /// The object goes, and with it all that is known of these. They give nobody a role that is gone.
+    async fn warn_of(&self, elsewhere: &BTreeSet<String>) {
+        let left: BTreeSet<String> = elsewhere.iter().filter(|arn| self.is_news(arn)).cloned().collect();
+        if left.is_empty() {
+            return;
+        }
+        let (reference, note) = (self.binding.subject.reference(), out_of_reach(&left));
+        tracing::warn!(associations = ?left, "left in EKS");
+        self.binding.ctx.events.publish(&reference, Tone::Warning, Reason::Retained, "Delete", &note).await;
+    }
+
+    /// This cluster, as its associations are asked for.
+    fn place(&self) -> Option<Place> {
+        self.owner.cluster.eks.arn_in(&self.account.account).ok().and_then(|arn| Place::of(&arn))
+    }
+
+    fn is_stranger(&self, arn: &str) -> bool {
+        lock(&self.looks().strangers).contains(&(self.binding.subject.uid.clone(), arn.to_owned()))
+    }
+
+    /// Remembers an association that this object has no part in; false if it was known.
+    fn is_news(&self, arn: &str) -> bool {
+        lock(&self.looks().strangers).insert((self.binding.subject.uid.clone(), arn.to_owned()))
+    }
+
+    /// What status says. It can be forged: of another cluster or account nothing is asked, and what can't be an
+    /// association of the role's account is nobody's.
     fn known(&self) -> Associated {
-        let status = self.binding.subject.status.workload_identity.iter().flat_map(|status| &status.service_accounts);
-        let here = self.owner.cluster.eks.arn_in(&self.account.account).ok().and_then(|arn| Place::of(&arn));
-        // Status can be forged: of another cluster or account nothing is asked.
-        let is_here = |text: &String| {
-            let same_account = text.parse::<Arn>().is_ok_and(|arn| arn.account == self.account.account.id);
-            here.is_some() && Place::of(text) == here && same_account
-        };
-        let known = status.filter_map(|account| Some((account.name.clone(), account.association_arn.clone()?)));
-        known.filter(|(name, arn)| is_name(name) && is_here(arn)).collect()
+        let (mut known, here) = (Associated::default(), self.place());
+        let is_here = |arn: &str| here.is_some() && Place::of(arn) == here;
+        let Some(status) = &self.binding.subject.status.workload_identity else { return known };
+        for account in status.service_accounts.iter().filter(|account| is_name(&account.name)) {
+            match account.association_arn.as_ref().filter(|arn| self.is_possible(arn)) {
+                Some(arn) if is_here(arn) => drop(known.here.insert(account.name.clone(), Some(arn.clone()))),
+                Some(arn) => drop(known.elsewhere.insert(arn.clone())),
+                None if account.associating == Some(true) => drop(known.here.insert(account.name.clone(), None)),
+                None => {}
+            }
+        }
+        for arn in status.associations_elsewhere.iter().filter(|arn| self.is_possible(arn)) {
+            let side = if is_here(arn) { &mut known.returned } else { &mut known.elsewhere };
+            side.insert(arn.clone());
+        }
+        known.elsewhere = known.elsewhere.into_iter().take(ELSEWHERE_KEPT).collect();
+        known
+    }
+
+    fn is_possible(&self, arn: &str) -> bool {
+        let account = &self.account.account;
+        arn.parse::<Arn>().is_ok_and(|arn| {
+            let own = (&arn.partition, &arn.account) == (&account.partition, &account.id);
+            own && arn.service == "eks" && arn.resource.starts_with("podidentityassociation/")
+        })
     }
 
     /// One event, one log line and one entry of `status.lastChanges` per change.
@@ -306,6 +390,17 @@ impl Eks<'_> {
     fn looks(&self) -> &Looks {
         &self.binding.ctx.workloads.looks
     }
+}
+
+/// What can be done about associations of another cluster.
+fn out_of_reach(arns: &BTreeSet<String>) -> String {
+    let arns: Vec<&str> = arns.iter().map(String::as_str).collect();
+    format!(
+        "associations that the operator made in another cluster than cluster.arn of the chart says stay in EKS: {}; restore \
+         cluster.arn, and they are deleted, or delete them (aws eks delete-pod-identity-association) and take them out of \
+         status.workloadIdentity.associationsElsewhere (kubectl edit --subresource=status)",
+        arns.join(", ")
+    )
 }
 
 fn not_made(name: &str, error: AwsError) -> Finding {

@@ -14,17 +14,17 @@ mod watch;
 pub use provider::Providers;
 pub use watch::{AccountScope, Watched, accounts, serve};
 
-use self::association::{Associated, Eks, Looks};
-use self::condition::Findings;
+use self::association::{Associated, ELSEWHERE_KEPT, Eks, Looks};
+use self::condition::{Finding, Findings};
 use super::apply::{Case, of_aws};
 use super::context::{Context, RawRole};
 use super::events::Tone;
 use super::failure::Failure;
 use super::roles::Outcome;
 use super::subject::Subject;
-use crate::api::IamRoleClass;
 use crate::api::iamrole::Mode;
 use crate::api::workload::{BoundServiceAccount, ClassWorkloadIdentity, WorkloadStatus};
+use crate::api::{IamRoleClass, IamRoleStatus, Reason};
 use crate::aws::Account;
 use crate::role::workload::workload;
 use crate::role::{Owner, Workload};
@@ -86,22 +86,38 @@ struct Binding<'a> {
 
 /// Gives the ServiceAccounts what they need, takes it from those that are not listed any more, and says how it stands.
 /// The role itself is as it should be, as last seen.
-pub async fn bind(subject: &Subject, ctx: &Context, case: Case<'_>, mut outcome: Outcome) -> Outcome {
+pub async fn bind(subject: &mut Subject, ctx: &Context, case: Case<'_>, mut outcome: Outcome) -> Outcome {
     let arn = outcome.status.role.as_ref().and_then(|role| role.arn.clone());
     let (Some(arn), Mode::Enforce) = (arn, case.settings.mode) else { return outcome };
     let class_identity = case.class.spec.workload_identity.as_ref();
     let regional = class_identity.and_then(|class| class.sts_regional_endpoints);
-    let binding = Binding { subject, ctx, arn: &arn, regional };
     let wanted = wanted(subject, ctx, case);
     let mut findings = Findings::default();
+    let owner = subject.owner(ctx, case.class);
+    let fresh = outcome.verdict.is_some();
+    let binding = Binding { subject, ctx, arn: &arn, regional };
+    let to_eks = eks(binding, case.class, case.account, &owner);
+    let mut associated = to_eks.bring_about(wanted.as_ref(), fresh, &mut outcome.status, &mut findings).await;
+    if !associated.announced.is_empty() {
+        match announce(subject, ctx, &associated, &mut outcome.status).await {
+            Ok(()) => {
+                findings = Findings::default();
+                let binding = Binding { subject, ctx, arn: &arn, regional };
+                let to_eks = eks(binding, case.class, case.account, &owner);
+                associated = to_eks.bring_about(wanted.as_ref(), fresh, &mut outcome.status, &mut findings).await;
+            }
+            Err(failure) => findings.unknown(failure.reason, failure.message),
+        }
+    }
+    if !associated.announced.is_empty() && findings.is_clear() {
+        findings.extend(Some(Finding::passing(Reason::Busy, "associations have just gone; they are made anew")));
+    }
+    let subject = &*subject;
+    let binding = Binding { subject, ctx, arn: &arn, regional };
     let annotated = binding.annotations(wanted.as_ref(), &mut findings).await;
     if let Some(irsa) = wanted.as_ref().and_then(|wanted| wanted.irsa.as_ref()) {
         findings.extend(ctx.workloads.providers.check(case.account, irsa, outcome.handled).await);
     }
-    let owner = subject.owner(ctx, case.class);
-    let eks = eks(binding, case.class, case.account, &owner);
-    let fresh = outcome.verdict.is_some();
-    let associated = eks.bring_about(wanted.as_ref(), fresh, &mut outcome.status, &mut findings).await;
     let mut now = status(annotated, associated);
     now.issuer = wanted.as_ref().and_then(|wanted| wanted.irsa.as_ref().map(|irsa| irsa.issuer.clone()));
     now.cluster_arn = wanted.as_ref().and_then(|wanted| wanted.cluster_arn.clone());
@@ -116,13 +132,45 @@ pub async fn bind(subject: &Subject, ctx: &Context, case: Case<'_>, mut outcome:
     }
     outcome.status.workload_identity = (now != WorkloadStatus::default()).then_some(now);
     let names: Vec<&str> = wanted.iter().flat_map(|wanted| &wanted.accounts).map(String::as_str).collect();
-    let listed = wanted.is_some().then(|| findings.verdict(&names, &arn));
+    let shown = wanted.is_some() || !findings.is_clear();
+    let listed = shown.then(|| findings.verdict(&names, &arn));
     if let Some(news) = condition::write(&mut outcome.status, listed.as_ref(), subject.generation) {
         let tone = if news.is_bound() { Tone::Normal } else { Tone::Warning };
         tracing::info!(reason = news.reason.as_str(), message = news.message, "ServiceAccounts");
         ctx.events.publish(&subject.reference(), tone, news.reason, "Bind", &news.message).await;
     }
     outcome
+}
+
+/// Writes down which associations are about to be made: a lost answer, or the end of the process, must leave a trace.
+async fn announce(
+    subject: &mut Subject,
+    ctx: &Context,
+    associated: &Associated,
+    status: &mut IamRoleStatus,
+) -> Result<(), Failure> {
+    let mark = |identity: &mut WorkloadStatus| {
+        for name in &associated.announced {
+            let entry = identity.service_accounts.iter_mut().find(|entry| entry.name == *name);
+            if let Some(entry) = entry {
+                // One of another cluster would else be forgotten.
+                let elsewhere = entry.association_arn.take().filter(|arn| associated.elsewhere.contains(arn));
+                identity.associations_elsewhere.extend(elsewhere);
+                entry.associating = Some(true);
+            } else {
+                let name = name.clone();
+                let begun = BoundServiceAccount { name, associating: Some(true), ..BoundServiceAccount::default() };
+                identity.service_accounts.push(begun);
+            }
+        }
+        identity.associations_elsewhere.sort();
+        identity.associations_elsewhere.dedup();
+    };
+    mark(status.workload_identity.get_or_insert_default());
+    let mut begun = subject.status.clone();
+    mark(begun.workload_identity.get_or_insert_default());
+    begun.last_changes.clone_from(&status.last_changes);
+    subject.write_status(ctx, begun).await
 }
 
 /// Takes from the ServiceAccounts what they were given, before the role goes. What is gone already is fine.
@@ -169,11 +217,16 @@ fn status(annotated: BTreeSet<String>, associated: Associated) -> WorkloadStatus
     for name in annotated {
         accounts.entry(name).or_default().annotated = Some(true);
     }
-    for (name, arn) in associated {
-        accounts.entry(name).or_default().association_arn = Some(arn);
+    let associations_elsewhere =
+        associated.elsewhere.into_iter().chain(associated.returned).take(ELSEWHERE_KEPT).collect();
+    for (name, arn) in associated.here {
+        let entry = accounts.entry(name).or_default();
+        entry.associating = arn.is_none().then_some(true);
+        entry.association_arn = arn;
     }
     let named = |(name, account)| BoundServiceAccount { name, ..account };
-    WorkloadStatus { service_accounts: accounts.into_iter().map(named).collect(), ..WorkloadStatus::default() }
+    let service_accounts = accounts.into_iter().map(named).collect();
+    WorkloadStatus { service_accounts, associations_elsewhere, ..WorkloadStatus::default() }
 }
 
 /// Whether the cluster has another issuer or ARN than the trust policy was made for: it is made anew, and that is no
