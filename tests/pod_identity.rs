@@ -240,6 +240,40 @@ async fn what_others_made_stays_and_what_they_change_is_repaired() {
 }
 
 #[tokio::test]
+async fn an_association_without_session_tags_or_with_another_role_behind_is_not_as_wanted() {
+    let both = Both::new("odd").await;
+    let (world, namespace) = (&both.world, &both.world.namespace);
+    let (untagged, target) = (json!({ "disableSessionTags": true }), "arn:aws:iam::210987654321:role/behind");
+    let odd = [("tags", untagged), ("behind", json!({ "targetRoleArn": target }))];
+    for (name, members) in &odd {
+        both.eks.put(namespace, name, &both.arn("theirs"));
+        both.eks.set(namespace, name, members);
+    }
+    world.create("theirs", json!({ "serviceAccounts": lists(&["tags", "behind"]) })).await;
+    let message = both.bound("theirs", "False", "ServiceAccountConflict").await;
+    assert!(message.contains("ServiceAccount tags") && message.contains("without session tags"), "{message}");
+    assert!(message.contains("ServiceAccount behind") && message.contains(target), "{message}");
+
+    world.create("app", json!({ "serviceAccounts": lists(&["a", "b"]) })).await;
+    both.bound("app", "True", "Bound").await;
+    for (name, (_, members)) in ["a", "b"].iter().zip(&odd) {
+        both.eks.set(namespace, name, members);
+    }
+    world.check_now("app").await;
+    let repaired = eventually(support::SOON, || async {
+        let all = both.eks.of(namespace);
+        all["a"]["disableSessionTags"] == false && all["b"].get("targetRoleArn").is_none()
+    });
+    assert!(repaired.await, "{:?}", both.eks.of(namespace));
+    for name in ["a", "b"] {
+        world.event("app", "DriftRepaired", &format!("ServiceAccount {name}")).await;
+    }
+    both.eks.calls();
+    world.check_now("app").await;
+    assert!(!both.eks.calls().iter().any(|call| call.starts_with("Update")), "once");
+}
+
+#[tokio::test]
 async fn of_two_roles_the_younger_is_told_and_follows() {
     let both = Both::new("tworoles").await;
     let world = &both.world;

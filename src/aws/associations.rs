@@ -39,6 +39,18 @@ pub struct Association {
     pub role: String,
     /// Tags; empty in a list.
     pub tags: BTreeMap<String, String>,
+    /// No session tags are sent, so that no trust policy can tell ServiceAccounts apart. False in a list.
+    pub untagged: bool,
+    /// ARN of a second role that pods get by way of the first; `None` in a list.
+    pub target: Option<String>,
+}
+
+impl Association {
+    /// Whether it gives pods this role, in a way that the generated trust policy lets in.
+    #[must_use]
+    pub fn gives(&self, role: &str) -> bool {
+        self.role == role && !self.untagged && self.target.is_none()
+    }
 }
 
 #[cfg(feature = "eks")]
@@ -60,6 +72,8 @@ mod calls {
             account: text(found.service_account()),
             role: text(found.role_arn()),
             tags: found.tags().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            untagged: found.disable_session_tags() == Some(true),
+            target: found.target_role_arn().filter(|arn| !arn.is_empty()).map(str::to_owned),
         }
     }
 
@@ -92,6 +106,8 @@ mod calls {
                     account: text(found.service_account()),
                     role: String::new(),
                     tags: BTreeMap::new(),
+                    untagged: false,
+                    target: None,
                 });
                 // EKS filters, too; what is of another namespace is nobody's business here.
                 all.extend(found.filter(|found| found.namespace == namespace));
@@ -130,10 +146,10 @@ mod calls {
             Ok(answer.association().map(read).map(|made| made.arn).unwrap_or_default())
         }
 
-        /// Gives one another role.
+        /// Gives one this role and no other, with session tags. An empty target takes one away.
         pub async fn associate_anew(&self, place: &Place, id: &str, role: &str) -> Result<(), AwsError> {
             let call = self.eks(place).update_pod_identity_association().cluster_name(&place.cluster);
-            let call = call.association_id(id).role_arn(role).send();
+            let call = call.association_id(id).role_arn(role).disable_session_tags(false).target_role_arn("").send();
             self.call("eks:UpdatePodIdentityAssociation", &format!("association {id}"), call).await.map(drop)
         }
 

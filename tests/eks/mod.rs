@@ -80,6 +80,15 @@ impl Eks {
         one.expect("an association")["roleArn"] = json!(role);
     }
 
+    /// Somebody changes members of one.
+    pub fn set(&self, namespace: &str, account: &str, members: &Value) {
+        let mut inner = self.inner.lock().unwrap();
+        let mut all = inner.associations.values_mut();
+        let one = all.find(|one| one["namespace"] == namespace && one["serviceAccount"] == account);
+        let one = one.expect("an association").as_object_mut().unwrap();
+        one.extend(members.as_object().unwrap().clone());
+    }
+
     /// Somebody deletes one.
     pub fn remove(&self, namespace: &str, account: &str) {
         let mut inner = self.inner.lock().unwrap();
@@ -117,7 +126,7 @@ impl Inner {
         let id = format!("a-{:017}", self.made);
         let arn = format!("arn:aws:eks:eu-central-1:123456789012:podidentityassociation/{NAME}/{id}");
         let one = json!({ "clusterName": NAME, "namespace": namespace, "serviceAccount": account, "roleArn": role,
-            "associationArn": arn, "associationId": id, "tags": tags });
+            "associationArn": arn, "associationId": id, "tags": tags, "disableSessionTags": false });
         self.associations.insert(id, one.clone());
         one
     }
@@ -164,7 +173,8 @@ async fn list(
     let found = inner.associations.values().filter(|one| meant(one, "namespace") && meant(one, "serviceAccount"));
     let short = |one: &Value| {
         let mut short = one.clone();
-        short.as_object_mut().unwrap().retain(|key, _| !["roleArn", "tags"].contains(&key.as_str()));
+        let whole = ["roleArn", "tags", "disableSessionTags", "targetRoleArn"];
+        short.as_object_mut().unwrap().retain(|key, _| !whole.contains(&key.as_str()));
         short
     };
     // Pages of two: nobody may count on seeing all at once.
@@ -212,8 +222,16 @@ async fn update(
     }
     let asked: Value = serde_json::from_slice(&body).unwrap();
     let Some(one) = inner.associations.get_mut(&id) else { return missing() };
-    one["roleArn"] = asked["roleArn"].clone();
-    answer(&json!({ "association": one }))
+    let one = one.as_object_mut().unwrap();
+    for member in ["roleArn", "disableSessionTags", "targetRoleArn"] {
+        match asked.get(member) {
+            Some(Value::String(empty)) if empty.is_empty() => drop(one.remove(member)),
+            Some(value) => drop(one.insert(member.to_owned(), value.clone())),
+            // What an update does not say stays.
+            None => {}
+        }
+    }
+    answer(&json!({ "association": &*one }))
 }
 
 async fn delete(State(inner): Shared, Path((cluster, id)): Path<(String, String)>, headers: HeaderMap) -> Response {

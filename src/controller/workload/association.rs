@@ -213,7 +213,7 @@ impl Eks<'_> {
             return Err(Finding::passing(Reason::Busy, message));
         };
         match self.owner.judge(&seen.tags) {
-            Ownership::Ours(_) if seen.role == role => Ok(Some(seen.arn)),
+            Ownership::Ours(_) if seen.gives(role) => Ok(Some(seen.arn)),
             Ownership::Ours(_) => {
                 self.account.associate_anew(place, &seen.id, role).await.map_err(unknown)?;
                 self.tell(status, Reason::Updated, "UpdatePodIdentityAssociation", place, name, "given this role")
@@ -221,15 +221,17 @@ impl Eks<'_> {
                 Ok(Some(seen.arn))
             }
             // Somebody else made what is wanted: there is nothing to do, and nothing to take back.
-            _ if seen.role == role => Ok(None),
+            _ if seen.gives(role) => Ok(None),
             ownership => {
                 let whose = match ownership {
                     Ownership::Other(owner) => format!("belongs to {owner}"),
                     _ => "was made by somebody else".to_owned(),
                 };
+                let tags = if seen.untagged { ", without session tags" } else { "" };
+                let target = seen.target.map(|target| format!(", by way of it with {target}")).unwrap_or_default();
                 let message = format!(
-                    "ServiceAccount {name} has an association with {} ({}), which {whose}; it is left untouched. Delete it \
-                     in EKS, or take {name} out of spec.serviceAccounts",
+                    "ServiceAccount {name} has an association with {}{target}{tags} ({}), which {whose}; it is left \
+                     untouched. Delete it in EKS, or take {name} out of spec.serviceAccounts",
                     seen.role, seen.id
                 );
                 Err(Finding::certain(Reason::ServiceAccountConflict, message))
