@@ -111,6 +111,9 @@ fn service_accounts_are_patched_only_where_that_is_asked_for() {
     let given: Vec<String> =
         given.filter(|right| right.contains("/pods") || right.contains("serviceaccounts")).collect();
     assert_eq!(given, ["/pods list"]);
+    // Who annotates by hand is told of it by the condition.
+    let prefixed = render(CHART, &["workloadIdentity.annotationPrefix=\"pods.example.com\""]);
+    assert!(prefixed.contains("--service-account-annotation-prefix=pods.example.com"));
     let default = render(CHART, &[]);
     assert!(!default.contains("annotate") && !default.contains("serviceaccounts") && !default.contains("pods]"));
 }
