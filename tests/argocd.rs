@@ -279,6 +279,9 @@ async fn a_role_whose_pods_would_get_nothing_holds_the_next_wave_unless_its_serv
         ("False", "ServiceAccountConflict", "Progressing"),
         ("False", "ServiceAccountMissing", "Healthy"),
         ("Unknown", "BindingNotManaged", "Healthy"),
+        ("Unknown", "AccessDenied", "Progressing"),
+        ("Unknown", "KubernetesError", "Progressing"),
+        ("Unknown", "Unavailable", "Progressing"),
         ("True", "PodsWithoutCredentials", "Healthy"),
     ];
     for (status, reason, health_wanted) in wanted {

@@ -34,10 +34,13 @@ end
 if obj.kind == "IamRoleClass" and obj.spec.suspend == true then
   return {status = "Suspended", message = "suspended by spec.suspend: no call to AWS is made for any role of the class"}
 end
--- So that a later wave starts no pod that would never get credentials. A ServiceAccount that is missing has no pods; it
--- may be part of a later wave, which must not be waited for.
-local bound = found.IdentityBound
-if bound ~= nil and bound.status == "False" and bound.reason ~= "ServiceAccountMissing" then
+-- So that a later wave starts no pod that would never get credentials; what is not known yet may be so. A ServiceAccount
+-- that is missing has no pods; it may be part of a later wave, which must not be waited for. What is not the operator's to
+-- do it never knows.
+local bound = found.IdentityBound or {}
+local unbound = bound.status == "False" and bound.reason ~= "ServiceAccountMissing"
+local unknown = bound.status == "Unknown" and bound.reason ~= "BindingNotManaged"
+if unbound or unknown then
   return {status = "Progressing", message = bound.message}
 end
 local role = status.role or {}
