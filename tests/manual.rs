@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod fences;
-mod lua;
 mod support;
 
 use clap::Parser as _;
@@ -58,7 +57,7 @@ fn every_block_is_of_a_sort_that_is_looked_at() {
     let mut unused: BTreeSet<&str> = BLOCKS_ELSEWHERE.iter().map(|(_, begin, _)| *begin).collect();
     for fence in documents().iter().flat_map(|file| fences(file)) {
         match fence.language.as_str() {
-            "yaml" | "sh" | "json" | "lua" => {}
+            "yaml" | "sh" | "json" => {}
             "" => assert!(!fence.text.contains("kind: "), "{}: a manifest without a language", fence.place()),
             language => {
                 let known = |(l, begin, _): &&(&str, &str, &str)| *l == language && fence.text.starts_with(begin);
@@ -115,17 +114,10 @@ fn takes_values(fence: &Fence, values: &Value) {
 }
 
 #[test]
-fn json_is_json_and_lua_is_what_argo_cd_runs() {
+fn json_is_json() {
     for fence in of("json") {
         let json: Result<Value, _> = serde_json::from_str(&filled(&fence.text));
         assert!(json.is_ok(), "{}: {json:?}", fence.place());
-    }
-    let object = json!({
-        "kind": "IamRole", "metadata": { "generation": 1 }, "spec": {},
-        "status": { "observedGeneration": 1, "conditions": [{ "type": "Ready", "status": "True", "message": "m", "observedGeneration": 1 }] },
-    });
-    for fence in of("lua") {
-        assert_eq!(lua::run(&fence.text, &object)["status"], "Healthy", "{}", fence.place());
     }
 }
 
