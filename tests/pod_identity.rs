@@ -386,6 +386,29 @@ async fn a_class_that_leaves_them_to_others_asks_eks_for_nothing() {
 }
 
 #[tokio::test]
+async fn a_cluster_that_is_known_by_region_and_name_gets_new_trust_once_it_moves_and_that_is_no_drift() {
+    let mut both = Both::with("region", None).await;
+    for region in ["eu-central-1", "eu-west-1"] {
+        both.world.operator.stop().await;
+        let arguments = &mut both.world.operator.arguments;
+        arguments.retain(|argument| !argument.starts_with("--cluster-"));
+        arguments.push(format!("--cluster-region={region}"));
+        both.world.operator.start().await;
+        if region == "eu-central-1" {
+            both.world.create("app", json!({ "serviceAccounts": lists(&["api"]) })).await;
+        }
+        let of = format!("arn:aws:eks:{region}:123456789012:cluster/{}", both.world.operator.cluster);
+        let trusts = |role: &IamRole| {
+            let status = role.status.as_ref().and_then(|status| status.workload_identity.as_ref());
+            status.is_some_and(|status| status.cluster_arn.as_deref() == Some(of.as_str()))
+        };
+        both.world.until("app", region, trusts).await;
+    }
+    both.world.event("app", "Updated", "trust").await;
+    assert!(!both.world.events("app").await.iter().any(|(_, reason, _)| reason == "DriftRepaired"));
+}
+
+#[tokio::test]
 async fn forged_status_asks_for_nothing_elsewhere_and_takes_nothing_from_others() {
     let both = Both::new("forged").await;
     let (world, namespace) = (&both.world, &both.world.namespace);

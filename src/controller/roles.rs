@@ -202,7 +202,7 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
     };
     same_account(subject, &account).map_err(|failure| keep(failure, subject))?;
     status.account_id = Some(account.account.id.clone());
-    subject.moved = workload::has_moved(subject, ctx);
+    subject.moved = workload::has_moved(subject, ctx, &account);
     let case = Case { spec: &spec, class: &class, settings: &settings, account: &account };
     match apply::apply(subject, ctx, case, status).await {
         Ok(outcome) => Ok(workload::bind(subject, ctx, case, outcome).await),

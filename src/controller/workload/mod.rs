@@ -231,9 +231,9 @@ fn status(annotated: BTreeSet<String>, associated: Associated) -> WorkloadStatus
 
 /// Whether the cluster has another issuer or ARN than the trust policy was made for: it is made anew, and that is no
 /// drift.
-pub fn has_moved(subject: &Subject, ctx: &Context) -> bool {
+pub fn has_moved(subject: &Subject, ctx: &Context, account: &Account) -> bool {
     let Some(made) = &subject.status.workload_identity else { return false };
     let issuer = made.issuer.as_ref().is_some_and(|issuer| ctx.issuer.get().is_some_and(|now| now != issuer));
-    let eks = &ctx.cluster.eks;
-    issuer || made.cluster_arn.as_ref().is_some_and(|arn| eks.arn.as_ref().is_some_and(|now| now != arn))
+    let arn = ctx.cluster.eks.arn_in(&account.account);
+    issuer || made.cluster_arn.as_ref().is_some_and(|made| arn.is_ok_and(|now| now != *made))
 }
