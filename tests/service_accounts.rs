@@ -356,6 +356,28 @@ async fn pods_that_started_too_early_are_counted_and_named() {
 }
 
 #[tokio::test]
+async fn who_holds_a_service_account_keeps_it_while_they_can_not_be_read() {
+    let mut world = world("unread").await;
+    make_provider(&world).await;
+    create_account(&world, "api", &[]).await;
+    world.create("elder", json!({ "serviceAccounts": lists(&["none"]) })).await;
+    world.ready("elder").await;
+    world.create("holder", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    bound(&world, "holder", "True", "Bound").await;
+    world.operator.kill().await;
+    kubectl_ok(&["delete", "rolebindings", "--all", "-n", &world.namespace], "");
+    // Both are new to the operator, and it may read no ServiceAccount.
+    world.patch("holder", json!({ "description": "newer" })).await;
+    world.patch("elder", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    world.operator.start().await;
+    bound(&world, "holder", "Unknown", "KubernetesError").await;
+    let holds = world.status("holder").await.workload_identity.expect("a status").service_accounts;
+    assert!(holds.iter().any(|account| account.name == "api" && account.annotated == Some(true)), "{holds:?}");
+    let message = bound(&world, "elder", "False", "ServiceAccountConflict").await;
+    assert!(message.contains("IamRole holder"), "{message}");
+}
+
+#[tokio::test]
 async fn a_cluster_with_a_new_issuer_gets_new_trust_once_and_that_is_no_drift() {
     let mut world = world("moved").await;
     create_account(&world, "api", &[]).await;

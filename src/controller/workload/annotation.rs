@@ -119,7 +119,8 @@ impl Binding<'_> {
                 let finding = Finding::passing(Reason::KubernetesError, message);
                 let passing = self.ctx.started.elapsed() < STARTING;
                 findings.extend(Some(Finding { passing, ..finding }));
-                return false;
+                // Who has it keeps it: else another role would go before this one.
+                return self.known().contains(name);
             }
         };
         let wanted = self.wanted(irsa);

@@ -83,6 +83,11 @@ impl Findings {
         self.extend(Some(Finding::certain(reason, message)));
     }
 
+    /// Whether ServiceAccounts are not read yet: until they are, what was found before stays as it is.
+    pub fn is_starting(&self) -> bool {
+        self.0.iter().any(|finding| finding.passing && finding.reason == Reason::KubernetesError)
+    }
+
     /// Adds what could not be found out.
     pub fn unknown(&mut self, reason: Reason, message: impl Into<String>) {
         self.extend(Some(Finding::unknown(reason, message)));

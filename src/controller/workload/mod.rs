@@ -127,7 +127,7 @@ pub async fn bind(subject: &mut Subject, ctx: &Context, case: Case<'_>, mut outc
     if findings.is_open() {
         outcome.again = Some(outcome.again.map_or(AGAIN, |again| again.min(AGAIN)));
     }
-    if findings.pass() && condition::is_current(&outcome.status, subject.generation) {
+    if (findings.pass() || findings.is_starting()) && condition::is_current(&outcome.status, subject.generation) {
         return outcome;
     }
     outcome.status.workload_identity = (now != WorkloadStatus::default()).then_some(now);
