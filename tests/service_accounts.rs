@@ -323,7 +323,12 @@ async fn run_pod(world: &World, name: &str, account: &str, variable: Option<&str
     let pod = json!({ "metadata": { "name": name }, "spec": {
         "serviceAccountName": account, "containers": [{ "name": "app", "image": "app", "env": env }] } });
     pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.expect("a pod");
-    let running = Patch::Merge(json!({ "status": { "phase": "Running" } }));
+    set_phase(world, name, "Running").await;
+}
+
+async fn set_phase(world: &World, name: &str, phase: &str) {
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), &world.namespace);
+    let running = Patch::Merge(json!({ "status": { "phase": phase } }));
     pods.patch_status(name, &PatchParams::default(), &running).await.expect("a phase");
 }
 
@@ -339,7 +344,7 @@ async fn pods_that_started_too_early_are_counted_and_named() {
     world.create("app", json!({ "serviceAccounts": lists(&["api"]) })).await;
     let message = bound(&world, "app", "True", "PodsWithoutCredentials").await;
     assert!(
-        message.contains("1 running pod was") && message.contains("early") && message.contains("rollout restart"),
+        message.contains("1 pod was") && message.contains("early") && message.contains("rollout restart"),
         "{message}"
     );
     assert!(!message.contains("late") && !message.contains("stranger"), "{message}");
@@ -353,6 +358,51 @@ async fn pods_that_started_too_early_are_counted_and_named() {
     world.check_now("app").await;
     bound(&world, "app", "True", "Bound").await;
     assert_eq!(count().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_pod_that_waits_counts_and_one_that_ended_does_not_whatever_else_is_wrong() {
+    let mut world = World::without_operator("podsodd", |class| {
+        class.workload_identity = serde_json::from_value(json!({ "mechanism": "IRSA" })).unwrap();
+    })
+    .await;
+    grant(&world);
+    let issuer = format!("--oidc-issuer=https://issuer.example/{}", world.namespace);
+    world.operator.arguments = vec!["--annotate-service-accounts=true".to_owned(), "--check-pods".to_owned(), issuer];
+    create_account(&world, "api", &[]).await;
+    create_account(&world, "taken", &[(ROLE_ARN, "arn:aws:iam::123456789012:role/theirs")]).await;
+    for (name, account, phase) in [
+        ("waits", "api", "Pending"),
+        ("ended", "api", "Succeeded"),
+        ("failed", "api", "Failed"),
+        ("theirs", "taken", "Running"),
+    ] {
+        run_pod(&world, name, account, None).await;
+        set_phase(&world, name, phase).await;
+    }
+    world.operator.start().await;
+    world.create("app", json!({ "serviceAccounts": lists(&["api", "taken", "missing"]) })).await;
+    let message = bound(&world, "app", "False", "NoOidcProvider").await;
+    assert!(message.contains("1 pod was made too early") && message.contains("credentials: waits;"), "{message}");
+    let status = world.status("app").await.workload_identity.expect("a status");
+    assert_eq!(status.pods_without_credentials, Some(1));
+}
+
+#[tokio::test]
+async fn a_pod_that_comes_while_the_role_is_bound_is_seen_a_minute_later() {
+    let world = world_with("podslate", &["--check-pods"]).await;
+    make_provider(&world).await;
+    create_account(&world, "api", &[]).await;
+    world.create("app", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    bound(&world, "app", "True", "Bound").await;
+    // What the annotation itself woke is over, and nothing else wakes it.
+    world.check_now("app").await;
+    run_pod(&world, "early", "api", None).await;
+    let seen = eventually(Duration::from_secs(100), || async {
+        let role = world.get("app").await;
+        condition(&role, "IdentityBound").is_some_and(|bound| bound.reason == "PodsWithoutCredentials")
+    });
+    assert!(seen.await, "{}", world.operator.log());
 }
 
 #[tokio::test]

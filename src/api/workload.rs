@@ -132,8 +132,8 @@ pub struct WorkloadStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub cluster_arn: Option<String>,
-    /// How many running pods of the ServiceAccounts were made too early and have no credentials. Absent: they were not
-    /// looked for.
+    /// How many pods of the ServiceAccounts that have not ended were made too early and have no credentials. Absent: they
+    /// were not looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub pods_without_credentials: Option<i32>,

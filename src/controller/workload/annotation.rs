@@ -103,7 +103,7 @@ impl Binding<'_> {
     async fn annotate(&self, name: &str, irsa: &Irsa, findings: &mut Findings) -> bool {
         let scopes = self.ctx.workloads.accounts.as_deref().unwrap_or_default();
         if let Some(other) = rival(self.ctx, self.subject, name) {
-            findings.add(Reason::ServiceAccountConflict, told(name, &other));
+            findings.conflict(name, told(name, &other));
             return false;
         }
         let account = match cached(scopes, &self.subject.namespace, name) {
@@ -127,7 +127,7 @@ impl Binding<'_> {
         let has = account.annotations();
         let (key, marked) = (self.key("role-arn"), has.get(ANNOTATION_IAM_ROLE));
         if let (Some(other), None) = (has.get(&key).filter(|value| *value != self.arn), marked) {
-            findings.add(Reason::ServiceAccountConflict, foreign(name, &key, other));
+            findings.conflict(name, foreign(name, &key, other));
             return false;
         }
         let ours = ["role-arn", "audience", "sts-regional-endpoints"].map(|part| self.key(part));
@@ -195,7 +195,7 @@ impl Binding<'_> {
                  of spec.serviceAccounts",
                 owned.join(", ")
             );
-            findings.add(Reason::ServiceAccountConflict, message);
+            findings.conflict(name, message);
         }
         false
     }

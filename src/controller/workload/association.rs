@@ -14,6 +14,7 @@ use crate::role::workload::is_name;
 use crate::role::{Owner, Ownership, Workload};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// How many ARNs of other clusters status keeps.
@@ -52,16 +53,34 @@ struct Look {
 /// What the process remembers of associations. Nothing depends on it but the number of calls.
 #[derive(Default)]
 pub struct Looks {
-    looks: Mutex<HashMap<String, Look>>,
+    last: Mutex<HashMap<String, Look>>,
     /// UIDs of objects with ARNs of associations that are not theirs.
     strangers: Mutex<HashSet<(String, String)>>,
+    /// When something was news about an object's ServiceAccounts, until their pods were looked at once more.
+    news: Mutex<HashMap<String, Instant>>,
 }
 
 impl Looks {
     /// The next reconciliation of the object looks anew.
     pub fn forget(&self, uid: &str) {
-        lock(&self.looks).remove(uid);
+        lock(&self.last).remove(uid);
         lock(&self.strangers).retain(|(of, _)| of != uid);
+        lock(&self.news).remove(uid);
+    }
+
+    /// How long until the pods are to be looked at once more: they come while a role is bound, and EKS's webhook sees
+    /// an association late. `None`: that was done, just now at the latest.
+    pub fn until_pods(&self, uid: &str, is_news: bool) -> Option<Duration> {
+        let mut news = lock(&self.news);
+        if is_news {
+            news.insert(uid.to_owned(), Instant::now());
+        }
+        let left = AGAIN.saturating_sub(news.get(uid)?.elapsed());
+        if left.is_zero() {
+            news.remove(uid);
+            return None;
+        }
+        Some(left)
     }
 }
 
@@ -107,7 +126,7 @@ impl Eks<'_> {
         let subject = self.binding.subject;
         let class_generation = self.class.metadata.generation.unwrap_or_default();
         let of = (subject.generation, class_generation, self.binding.arn.to_owned());
-        let look = lock(&self.looks().looks).get(&subject.uid).cloned();
+        let look = lock(&self.looks().last).get(&subject.uid).cloned();
         let look =
             look.filter(|look| !fresh && look.of == of && (look.findings.is_empty() || look.at.elapsed() < AGAIN));
         if let Some(look) = look {
@@ -121,7 +140,7 @@ impl Eks<'_> {
         }
         let at = Instant::now();
         let look = Look { of, at, associated: associated.clone(), findings: found.clone().into_iter().collect() };
-        lock(&self.looks().looks).insert(subject.uid.clone(), look);
+        lock(&self.looks().last).insert(subject.uid.clone(), look);
         found.into_iter().for_each(|finding| findings.extend(Some(finding)));
         associated
     }
@@ -147,7 +166,7 @@ impl Eks<'_> {
         for name in &accounts {
             let one = there.iter().find(|one| one.account == **name);
             if let Some(other) = rival(self.binding.ctx, self.binding.subject, name) {
-                findings.add(Reason::ServiceAccountConflict, super::rival::told(name, &other));
+                findings.conflict(name, super::rival::told(name, &other));
                 if one.is_none() {
                     associated.here.remove(*name);
                 }
@@ -234,7 +253,7 @@ impl Eks<'_> {
                      untouched. Delete it in EKS, or take {name} out of spec.serviceAccounts",
                     seen.role, seen.id
                 );
-                Err(Finding::certain(Reason::ServiceAccountConflict, message))
+                Err(Finding::conflict(name, message))
             }
         }
     }
@@ -267,9 +286,9 @@ impl Eks<'_> {
         let (subject, known) = (self.binding.subject, self.known());
         let lists =
             subject.spec.as_ref().is_ok_and(|spec| spec.service_accounts.as_ref().is_some_and(|all| !all.is_empty()));
-        let knows = !known.here.is_empty() || !known.returned.is_empty();
+        let has_any = !known.here.is_empty() || !known.returned.is_empty();
         self.warn_of(&known.elsewhere).await;
-        if !(knows || (self.managed && lists)) || !Account::MAKES_ASSOCIATIONS {
+        if !(has_any || (self.managed && lists)) || !Account::MAKES_ASSOCIATIONS {
             return Ok(());
         }
         for arn in known.here.values().flatten().chain(&known.returned) {

@@ -34,12 +34,19 @@ pub struct Finding {
     pub harmless: bool,
     /// Whether it passes by itself: what was found before stays until then.
     pub passing: bool,
+    /// The ServiceAccount that belongs to somebody else, if it is that.
+    pub account: Option<String>,
 }
 
 impl Finding {
     /// What stands in the way.
     pub fn certain(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), certain: true, harmless: false, passing: false }
+        Self { reason, message: message.into(), certain: true, harmless: false, passing: false, account: None }
+    }
+
+    /// A `ServiceAccount` that belongs to somebody else.
+    pub fn conflict(account: &str, message: impl Into<String>) -> Self {
+        Self { account: Some(account.to_owned()), ..Self::certain(Reason::ServiceAccountConflict, message) }
     }
 
     /// What could not be found out.
@@ -81,6 +88,16 @@ impl Findings {
     /// Adds what stands in the way.
     pub fn add(&mut self, reason: Reason, message: impl Into<String>) {
         self.extend(Some(Finding::certain(reason, message)));
+    }
+
+    /// Adds a `ServiceAccount` that belongs to somebody else.
+    pub fn conflict(&mut self, account: &str, message: impl Into<String>) {
+        self.extend(Some(Finding::conflict(account, message)));
+    }
+
+    /// Whether the `ServiceAccount` belongs to somebody else.
+    pub fn is_in_conflict(&self, account: &str) -> bool {
+        self.0.iter().any(|finding| finding.account.as_deref() == Some(account))
     }
 
     /// Whether ServiceAccounts are not read yet: until they are, what was found before stays as it is.

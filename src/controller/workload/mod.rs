@@ -93,25 +93,7 @@ pub async fn bind(subject: &mut Subject, ctx: &Context, case: Case<'_>, mut outc
     let regional = class_identity.and_then(|class| class.sts_regional_endpoints);
     let wanted = wanted(subject, ctx, case);
     let mut findings = Findings::default();
-    let owner = subject.owner(ctx, case.class);
-    let fresh = outcome.verdict.is_some();
-    let binding = Binding { subject, ctx, arn: &arn, regional };
-    let to_eks = eks(binding, case.class, case.account, &owner);
-    let mut associated = to_eks.bring_about(wanted.as_ref(), fresh, &mut outcome.status, &mut findings).await;
-    if !associated.announced.is_empty() {
-        match announce(subject, ctx, &associated, &mut outcome.status).await {
-            Ok(()) => {
-                findings = Findings::default();
-                let binding = Binding { subject, ctx, arn: &arn, regional };
-                let to_eks = eks(binding, case.class, case.account, &owner);
-                associated = to_eks.bring_about(wanted.as_ref(), fresh, &mut outcome.status, &mut findings).await;
-            }
-            Err(failure) => findings.unknown(failure.reason, failure.message),
-        }
-    }
-    if !associated.announced.is_empty() && findings.is_clear() {
-        findings.extend(Some(Finding::passing(Reason::Busy, "associations have just gone; they are made anew")));
-    }
+    let associated = Box::pin(associate(subject, ctx, case, wanted.as_ref(), &mut outcome, &mut findings)).await;
     let subject = &*subject;
     let binding = Binding { subject, ctx, arn: &arn, regional };
     let annotated = binding.annotations(wanted.as_ref(), &mut findings).await;
@@ -121,7 +103,7 @@ pub async fn bind(subject: &mut Subject, ctx: &Context, case: Case<'_>, mut outc
     let mut now = status(annotated, associated);
     now.issuer = wanted.as_ref().and_then(|wanted| wanted.irsa.as_ref().map(|irsa| irsa.issuer.clone()));
     now.cluster_arn = wanted.as_ref().and_then(|wanted| wanted.cluster_arn.clone());
-    if let Some(wanted) = wanted.as_ref().filter(|_| findings.is_clear()) {
+    if let Some(wanted) = &wanted {
         now.pods_without_credentials = binding.pods(wanted, &mut findings).await;
     }
     if findings.is_open() {
@@ -134,12 +116,50 @@ pub async fn bind(subject: &mut Subject, ctx: &Context, case: Case<'_>, mut outc
     let names: Vec<&str> = wanted.iter().flat_map(|wanted| &wanted.accounts).map(String::as_str).collect();
     let shown = wanted.is_some() || !findings.is_clear();
     let listed = shown.then(|| findings.verdict(&names, &arn));
-    if let Some(news) = condition::write(&mut outcome.status, listed.as_ref(), subject.generation) {
+    let news = condition::write(&mut outcome.status, listed.as_ref(), subject.generation);
+    if let Some(news) = news {
         let tone = if news.is_bound() { Tone::Normal } else { Tone::Warning };
         tracing::info!(reason = news.reason.as_str(), message = news.message, "ServiceAccounts");
         ctx.events.publish(&subject.reference(), tone, news.reason, "Bind", &news.message).await;
     }
+    if ctx.workloads.check_pods && listed.is_some() {
+        let left = ctx.workloads.looks.until_pods(&subject.uid, news.is_some());
+        outcome.again = outcome.again.into_iter().chain(left).min();
+    }
     outcome
+}
+
+/// Brings EKS to what is wanted, and status first to what is about to be made there.
+async fn associate(
+    subject: &mut Subject,
+    ctx: &Context,
+    case: Case<'_>,
+    wanted: Option<&Workload>,
+    outcome: &mut Outcome,
+    findings: &mut Findings,
+) -> Associated {
+    let arn = outcome.status.role.as_ref().and_then(|role| role.arn.clone()).unwrap_or_default();
+    let (owner, fresh) = (subject.owner(ctx, case.class), outcome.verdict.is_some());
+    let mut first = Findings::default();
+    let binding = Binding { subject, ctx, arn: &arn, regional: None };
+    let to_eks = eks(binding, case.class, case.account, &owner);
+    let mut associated = to_eks.bring_about(wanted, fresh, &mut outcome.status, &mut first).await;
+    if associated.announced.is_empty() {
+        first.into_iter().for_each(|finding| findings.extend(Some(finding)));
+        return associated;
+    }
+    if let Err(failure) = announce(subject, ctx, &associated, &mut outcome.status).await {
+        first.into_iter().for_each(|finding| findings.extend(Some(finding)));
+        findings.unknown(failure.reason, failure.message);
+        return associated;
+    }
+    let binding = Binding { subject, ctx, arn: &arn, regional: None };
+    let to_eks = eks(binding, case.class, case.account, &owner);
+    associated = to_eks.bring_about(wanted, fresh, &mut outcome.status, findings).await;
+    if !associated.announced.is_empty() {
+        findings.extend(Some(Finding::passing(Reason::Busy, "associations have just gone; they are made anew")));
+    }
+    associated
 }
 
 /// Writes down which associations are about to be made: a lost answer, or the end of the process, must leave a trace.

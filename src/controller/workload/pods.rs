@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 /// How many pods a message names.
 const NAMED: usize = 5;
-/// Of one ServiceAccount so many running pods are looked at.
+/// Of one ServiceAccount so many pods are looked at.
 const LOOKED_AT: u32 = 500;
 
 /// What the webhook sets for each of the two ways.
@@ -63,14 +63,14 @@ impl Pod {
 }
 
 impl Binding<'_> {
-    /// How many running pods lack credentials; `None` if that is not to be looked for, or can't be.
+    /// How many pods that have not ended lack credentials; `None` if that is not to be looked for, or can't be.
     pub(super) async fn pods(&self, wanted: &Workload, findings: &mut Findings) -> Option<i32> {
         if !self.ctx.workloads.check_pods {
             return None;
         }
         let mut without = Vec::new();
-        for account in &wanted.accounts {
-            let pods = match self.running(account).await {
+        for account in wanted.accounts.iter().filter(|account| !findings.is_in_conflict(account)) {
+            let pods = match self.living(account).await {
                 Ok(pods) => pods,
                 Err(error) => {
                     tracing::info!(%error, "the pods can't be looked at");
@@ -85,8 +85,10 @@ impl Binding<'_> {
         i32::try_from(without.len()).ok()
     }
 
-    async fn running(&self, account: &str) -> Result<Vec<Pod>, kube::Error> {
-        let fields = format!("spec.serviceAccountName={account},status.phase=Running");
+    async fn living(&self, account: &str) -> Result<Vec<Pod>, kube::Error> {
+        // The variables of a pod are there from its beginning.
+        let ended = "status.phase!=Succeeded,status.phase!=Failed";
+        let fields = format!("spec.serviceAccountName={account},{ended}");
         let params = ListParams::default().fields(&fields).limit(LOOKED_AT);
         let path = format!("/api/v1/namespaces/{}/pods", self.subject.namespace);
         let request = Request::new(path).list(&params).map_err(kube::Error::BuildRequest)?;
@@ -100,7 +102,7 @@ fn told(pods: &[String], namespace: &str) -> String {
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let (noun, verb) = if count == 1 { ("pod was", "has") } else { ("pods were", "have") };
     format!(
-        "{count} running {noun} made too early and {verb} no credentials: {named}{more}; make them anew (kubectl -n {namespace} \
+        "{count} {noun} made too early and {verb} no credentials: {named}{more}; make them anew (kubectl -n {namespace} \
          rollout restart of their Deployment)"
     )
 }
@@ -134,9 +136,6 @@ mod tests {
     fn many_pods_are_counted_and_some_are_named() {
         let pods: Vec<String> = (0..7).map(|i| format!("p{i}")).collect();
         let text = told(&pods, "shop");
-        assert!(
-            text.starts_with("7 running pods") && text.contains("p4 and 2 more") && text.contains("-n shop"),
-            "{text}"
-        );
+        assert!(text.starts_with("7 pods") && text.contains("p4 and 2 more") && text.contains("-n shop"), "{text}");
     }
 }
