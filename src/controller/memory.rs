@@ -311,14 +311,13 @@ mod tests {
             let (mut looked, mut longest) = (None, Duration::ZERO);
             for _ in 0..60 {
                 let refusal = failure(Retry::OnChange).retry.within(period);
-                let retry = match entry.saw_boundary(&basis, period, now) {
-                    Some(left) => refusal.within(left),
-                    None => {
-                        entry.boundary_seen = Some((basis.clone(), now));
-                        longest = looked.map_or(longest, |before| longest.max(now - before));
-                        looked = Some(now);
-                        refusal
-                    }
+                let retry = if let Some(left) = entry.saw_boundary(&basis, period, now) {
+                    refusal.within(left)
+                } else {
+                    entry.boundary_seen = Some((basis.clone(), now));
+                    longest = looked.map_or(longest, |before| longest.max(now - before));
+                    looked = Some(now);
+                    refusal
                 };
                 now += entry.fail(&failure(retry), 1, false, now).delay;
             }
