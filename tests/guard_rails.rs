@@ -476,3 +476,25 @@ async fn a_boundary_that_is_put_back_while_the_class_cannot_be_looked_at_is_told
     let role = aws::role(&world.iam, &name).await.expect("the role");
     assert_eq!(role.boundary.as_deref(), Some(boundary.as_str()));
 }
+
+#[tokio::test]
+async fn a_deletion_that_waits_for_a_right_keeps_the_boundary_too() {
+    let (mut world, policy) = bounded("rails", |_| {}).await;
+    let boundary = aws::foreign_policy(&world.iam, &policy).await;
+    world.patch_class(json!({ "driftCheck": { "intervalSeconds": 5 } })).await;
+    world.operator.start().await;
+    world.create("app", spec()).await;
+    world.ready("app").await;
+    let name = world.templated("app");
+    let denied = "User: x is not authorized to perform: iam:ListInstanceProfilesForRole";
+    world.proxy.refuse("ListInstanceProfilesForRole", &name, 403, "AccessDenied", denied);
+    world.delete("app").await;
+    world.reason("app", "AccessDenied").await;
+    world.iam.delete_role_permissions_boundary().role_name(&name).send().await.expect("no boundary");
+    let back = || async {
+        aws::role(&world.iam, &name).await.expect("the role").boundary.as_deref() == Some(boundary.as_str())
+    };
+    assert!(eventually(SOON, back).await, "{}", world.operator.log());
+    world.proxy.heal();
+    world.gone("app").await;
+}

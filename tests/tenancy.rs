@@ -626,3 +626,62 @@ async fn a_class_that_refuses_the_role_gives_no_boundary_in_place_of_the_others(
     attacker.ready("app").await;
     assert_eq!(boundary().await, wide);
 }
+
+#[tokio::test]
+async fn a_role_that_is_parked_while_its_class_changes_gets_no_wider_boundary_from_another() {
+    let policy = |name: &str| format!("arn:aws:iam::aws:policy/{name}");
+    let (narrow, later, wide) = (policy("ReadOnlyAccess"), policy("SecurityAudit"), policy("PowerUserAccess"));
+    let tenants = Tenants::new(|class| {
+        class.unbounded = None;
+        class.permissions_boundary = Some(narrow.clone());
+    })
+    .await;
+    let attacker = &tenants.attacker;
+    let own = attacker.namespace.clone();
+    let strict = format!("{own}-strict");
+    let mut spec = tenants.admin.classes().get(&own).await.unwrap().spec;
+    spec.permissions_boundary = Some(wide);
+    spec.allowed.as_mut().unwrap().actions = vec!["dynamodb:Get*".into()];
+    tenants.admin.create_class(&strict, spec, false).await;
+    let mut wanted = role();
+    wanted["inlinePolicies"] = json!([{ "name": "all", "document": allow("*") }]);
+    attacker.create("app", wanted).await;
+    attacker.ready("app").await;
+    let boundary = || async {
+        let role = aws::role(&attacker.iam, &attacker.templated("app")).await.expect("his role");
+        role.boundary.unwrap_or_default()
+    };
+    attacker.patch("app", json!({ "roleClassName": "nope" })).await;
+    attacker.reason("app", "NoClass").await;
+    tenants.admin.patch_class(json!({ "permissionsBoundary": later })).await;
+    attacker.patch("app", json!({ "roleClassName": strict })).await;
+    attacker.reason("app", "NotAllowed").await;
+    attacker.check_now("app").await;
+    assert_eq!(boundary().await, narrow, "nobody forces it any more, and it is what his permissions were let in under");
+    attacker.patch("app", json!({ "roleClassName": null })).await;
+    attacker.ready("app").await;
+    assert_eq!(boundary().await, later);
+}
+
+#[tokio::test]
+async fn a_tightened_boundary_reaches_a_refused_role_also_where_another_class_forces_the_old_one() {
+    let (old, new) = ("arn:aws:iam::aws:policy/PowerUserAccess", "arn:aws:iam::aws:policy/ReadOnlyAccess");
+    let tenants = Tenants::new(|class| {
+        class.unbounded = None;
+        class.permissions_boundary = Some(old.to_owned());
+    })
+    .await;
+    let attacker = &tenants.attacker;
+    let spec = tenants.admin.classes().get(&attacker.namespace).await.unwrap().spec;
+    tenants.admin.create_class(&format!("{}-other", attacker.namespace), spec, false).await;
+    attacker.create("app", role()).await;
+    attacker.ready("app").await;
+    attacker.patch("app", json!({ "permissionsBoundary": "arn:aws:iam::aws:policy/AdministratorAccess" })).await;
+    attacker.reason("app", "NotAllowed").await;
+    tenants.admin.patch_class(json!({ "permissionsBoundary": new })).await;
+    let tightened = || async {
+        let role = aws::role(&attacker.iam, &attacker.templated("app")).await.expect("his role");
+        role.boundary.as_deref() == Some(new)
+    };
+    assert!(eventually(SOON, tightened).await, "{}", tenants.admin.operator.log());
+}

@@ -391,7 +391,7 @@ fn the_operator_cannot_reach_what_limits_it() {
     let limits = [BOUNDARY.rsplit(':').next().unwrap(), "policy/iamrole-operator"];
     for limit in limits {
         let path = limit.strip_prefix("policy").unwrap();
-        for action in ["iam:CreatePolicyVersion", "iam:DeletePolicyVersion", "iam:DeletePolicy"] {
+        for action in ["iam:CreatePolicy", "iam:CreatePolicyVersion", "iam:DeletePolicyVersion", "iam:DeletePolicy"] {
             let options = Options { boundaries: vec![BOUNDARY.to_owned()], ..widest() };
             check(&options, vec![("a limit, whatever its tags", false, on_policy(action, path).of(UID))]);
             check(&options, vec![("another", true, on_policy(action, "/other"))]);
