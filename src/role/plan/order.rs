@@ -242,9 +242,14 @@ impl<'a> Order<'a> {
         }
         let removals: Vec<Verdict> = self.goes.iter().map(|op| self.check(op)).collect();
         let remove = |good: &dyn Fn(&Verdict) -> bool| self.removal(&adds, &removals, good);
-        remove(&|verdict| verdict.keeps() && !verdict.unguarded)
+        let harmless = remove(&|verdict| verdict.keeps() && !verdict.unguarded)
             .or_else(|| add(&|verdict| verdict.keeps() && verdict.fits()).map(Choice::Add))
-            .or_else(|| remove(&Verdict::keeps))
+            .or_else(|| remove(&Verdict::keeps));
+        if self.refused {
+            // What goes waits until all is in order, and so what was to take its place would not come.
+            return harmless;
+        }
+        harmless
             .or_else(|| add(&Verdict::fits).map(Choice::Add))
             .or_else(|| remove(&|_| true))
             .or_else(|| add(&|_| true).map(Choice::Add))
