@@ -1,6 +1,8 @@
 //! Two namespaces of one class and one operator: an attacker, who holds every right on `IamRole`s, their status and
 //! Events in his, and a victim.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use crate::support::operator::Operator;
 use crate::support::{World, allow, aws, ec2};
 use iamrole_operator::api::IamRoleClassSpec;

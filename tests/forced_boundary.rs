@@ -1,0 +1,233 @@
+//! A user with every right on `IamRole`s and their status in his namespace, and none on classes, gets no role out of the
+//! boundary that its class forces, nor under a wider one. Each attack is judged by what AWS has afterwards.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+mod tenants;
+
+use serde_json::{Value, json};
+use support::{SOON, World, allow, aws, ec2, eventually};
+use tenants::Tenants;
+
+fn role() -> Value {
+    json!({ "trustPolicy": ec2() })
+}
+
+/// Everything is allowed.
+fn all() -> Value {
+    json!([{ "name": "all", "document": allow("*") }])
+}
+
+/// Tenants of a class that forces this boundary.
+async fn under(boundary: &str) -> Tenants {
+    Tenants::new(|class| {
+        class.unbounded = None;
+        class.permissions_boundary = Some(boundary.to_owned());
+    })
+    .await
+}
+
+/// The boundary of the role of `app`; empty without one.
+async fn boundary(world: &World) -> String {
+    let role = aws::role(&world.iam, &world.templated("app")).await.expect("his role");
+    role.boundary.unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_wiped_status_is_no_way_out_of_the_forced_boundary() {
+    let boundary = "arn:aws:iam::aws:policy/ReadOnlyAccess";
+    let forced = json!({ "unbounded": null, "permissionsBoundary": boundary });
+    let refused = json!({ "permissionsBoundary": "arn:aws:iam::aws:policy/AdministratorAccess" });
+    for forged in [Value::Null, json!({ "role": { "name": "another", "path": "/", "id": "AROAX" } })] {
+        let tenants = Tenants::new(|_| {}).await;
+        let attacker = &tenants.attacker;
+        attacker.create("app", role()).await;
+        attacker.ready("app").await;
+        attacker.patch("app", refused.clone()).await;
+        attacker.ready("app").await;
+        tenants.forge("app", forged).await;
+        tenants.admin.patch_class(forced.clone()).await;
+        attacker.reason("app", "NotAllowed").await;
+        let role = aws::role(&attacker.iam, &attacker.templated("app")).await.expect("his role");
+        assert_eq!(role.boundary.as_deref(), Some(boundary));
+    }
+}
+
+#[tokio::test]
+async fn nor_is_a_wiped_status_where_the_role_lies_at_another_path_by_now() {
+    let boundary = "arn:aws:iam::aws:policy/ReadOnlyAccess";
+    let tenants = Tenants::new(|_| {}).await;
+    let attacker = &tenants.attacker;
+    attacker.create("app", role()).await;
+    attacker.ready("app").await;
+    attacker.patch("app", json!({ "suspend": true })).await;
+    attacker.condition("app", "Ready", "Unknown", Some("Suspended")).await;
+    tenants.forge("app", Value::Null).await;
+    let locked = json!({ "unbounded": null, "permissionsBoundary": boundary, "path": "/tenants/$(namespace)/",
+        "allowed": { "suspend": false } });
+    tenants.admin.patch_class(locked).await;
+    attacker.reason("app", "IdentityImmutable").await;
+    let bounded = || async {
+        let role = aws::role(&attacker.iam, &attacker.templated("app")).await.expect("his role");
+        role.boundary.as_deref() == Some(boundary)
+    };
+    assert!(eventually(SOON, bounded).await, "{}", tenants.admin.operator.log());
+}
+
+#[tokio::test]
+async fn nor_is_a_lost_claim() {
+    let boundary = "arn:aws:iam::aws:policy/ReadOnlyAccess";
+    let tenants = under(boundary).await;
+    let attacker = &tenants.attacker;
+    let name = format!("own-{}", attacker.namespace);
+    attacker.create("elder", json!({ "roleName": name, "trustPolicy": ec2(), "suspend": true })).await;
+    attacker.condition("elder", "Ready", "Unknown", Some("Suspended")).await;
+    attacker.create("app", json!({ "roleName": name, "trustPolicy": ec2() })).await;
+    attacker.ready("app").await;
+    attacker.patch("app", json!({ "suspend": true })).await;
+    attacker.condition("app", "Ready", "Unknown", Some("Suspended")).await;
+    tenants.forge("app", Value::Null).await;
+    attacker.patch("elder", json!({ "suspend": false })).await;
+    attacker.reason("elder", "RoleOwnedByOther").await;
+    attacker.iam.delete_role_permissions_boundary().role_name(&name).send().await.expect("no boundary");
+    attacker.patch("app", json!({ "suspend": false })).await;
+    attacker.ready("app").await;
+    let role = aws::role(&attacker.iam, &name).await.expect("his role");
+    assert_eq!(role.boundary.as_deref(), Some(boundary));
+}
+
+#[tokio::test]
+async fn a_forced_boundary_that_is_taken_off_or_replaced_is_put_back_first_of_all() {
+    let boundary = "arn:aws:iam::aws:policy/ReadOnlyAccess";
+    let tenants = under(boundary).await;
+    let attacker = &tenants.attacker;
+    attacker.create("app", role()).await;
+    attacker.ready("app").await;
+    let name = attacker.templated("app");
+    for replaced in [None, Some("arn:aws:iam::aws:policy/AdministratorAccess")] {
+        let iam = &attacker.iam;
+        match replaced {
+            None => drop(iam.delete_role_permissions_boundary().role_name(&name).send().await.expect("no boundary")),
+            Some(arn) => {
+                let call = iam.put_role_permissions_boundary().role_name(&name).permissions_boundary(arn);
+                call.send().await.expect("another boundary");
+            }
+        }
+        aws::attach(iam, &name, "arn:aws:iam::aws:policy/AdministratorAccess").await;
+        attacker.proxy.forget();
+        attacker.check_now("app").await;
+        assert_eq!(attacker.proxy.writes(), ["PutRolePermissionsBoundary", "DetachRolePolicy"]);
+        let role = aws::role(iam, &name).await.expect("the role");
+        assert_eq!((role.boundary.as_deref(), role.attached.len()), (Some(boundary), 0));
+    }
+}
+
+#[tokio::test]
+async fn a_class_that_does_not_select_the_namespace_gives_no_boundary_in_place_of_its_own() {
+    let (own, wider) = ("arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::aws:policy/PowerUserAccess");
+    let tenants = under(own).await;
+    let attacker = &tenants.attacker;
+    let platform = format!("{}-platform", attacker.namespace);
+    let mut spec = tenants.admin.classes().get(&attacker.namespace).await.unwrap().spec;
+    spec.namespace_selector.match_labels.insert("platform".to_owned(), "yes".to_owned());
+    spec.permissions_boundary = Some(wider.to_owned());
+    tenants.admin.create_class(&platform, spec, false).await;
+
+    let mut wanted = role();
+    wanted["inlinePolicies"] = all();
+    wanted["deletionPolicy"] = json!("Retain");
+    attacker.create("app", wanted).await;
+    attacker.ready("app").await;
+    let name = attacker.templated("app");
+    attacker.delete("app").await;
+    attacker.gone("app").await;
+    let again = json!({ "roleClassName": platform, "roleName": name, "trustPolicy": ec2(), "deletionPolicy": "Delete",
+        "whenUnlisted": "Keep" });
+    attacker.create("app", again).await;
+    attacker.reason("app", "NoClass").await;
+    let held = json!({ "metadata": { "finalizers": [iamrole_operator::api::FINALIZER] } });
+    attacker.patch_object("app", held).await.expect("his own object");
+    attacker.delete("app").await;
+    attacker.reason("app", "DeleteBlocked").await;
+    attacker.request_check("app").await;
+    attacker
+        .until("app", "another look", |role| {
+            role.status.as_ref().is_some_and(|status| status.last_handled_reconcile_at.is_some())
+        })
+        .await;
+    let role = aws::role(&attacker.iam, &name).await.expect("the role");
+    assert_eq!(role.boundary.as_deref(), Some(own));
+}
+
+#[tokio::test]
+async fn a_class_that_refuses_the_role_gives_no_boundary_in_place_of_the_others() {
+    let (narrow, wide) = ("arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::aws:policy/PowerUserAccess");
+    let tenants = under(narrow).await;
+    let attacker = &tenants.attacker;
+    let strict = format!("{}-strict", attacker.namespace);
+    let mut spec = tenants.admin.classes().get(&attacker.namespace).await.unwrap().spec;
+    spec.permissions_boundary = Some(wide.to_owned());
+    spec.allowed.as_mut().unwrap().actions = vec!["dynamodb:Get*".into()];
+    tenants.admin.create_class(&strict, spec, false).await;
+    let mut wanted = role();
+    wanted["inlinePolicies"] = all();
+    attacker.create("app", wanted).await;
+    attacker.ready("app").await;
+    let boundary = || boundary(attacker);
+    attacker.patch("app", json!({ "roleClassName": strict })).await;
+    attacker.reason("app", "NotAllowed").await;
+    attacker.check_now("app").await;
+    assert_eq!(boundary().await, narrow, "what it may do was let in under that one");
+    attacker.patch("app", json!({ "inlinePolicies": null })).await;
+    attacker.ready("app").await;
+    assert_eq!(boundary().await, wide);
+}
+
+#[tokio::test]
+async fn a_role_that_is_parked_while_its_class_changes_gets_no_wider_boundary_from_another() {
+    let policy = |name: &str| format!("arn:aws:iam::aws:policy/{name}");
+    let (narrow, later, wide) = (policy("ReadOnlyAccess"), policy("SecurityAudit"), policy("PowerUserAccess"));
+    let tenants = under(&narrow).await;
+    let attacker = &tenants.attacker;
+    let own = attacker.namespace.clone();
+    let strict = format!("{own}-strict");
+    let mut spec = tenants.admin.classes().get(&own).await.unwrap().spec;
+    spec.permissions_boundary = Some(wide);
+    spec.allowed.as_mut().unwrap().actions = vec!["dynamodb:Get*".into()];
+    tenants.admin.create_class(&strict, spec, false).await;
+    let mut wanted = role();
+    wanted["inlinePolicies"] = all();
+    attacker.create("app", wanted).await;
+    attacker.ready("app").await;
+    let boundary = || boundary(attacker);
+    attacker.patch("app", json!({ "roleClassName": "nope" })).await;
+    attacker.reason("app", "NoClass").await;
+    tenants.admin.patch_class(json!({ "permissionsBoundary": later })).await;
+    attacker.patch("app", json!({ "roleClassName": strict })).await;
+    attacker.reason("app", "NotAllowed").await;
+    attacker.check_now("app").await;
+    assert_eq!(boundary().await, narrow, "nobody forces it any more, and it is what his permissions were let in under");
+    attacker.patch("app", json!({ "roleClassName": null })).await;
+    attacker.ready("app").await;
+    assert_eq!(boundary().await, later);
+}
+
+#[tokio::test]
+async fn a_tightened_boundary_reaches_a_refused_role_also_where_another_class_forces_the_old_one() {
+    let (old, new) = ("arn:aws:iam::aws:policy/PowerUserAccess", "arn:aws:iam::aws:policy/ReadOnlyAccess");
+    let tenants = under(old).await;
+    let attacker = &tenants.attacker;
+    let spec = tenants.admin.classes().get(&attacker.namespace).await.unwrap().spec;
+    tenants.admin.create_class(&format!("{}-other", attacker.namespace), spec, false).await;
+    attacker.create("app", role()).await;
+    attacker.ready("app").await;
+    attacker.patch("app", json!({ "permissionsBoundary": "arn:aws:iam::aws:policy/AdministratorAccess" })).await;
+    attacker.reason("app", "NotAllowed").await;
+    tenants.admin.patch_class(json!({ "permissionsBoundary": new })).await;
+    let tightened = || async {
+        let role = aws::role(&attacker.iam, &attacker.templated("app")).await.expect("his role");
+        role.boundary.as_deref() == Some(new)
+    };
+    assert!(eventually(SOON, tightened).await, "{}", tenants.admin.operator.log());
+}
