@@ -47,6 +47,12 @@ async fn bounded(test: &str, change: impl FnOnce(&mut Allowed)) -> (World, Strin
     (world, name)
 }
 
+/// Whether the role has this boundary.
+async fn is_under(world: &World, role: &str, boundary: &str) -> bool {
+    let role = aws::role(&world.iam, role).await.expect("the role");
+    role.boundary.as_deref() == Some(boundary)
+}
+
 #[tokio::test]
 async fn nothing_of_a_refused_object_reaches_aws_and_all_refusals_are_told() {
     let world = World::with_class("rails", |class| {
@@ -187,10 +193,7 @@ async fn a_bad_spec_is_no_way_out_of_the_boundary() {
         let call = world.iam.delete_role_permissions_boundary().role_name(&name);
         call.send().await.expect("no boundary");
     };
-    let back = || async {
-        let role = aws::role(&world.iam, &name).await.expect("the role");
-        role.boundary.as_deref() == Some(boundary.as_str())
-    };
+    let back = || is_under(&world, &name, &boundary);
     for (fields, reason) in [
         (json!({ "managedPolicies": ["AdministratorAccess"] }), "NotAllowed"),
         (json!({ "managedPolicies": null, "trustPolicy": null, "trustPolicyJson": "nonsense" }), "InvalidSpec"),
@@ -231,10 +234,7 @@ async fn a_spec_that_cannot_be_read_is_no_way_out_of_the_boundary() {
         world.iam.delete_role_permissions_boundary().role_name(&name).send().await.expect("no boundary");
         world.proxy.forget();
         patch("", r#"{"metadata":{"annotations":{"iamrole.dev/reconcile-requested-at":"now"}}}"#);
-        let back = || async {
-            let role = aws::role(&world.iam, &name).await.expect("the role");
-            role.boundary.as_deref() == Some(boundary.as_str())
-        };
+        let back = || is_under(&world, &name, &boundary);
         assert!(eventually(SOON, back).await, "{app}: {}", world.operator.log());
         assert_eq!(world.proxy.writes(), ["PutRolePermissionsBoundary"]);
     }
@@ -317,10 +317,7 @@ async fn a_removed_boundary_is_back_within_one_check_interval() {
     let name = world.templated("app");
     let call = world.iam.delete_role_permissions_boundary().role_name(&name);
     call.send().await.expect("no boundary");
-    let back = || async {
-        let role = aws::role(&world.iam, &name).await.expect("the role");
-        role.boundary.as_deref() == Some(boundary.as_str())
-    };
+    let back = || is_under(&world, &name, &boundary);
     // The settle window after our own write comes on top of the interval.
     assert!(eventually(Duration::from_secs(45), back).await, "{}", world.operator.log());
 }
@@ -365,9 +362,7 @@ async fn a_role_that_fails_for_long_gets_its_boundary_back_within_the_interval()
         world.operator.log()
     );
     world.iam.delete_role_permissions_boundary().role_name(&name).send().await.expect("no boundary");
-    let back = || async {
-        aws::role(&world.iam, &name).await.expect("the role").boundary.as_deref() == Some(boundary.as_str())
-    };
+    let back = || is_under(&world, &name, &boundary);
     assert!(eventually(Duration::from_secs(9), back).await, "{}", world.operator.log());
 }
 
@@ -416,9 +411,7 @@ async fn the_roles_of_a_class_that_is_not_ready_say_so_and_keep_their_boundary()
     class_says(&world, "AccessDenied").await;
     world.reason("app", "ClassNotReady").await;
     world.iam.delete_role_permissions_boundary().role_name(&name).send().await.expect("no boundary");
-    let back = || async {
-        aws::role(&world.iam, &name).await.expect("the role").boundary.as_deref() == Some(boundary.as_str())
-    };
+    let back = || is_under(&world, &name, &boundary);
     assert!(eventually(SOON, back).await, "{}", world.operator.log());
     world.event("app", "DriftRepaired", "boundary").await;
     world.proxy.heal();
@@ -440,9 +433,7 @@ async fn a_role_whose_deletion_is_blocked_keeps_its_boundary() {
     world.delete("app").await;
     world.reason("app", "DeleteBlocked").await;
     world.iam.delete_role_permissions_boundary().role_name(&name).send().await.expect("no boundary");
-    let back = || async {
-        aws::role(&world.iam, &name).await.expect("the role").boundary.as_deref() == Some(boundary.as_str())
-    };
+    let back = || is_under(&world, &name, &boundary);
     assert!(eventually(SOON, back).await, "{}", world.operator.log());
     world.event("app", "DriftRepaired", "boundary").await;
 }
@@ -491,9 +482,7 @@ async fn a_deletion_that_waits_for_a_right_keeps_the_boundary_too() {
     world.delete("app").await;
     world.reason("app", "AccessDenied").await;
     world.iam.delete_role_permissions_boundary().role_name(&name).send().await.expect("no boundary");
-    let back = || async {
-        aws::role(&world.iam, &name).await.expect("the role").boundary.as_deref() == Some(boundary.as_str())
-    };
+    let back = || is_under(&world, &name, &boundary);
     assert!(eventually(SOON, back).await, "{}", world.operator.log());
     world.proxy.heal();
     world.gone("app").await;
