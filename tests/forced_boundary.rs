@@ -8,7 +8,7 @@ mod tenants;
 
 use serde_json::{Value, json};
 use support::{SOON, World, allow, aws, ec2, eventually};
-use tenants::Tenants;
+use tenants::{Tenants, policy_arn};
 
 fn role() -> Value {
     json!({ "trustPolicy": ec2() })
@@ -165,11 +165,7 @@ async fn a_class_that_refuses_the_role_gives_no_boundary_in_place_of_the_others(
     let (narrow, wide) = ("arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::aws:policy/PowerUserAccess");
     let tenants = under(narrow).await;
     let attacker = &tenants.attacker;
-    let strict = format!("{}-strict", attacker.namespace);
-    let mut spec = tenants.admin.classes().get(&attacker.namespace).await.unwrap().spec;
-    spec.permissions_boundary = Some(wide.to_owned());
-    spec.allowed.as_mut().unwrap().actions = vec!["dynamodb:Get*".into()];
-    tenants.admin.create_class(&strict, spec, false).await;
+    let strict = strict_class(&tenants, wide).await;
     let mut wanted = role();
     wanted["inlinePolicies"] = all();
     attacker.create("app", wanted).await;
@@ -184,33 +180,105 @@ async fn a_class_that_refuses_the_role_gives_no_boundary_in_place_of_the_others(
     assert_eq!(boundary().await, wide);
 }
 
+/// Another class of the tenants: a wide boundary, and little that it lets in under that. Returns its name.
+async fn strict_class(tenants: &Tenants, wide: &str) -> String {
+    let own = &tenants.attacker.namespace;
+    let strict = format!("{own}-strict");
+    let mut spec = tenants.admin.classes().get(own).await.unwrap().spec;
+    spec.permissions_boundary = Some(wide.to_owned());
+    let allowed = spec.allowed.as_mut().unwrap();
+    allowed.actions = vec!["dynamodb:Get*".into()];
+    allowed.managed_policies = vec![policy_arn("*")];
+    tenants.admin.create_class(&strict, spec, false).await;
+    strict
+}
+
 #[tokio::test]
 async fn a_role_that_is_parked_while_its_class_changes_gets_no_wider_boundary_from_another() {
     let policy = |name: &str| format!("arn:aws:iam::aws:policy/{name}");
     let (narrow, later, wide) = (policy("ReadOnlyAccess"), policy("SecurityAudit"), policy("PowerUserAccess"));
-    let tenants = under(&narrow).await;
+    for wiped in [false, true] {
+        let tenants = under(&narrow).await;
+        let attacker = &tenants.attacker;
+        let strict = strict_class(&tenants, &wide).await;
+        let mut wanted = role();
+        wanted["inlinePolicies"] = all();
+        attacker.create("app", wanted).await;
+        attacker.ready("app").await;
+        let boundary = || boundary(attacker);
+        attacker.patch("app", json!({ "roleClassName": "nope" })).await;
+        attacker.reason("app", "NoClass").await;
+        tenants.admin.patch_class(json!({ "permissionsBoundary": later })).await;
+        if wiped {
+            tenants.forge("app", Value::Null).await;
+        }
+        attacker.patch("app", json!({ "roleClassName": strict })).await;
+        attacker.reason("app", "NotAllowed").await;
+        attacker.check_now("app").await;
+        assert_eq!(boundary().await, narrow, "nobody forces it any more, and it is what it was let in under: {wiped}");
+        attacker.patch("app", json!({ "roleClassName": null })).await;
+        attacker.ready("app").await;
+        assert_eq!(boundary().await, later);
+    }
+}
+
+#[tokio::test]
+async fn what_one_class_lets_in_comes_under_no_boundary_of_another_where_a_step_fails() {
+    let (narrow, wide) = ("arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::aws:policy/PowerUserAccess");
+    let tenants = under(narrow).await;
     let attacker = &tenants.attacker;
-    let own = attacker.namespace.clone();
-    let strict = format!("{own}-strict");
-    let mut spec = tenants.admin.classes().get(&own).await.unwrap().spec;
-    spec.permissions_boundary = Some(wide);
-    spec.allowed.as_mut().unwrap().actions = vec!["dynamodb:Get*".into()];
-    tenants.admin.create_class(&strict, spec, false).await;
+    let strict = strict_class(&tenants, wide).await;
     let mut wanted = role();
     wanted["inlinePolicies"] = all();
     attacker.create("app", wanted).await;
     attacker.ready("app").await;
-    let boundary = || boundary(attacker);
-    attacker.patch("app", json!({ "roleClassName": "nope" })).await;
-    attacker.reason("app", "NoClass").await;
-    tenants.admin.patch_class(json!({ "permissionsBoundary": later })).await;
-    attacker.patch("app", json!({ "roleClassName": strict })).await;
-    attacker.reason("app", "NotAllowed").await;
-    attacker.check_now("app").await;
-    assert_eq!(boundary().await, narrow, "nobody forces it any more, and it is what his permissions were let in under");
-    attacker.patch("app", json!({ "roleClassName": null })).await;
-    attacker.ready("app").await;
-    assert_eq!(boundary().await, later);
+    attacker.proxy.forget();
+    let fails =
+        json!({ "roleClassName": strict, "inlinePolicies": null, "managedPolicies": [policy_arn("not-there")] });
+    attacker.patch("app", fails).await;
+    attacker.reason("app", "PolicyNotFound").await;
+    let writes = attacker.proxy.writes();
+    assert_eq!(writes[..3], ["DeleteRolePolicy", "PutRolePermissionsBoundary", "TagRole"], "{writes:?}");
+    let found = aws::role(&attacker.iam, &attacker.templated("app")).await.expect("his role");
+    assert_eq!((found.boundary.as_deref(), found.inline.len()), (Some(wide), 0));
+    assert_eq!(found.owner_tags["iamrole.dev/class"], strict);
+}
+
+#[tokio::test]
+async fn what_another_class_let_in_is_not_kept_under_this_ones_boundary() {
+    let (narrow, wide) = ("arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::aws:policy/PowerUserAccess");
+    for retained in [true, false] {
+        let tenants = under(narrow).await;
+        let attacker = &tenants.attacker;
+        let strict = strict_class(&tenants, wide).await;
+        let mut wanted = role();
+        wanted["inlinePolicies"] = all();
+        wanted["deletionPolicy"] = json!("Retain");
+        attacker.create("app", wanted).await;
+        attacker.ready("app").await;
+        let again = json!({ "roleClassName": strict, "trustPolicy": ec2(), "whenUnlisted": "Keep" });
+        if retained {
+            attacker.delete("app").await;
+            attacker.gone("app").await;
+            attacker.create("app", again).await;
+        } else {
+            attacker.patch("app", json!({ "suspend": true })).await;
+            attacker.condition("app", "Ready", "Unknown", Some("Suspended")).await;
+            tenants.forge("app", Value::Null).await;
+            attacker.patch("app", json!({ "suspend": null, "inlinePolicies": null })).await;
+            attacker.patch("app", again).await;
+        }
+        attacker.reason("app", "NotAllowed").await;
+        attacker.proxy.forget();
+        attacker.check_now("app").await;
+        assert_eq!(attacker.proxy.writes(), Vec::<String>::new());
+        let found = aws::role(&attacker.iam, &attacker.templated("app")).await.expect("his role");
+        assert_eq!((found.boundary.as_deref(), found.inline.len()), (Some(narrow), 1), "{retained}");
+        attacker.patch("app", json!({ "whenUnlisted": "Remove" })).await;
+        attacker.ready("app").await;
+        let found = aws::role(&attacker.iam, &attacker.templated("app")).await.expect("his role");
+        assert_eq!((found.boundary.as_deref(), found.inline.len()), (Some(wide), 0), "the way out of the message");
+    }
 }
 
 #[tokio::test]

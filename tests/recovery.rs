@@ -5,7 +5,7 @@ mod support;
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use support::{World, allow, aws, ec2};
 
 const AUDIT: &str = "arn:aws:iam::aws:policy/SecurityAudit";
@@ -144,7 +144,9 @@ async fn a_rebuilt_cluster_takes_over_what_its_class_names_and_nothing_else() {
     let owner = world.owner_tags("app", "Created").await;
     let tags = owner.map(|(key, value)| (key.to_owned(), value));
     let role = aws::role(&world.iam, &name).await.expect("the role");
-    assert_eq!((role.id, role.owner_tags), (before.id, tags.clone().into()));
+    let mut of_role = BTreeMap::from(tags.clone());
+    of_role.insert("iamrole.dev/class".to_owned(), world.namespace.clone());
+    assert_eq!((role.id, role.owner_tags), (before.id, of_role));
     assert!(role.attached.contains(AUDIT), "kept, since nobody knows whose it was");
     let policy = aws::policy(&world.iam, &arn(&name, "own")).await.expect("the policy");
     assert_eq!((policy.tags, policy.document), (tags.into(), allow("sqs:*")));

@@ -41,6 +41,8 @@ pub const TAG_NAMESPACE: &str = "iamrole.dev/namespace";
 pub const TAG_NAME: &str = "iamrole.dev/name";
 /// Owner tag: `Created` or `Adopted`.
 pub const TAG_ORIGIN: &str = "iamrole.dev/origin";
+/// Tag on roles: name of the IamRoleClass that let in what the role has.
+pub const TAG_CLASS: &str = "iamrole.dev/class";
 
 /// The value of `spec.controller` of a class that the default installation serves.
 pub const DEFAULT_CONTROLLER: &str = "iamrole.dev/operator";

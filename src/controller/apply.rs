@@ -304,11 +304,23 @@ impl Work<'_> {
                     record.clone().into_status(&mut self.status);
                 }
                 let mut plan = plan::update(&self.desired, &observed, &record, account.quotas.attachments, recent);
+                if plan.barred {
+                    return Err(self.barred(record, &observed, plan));
+                }
                 self.recent(subject, |recent, _, _| recent.drop_repeats(&mut plan, &observed, &account.account));
                 Ok(Decision::Do(plan, Some(Box::new(observed))))
             }
             _ => Ok(Decision::Adopt(plan::adopt(&self.desired), Box::new(observed))),
         }
+    }
+
+    /// Nothing is done, and the role is on record all the same: else what was found on it would be found anew, and kept,
+    /// also after the spec says otherwise.
+    fn barred(&mut self, mut record: Record, observed: &Observed, plan: Plan) -> Box<Setback> {
+        record.role = Some(role_ref(&self.desired, Some(observed), record.role.as_ref(), Origin::Created));
+        record.into_status(&mut self.status);
+        self.status.unlisted = plan.unlisted;
+        self.early(Failure::problems(&plan.refused))
     }
 
     /// When to look again where the read is from before a write of ours, or where what AWS made is not shown: that is

@@ -70,7 +70,7 @@ fn would_do(desired: &Desired, role: Option<Observed>, record: &Record, attachme
         return Ok(plan::update(desired, &observed, record, attachments, false));
     }
     let mut plan = plan::adopt(desired);
-    observed.tags.extend(desired.owner.tags(Origin::Adopted));
+    observed.tags.extend(desired.role_tags(Origin::Adopted));
     let rest = plan::update(desired, &observed, record, attachments, false);
     plan.steps.extend(rest.steps);
     Ok(Plan { refused: rest.refused, unlisted: rest.unlisted, ..plan })

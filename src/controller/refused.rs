@@ -14,7 +14,7 @@ use crate::api::{IamRoleClass, IamRoleStatus, Reason};
 use crate::aws::Account;
 use crate::role::desired::{desired, role_name, tokens};
 use crate::role::found::found;
-use crate::role::{Action, Asked, Desired, Owner};
+use crate::role::{Asked, Desired, Owner, plan};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -119,8 +119,8 @@ impl Held {
 /// Sees to it that a role of ours has the boundary that its class forces. `None` where there was nothing to do; a failure
 /// with [`Retry::Wait`] where AWS may not show yet what we wrote.
 ///
-/// Nothing else of the spec is carried out, so the role has what it was given before. Another boundary may be the one under
-/// which it was given that by the class it was of, and stays until a spec is accepted under this class.
+/// Nothing else of the spec is carried out, so the role has what it was given before. Where the tag says that another class
+/// gave it, the boundary is that one's too, and stays until a spec is accepted under this class.
 pub async fn hold_boundary(
     subject: &Subject,
     ctx: &Context,
@@ -133,27 +133,15 @@ pub async fn hold_boundary(
     let forced = class.spec.permissions_boundary.as_ref().and_then(|arn| tokens.expand(arn).ok());
     let Some(forced) = forced else { return Ok(None) };
     let Some(observed) = ours(ctx, class, account, owner, name).await? else { return Ok(None) };
-    let is_forced_elsewhere = |found: &String| {
-        let others = ctx.classes.state().into_iter().filter(|other| other.metadata.uid != class.metadata.uid);
-        others
-            .filter_map(|other| other.spec.permissions_boundary.clone())
-            .any(|arn| tokens.expand(&arn) == Ok(found.clone()))
-    };
-    let was_of_another = match &subject.status.class {
-        Some(of) => Some(&of.uid) != class.metadata.uid.as_ref(),
-        // Status does not tell, so what is there does.
-        None => observed.boundary.as_ref().is_some_and(is_forced_elsewhere),
-    };
-    if observed.boundary.as_ref().is_some_and(|found| *found == forced || was_of_another) {
-        return Ok(None);
-    }
+    let name = class.metadata.name.as_deref().unwrap_or_default();
+    let Some(action) = plan::forced(name, &forced, &observed) else { return Ok(None) };
     let (now, settle) = (ctx.started.elapsed(), ctx.settle);
     let is_late = |entry: &mut Entry| entry.recent.is_past(&observed, &Asked::default(), now, settle);
     if ctx.memory.with(&subject.uid, is_late) {
-        return Err(Failure::wait(settle, format!("AWS does not show yet that role {name} has its boundary")));
+        let message = format!("AWS does not show yet that role {} has its boundary", observed.name);
+        return Err(Failure::wait(settle, message));
     }
     let why = if subject.status.permissions_boundary.as_ref() == Some(&forced) { Cause::Drift } else { Cause::Class };
-    let action = Action::PutBoundary(forced.clone());
     if why == Cause::Drift {
         ctx.metrics.drift_found();
     }

@@ -2,7 +2,7 @@
 
 use super::{Conditions, Feature, OneOrMore, Options, Policy, Statement};
 use crate::api::iamrole::Origin;
-use crate::api::{TAG_CLUSTER, TAG_NAME, TAG_NAMESPACE, TAG_ORIGIN};
+use crate::api::{TAG_CLASS, TAG_CLUSTER, TAG_NAME, TAG_NAMESPACE, TAG_ORIGIN};
 
 const BOUNDARY: &str = "iam:PermissionsBoundary";
 const LEAVE: &str = "iam:RemoveRoleFromInstanceProfile";
@@ -174,7 +174,7 @@ fn profiles(options: &Options) -> Vec<Statement> {
 /// They hold whatever other policies are attached to the operator's identity.
 fn denials(options: &Options) -> Vec<Statement> {
     let everywhere = || vec!["*".to_owned()];
-    let owner_tags = [TAG_CLUSTER, TAG_NAMESPACE, TAG_NAME, TAG_ORIGIN].map(str::to_owned).to_vec();
+    let owner_tags = [TAG_CLUSTER, TAG_NAMESPACE, TAG_NAME, TAG_ORIGIN, TAG_CLASS].map(str::to_owned).to_vec();
     // IAM takes keys of a role's tags that differ only in case for one.
     let owner_tags = condition("ForAnyValue:StringEqualsIgnoreCase", "aws:TagKeys", owner_tags);
     let mut statements = vec![deny("KeepOwnerTags", vec!["iam:Untag*"], everywhere(), owner_tags)];

@@ -11,8 +11,8 @@ pub use self::class::class_mistakes;
 use super::owner::Owner;
 use super::settings::Settings;
 use super::workload::{Workload, workload};
-use crate::api::iamrole::{Adoption, WhenUnlisted};
-use crate::api::{IamRoleClassSpec, IamRoleSpec, Reason};
+use crate::api::iamrole::{Adoption, Origin, WhenUnlisted};
+use crate::api::{IamRoleClassSpec, IamRoleSpec, Reason, TAG_CLASS};
 use crate::policy::{AccountRef, Document, Limits, Pattern, Tokens};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -61,6 +61,8 @@ pub struct Desired {
     pub account: AccountRef,
     /// Quotas of that account.
     pub limits: Limits,
+    /// Name of the class.
+    pub class: String,
     /// Name.
     pub name: String,
     /// Path.
@@ -98,6 +100,14 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// The tags of the operator on the role: whose it is, and which class let in what it has.
+    #[must_use]
+    pub fn role_tags(&self, origin: Origin) -> BTreeMap<String, String> {
+        let mut tags = self.owner.tags(origin);
+        tags.insert(TAG_CLASS.to_owned(), self.class.clone());
+        tags
+    }
+
     /// Whether a policy is wanted on the role, as one of its own or as an existing one.
     #[must_use]
     pub fn uses(&self, arn: &str) -> bool {
@@ -141,16 +151,28 @@ impl Exceptions {
         self.found.extend(found);
     }
 
+    /// Whether the class says of the inline policy, whoever made it, that it is never removed.
+    #[must_use]
+    pub fn class_keeps_inline(&self, name: &str) -> bool {
+        self.inline.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// Whether the class says of the attachment, whoever made it, that it is never removed.
+    #[must_use]
+    pub fn class_keeps_managed(&self, arn: &str) -> bool {
+        self.managed.iter().any(|pattern| pattern.matches(arn))
+    }
+
     /// Whether the inline policy is never removed.
     #[must_use]
     pub fn keep_inline(&self, name: &str) -> bool {
-        self.found.contains(name) || self.inline.iter().any(|pattern| pattern.matches(name))
+        self.found.contains(name) || self.class_keeps_inline(name)
     }
 
     /// Whether the attachment is never removed.
     #[must_use]
     pub fn keep_managed(&self, arn: &str) -> bool {
-        self.found.contains(arn) || self.managed.iter().any(|pattern| pattern.matches(arn))
+        self.found.contains(arn) || self.class_keeps_managed(arn)
     }
 }
 
@@ -161,7 +183,7 @@ pub struct Facts<'a> {
     pub owner: &'a Owner,
     /// The account, as `GetCallerIdentity` says.
     pub account: &'a AccountRef,
-    /// Name of the class, for messages.
+    /// Name of the class.
     pub class_name: &'a str,
     /// The class.
     pub class: &'a IamRoleClassSpec,
@@ -203,6 +225,7 @@ pub fn desired(spec: &IamRoleSpec, settings: &Settings, facts: Facts<'_>) -> Res
             owner: facts.owner.clone(),
             account: facts.account.clone(),
             limits: *facts.limits,
+            class: facts.class_name.to_owned(),
             name,
             path,
             path_given: spec.path.is_some(),

@@ -134,7 +134,7 @@ impl Settled {
         let origin = record.role.as_ref().and_then(|role| role.origin).unwrap_or(Origin::Created);
         let mut observed = plan::nothing(desired);
         observed.tags = desired.tags.clone();
-        observed.tags.extend(desired.owner.tags(origin));
+        observed.tags.extend(desired.role_tags(origin));
         observed.boundary.clone_from(&desired.boundary);
         observed.description = desired.description.clone().unwrap_or_default();
         observed.max_session = desired.max_session.unwrap_or(plan::DEFAULT_SESSION);

@@ -336,7 +336,7 @@ fn what_no_walk_reads_no_walk_shows() {
     let policy = crate::role::ObservedPolicy {
         id: "ANPA1".into(),
         version: "v1".into(),
-        tags: desired.owner.tags(crate::api::iamrole::Origin::Created),
+        tags: desired.role_tags(crate::api::iamrole::Origin::Created),
         document,
     };
     observed.own.insert(wanted.arn.clone(), policy);

@@ -6,6 +6,7 @@
 //! Within the permissions the order follows from what the documents say: `order.rs`.
 
 mod action;
+mod handover;
 mod order;
 mod permissions;
 mod profile;
@@ -13,6 +14,7 @@ mod step;
 
 pub use action::Action;
 pub(super) use action::profile_key;
+pub use handover::forced;
 pub use permissions::policy_taken;
 pub use step::{Phase, Plan, Progress, Step};
 
@@ -55,7 +57,7 @@ fn names_itself(desired: &Desired) -> bool {
 fn create_with(desired: &Desired, trust: &Document) -> Plan {
     let mut plan = Plan::default();
     let mut tags = desired.tags.clone();
-    tags.extend(desired.owner.tags(Origin::Created));
+    tags.extend(desired.role_tags(Origin::Created));
     plan.push(
         Phase::Create,
         Action::CreateRole {
@@ -78,7 +80,7 @@ fn create_with(desired: &Desired, trust: &Document) -> Plan {
 #[must_use]
 pub fn adopt(desired: &Desired) -> Plan {
     let mut plan = Plan::default();
-    plan.push(Phase::Own, Action::TagRole(desired.owner.tags(Origin::Adopted)));
+    plan.push(Phase::Own, Action::TagRole(desired.role_tags(Origin::Adopted)));
     plan
 }
 
@@ -88,10 +90,28 @@ pub fn adopt(desired: &Desired) -> Plan {
 /// be there even if it is not seen.
 #[must_use]
 pub fn update(desired: &Desired, observed: &Observed, record: &Record, attachments: usize, recent: bool) -> Plan {
-    let ownership = desired.owner.judge(&observed.tags);
-    if !ownership.is_ours() {
+    if !desired.owner.judge(&observed.tags).is_ours() {
         return Plan::default();
     }
+    let Some((first, then)) = handover::handover(desired, observed, record, recent) else {
+        let mut plan = follow(desired, observed, record, attachments, recent);
+        handover::accept(&mut plan, Phase::Unbound, desired, observed, record);
+        plan.steps.sort_by_key(|step| step.phase);
+        return plan;
+    };
+    if first.barred {
+        return first;
+    }
+    let mut plan = follow(desired, &then, record, attachments, false);
+    plan.steps.splice(0..0, first.steps);
+    handover::accept(&mut plan, Phase::Accept, desired, observed, record);
+    plan.steps.sort_by_key(|step| step.phase);
+    plan
+}
+
+/// What makes the role as it is desired under the class that let in what it has.
+fn follow(desired: &Desired, observed: &Observed, record: &Record, attachments: usize, recent: bool) -> Plan {
+    let ownership = desired.owner.judge(&observed.tags);
     let origin = ownership.origin(record.role.as_ref().and_then(|role| role.origin));
     let mut planner = Planner { desired, observed, record, origin, recent, plan: Plan::default() };
     planner.tags();

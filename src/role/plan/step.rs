@@ -21,6 +21,12 @@ pub enum Phase {
     Narrow,
     /// The boundary is set or replaced, before any permission comes.
     Bound,
+    /// Permissions that another class let in and that are not wanted any more, where its boundary is replaced.
+    Shed,
+    /// The boundary of another class is replaced.
+    Rebound,
+    /// The tag of the class, once all that is there was let in by it.
+    Accept,
     /// New and changed permissions.
     Add,
     /// Some go and others come, alternately: where IAM's quotas have no room for both, and where what goes must be
@@ -30,7 +36,7 @@ pub enum Phase {
     Remove,
     /// Trust that adds or alters.
     Widen,
-    /// A boundary of ours that is not wanted any more.
+    /// A boundary of ours that is not wanted any more, and the tag of the class where no boundary was replaced.
     Unbound,
     /// Deletion of the role.
     Delete,
@@ -50,9 +56,16 @@ impl Phase {
             Self::Narrow => self > failed && self != Self::Bound,
             Self::Exchange => self >= failed,
             // Each addition and each removal stands for itself; what follows needs all of them.
-            Self::Create | Self::Bound | Self::Add | Self::Remove | Self::Widen | Self::Unbound | Self::Delete => {
-                self > failed
-            }
+            Self::Create
+            | Self::Bound
+            | Self::Shed
+            | Self::Rebound
+            | Self::Accept
+            | Self::Add
+            | Self::Remove
+            | Self::Widen
+            | Self::Unbound
+            | Self::Delete => self > failed,
         }
     }
 }
@@ -86,6 +99,8 @@ pub struct Plan {
     /// Repairs that were given up, and what relies on them; they hold up what follows like steps that failed, but for
     /// removals.
     pub withheld: Vec<Step>,
+    /// Nothing may be done; `refused` says why.
+    pub barred: bool,
     /// An instance profile has to go, or a late read has to show it, before the rest can be planned.
     pub unfinished: bool,
 }

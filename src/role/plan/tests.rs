@@ -6,17 +6,17 @@ use crate::role::{Desired, Observed, ObservedPolicy, Record};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-fn spec(fields: Value) -> Desired {
+pub(super) fn spec(fields: Value) -> Desired {
     make(fields).unwrap()
 }
 
-fn inline(policies: &[(&str, &[&str])]) -> Value {
+pub(super) fn inline(policies: &[(&str, &[&str])]) -> Value {
     let policy = |(name, actions): &(&str, &[&str])| json!({ "name": name, "document": document(actions) });
     json!({ "inlinePolicies": policies.iter().map(policy).collect::<Vec<_>>() })
 }
 
 /// One statement per action; `!` denies.
-fn document(actions: &[&str]) -> Value {
+pub(super) fn document(actions: &[&str]) -> Value {
     let statement = |action: &&str| {
         let effect = if action.starts_with('!') { "Deny" } else { "Allow" };
         json!({ "Effect": effect, "Action": action.trim_start_matches('!'), "Resource": "*" })
@@ -25,11 +25,11 @@ fn document(actions: &[&str]) -> Value {
 }
 
 /// A role that is as `desired`, and its record.
-fn settled(desired: &Desired) -> (Observed, Record) {
+pub(super) fn settled(desired: &Desired) -> (Observed, Record) {
     let mut observed = nothing(desired);
     let account = &desired.account;
     observed.tags = desired.tags.clone();
-    observed.tags.extend(desired.owner.tags(Origin::Created));
+    observed.tags.extend(desired.role_tags(Origin::Created));
     observed.boundary.clone_from(&desired.boundary);
     observed.managed.clone_from(&desired.managed);
     for policy in &desired.own {
@@ -49,7 +49,7 @@ fn settled(desired: &Desired) -> (Observed, Record) {
     (observed, record)
 }
 
-fn names(plan: &Plan) -> Vec<String> {
+pub(super) fn names(plan: &Plan) -> Vec<String> {
     plan.steps.iter().map(|step| format!("{:?}: {}", step.phase, step.action.describe("role"))).collect()
 }
 
@@ -59,7 +59,7 @@ fn steps(old: &Desired, new: &Desired) -> Vec<String> {
 }
 
 /// Which steps still run when the first one that holds `what` fails.
-fn without(plan: &Plan, what: &str) -> Vec<String> {
+pub(super) fn without(plan: &Plan, what: &str) -> Vec<String> {
     let mut progress = Progress::of(plan);
     let mut done = Vec::new();
     for (step, name) in plan.steps.iter().zip(names(plan)) {
@@ -74,17 +74,21 @@ fn without(plan: &Plan, what: &str) -> Vec<String> {
 
 #[test]
 fn a_failure_holds_up_what_follows_but_not_what_is_safe() {
-    use Phase::{Add, Bound, Create, Describe, Exchange, Narrow, Own, Remove, Unbound, Widen};
-    let all = [Create, Own, Describe, Narrow, Bound, Add, Exchange, Remove, Widen, Unbound];
+    use Phase::{Accept, Add, Bound, Create, Describe, Exchange, Narrow, Own, Rebound, Remove, Shed, Unbound, Widen};
+    let all = [Create, Own, Describe, Narrow, Bound, Shed, Rebound, Accept, Add, Exchange, Remove, Widen, Unbound];
     let held = |failed: Phase| all.into_iter().filter(move |phase| phase.blocked_by(failed)).collect::<Vec<_>>();
     assert!(held(Describe).is_empty(), "a denied UntagRole stops nothing");
-    assert_eq!(held(Own), [Narrow, Bound, Add, Exchange, Remove, Widen, Unbound]);
-    assert_eq!(held(Narrow), [Add, Exchange, Remove, Widen, Unbound], "the boundary comes all the same");
-    assert_eq!(held(Bound), [Add, Exchange, Remove, Widen, Unbound]);
+    assert_eq!(held(Own), [Narrow, Bound, Shed, Rebound, Accept, Add, Exchange, Remove, Widen, Unbound]);
+    let but_bound = [Shed, Rebound, Accept, Add, Exchange, Remove, Widen, Unbound];
+    assert_eq!(held(Narrow), but_bound, "the boundary comes all the same, if no other class's is replaced");
+    assert_eq!(held(Shed), [Rebound, Accept, Add, Exchange, Remove, Widen, Unbound]);
+    assert_eq!(held(Rebound), [Accept, Add, Exchange, Remove, Widen, Unbound]);
+    assert_eq!(held(Bound), but_bound);
+    assert_eq!(held(Accept), [Add, Exchange, Remove, Widen, Unbound]);
     assert_eq!(held(Add), [Exchange, Remove, Widen, Unbound]);
     assert_eq!(held(Exchange), [Exchange, Remove, Widen, Unbound]);
     assert_eq!(held(Remove), [Widen, Unbound]);
-    assert_eq!(held(Create).len(), 9);
+    assert_eq!(held(Create).len(), 12);
 }
 
 #[test]
