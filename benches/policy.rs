@@ -1,5 +1,6 @@
-//! How long documents of the biggest size that IAM's API takes (131072 characters) need: to be read and checked, and
-//! to be read as AWS returns them and compared; and trust policies of the biggest size that a bridge is built for.
+//! How long documents of the biggest size that IAM's API takes (131072 characters) need: to be read and checked, to be
+//! read as AWS returns them (percent-encoded) and compared, and to be looked through for mistakes; and trust policies of
+//! the biggest size that a bridge is built for.
 //! `cargo bench --bench policy` prints the times and fails where a shape needs 5 ms or more. It is no part of
 //! `make test`, which may run on a busy machine.
 
@@ -98,6 +99,34 @@ const SHAPES: [(&str, &str, &str, &str); 17] = [
     ),
 ];
 
+/// Trust policies of the biggest size, as those before.
+const LARGE_TRUSTS: [(&str, &str, &str, &str); 4] = [
+    (
+        "accounts",
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{"AWS":["#,
+        r#""arn:aws:iam::123456789012:role/path/to/role-%","#,
+        r#""arn:aws:iam::123456789012:root"]}}]}"#,
+    ),
+    (
+        "services",
+        r#"{"Version":"2012-10-17","Statement":["#,
+        r#"{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{"Service":"s%.amazonaws.com"}},"#,
+        r#"{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{"Service":"ec2.amazonaws.com"}}]}"#,
+    ),
+    (
+        "identity providers",
+        r#"{"Version":"2012-10-17","Statement":["#,
+        r#"{"Effect":"Allow","Action":"sts:AssumeRoleWithWebIdentity","Principal":{"Federated":"arn:aws:iam::123456789012:oidc-provider/oidc.eks.eu-west-1.amazonaws.com/id/E%"},"Condition":{"StringEquals":{"oidc.eks.eu-west-1.amazonaws.com/id/E%:sub":"system:serviceaccount:n:s%","oidc.eks.eu-west-1.amazonaws.com/id/E%:aud":"sts.amazonaws.com"}}},"#,
+        r#"{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{"Service":"ec2.amazonaws.com"}}]}"#,
+    ),
+    (
+        "ServiceAccounts of one provider",
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:AssumeRoleWithWebIdentity","Principal":{"Federated":"arn:aws:iam::123456789012:oidc-provider/o.example"},"Condition":{"StringEquals":{"o.example:aud":"sts.amazonaws.com","o.example:sub":["#,
+        r#""system:serviceaccount:namespace:account-%","#,
+        r#""system:serviceaccount:namespace:last"]}}}]}"#,
+    ),
+];
+
 /// Trust policies for [`bridge`], of the largest size that it looks into: an old document of one shape and a new one of
 /// another.
 const TRUSTS: [(&str, &str, &str, &str); 5] = [
@@ -172,20 +201,41 @@ fn judge(what: &str, parts: &[(&str, &dyn Fn())]) -> bool {
     sum < BOUND
 }
 
+/// The text as AWS returns it: all but letters, digits and `-._~` is escaped.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
 fn parsed_and_compared(account: &AccountRef) -> bool {
+    let permissions = SHAPES.iter().map(|shape| (Grammar::Permission, shape));
+    let trusts = LARGE_TRUSTS.iter().map(|shape| (Grammar::Trust, shape));
     let mut good = true;
-    for (what, before, unit, after) in SHAPES {
+    for (grammar, (what, before, unit, after)) in permissions.chain(trusts) {
         let text = text(before, unit, after, LARGEST);
-        let parse = || Document::from_json(Grammar::Permission, "d", &text, &Tokens::default());
-        let wanted = match parse() {
+        let returned = percent_encoded(&text);
+        let parse = || Document::from_json(grammar, "d", &text, &Tokens::default());
+        let document = parse();
+        let wanted = match &document {
             Ok(document) => document.canonical(account),
-            Err(_) => Canonical::read(Grammar::Permission, &text, account),
+            Err(_) => Canonical::read(grammar, &returned, account),
         };
         let parsed = || drop(black_box(parse()));
         let compared = || {
-            black_box(Canonical::read(Grammar::Permission, &text, account) == wanted);
+            black_box(Canonical::read(grammar, &returned, account) == wanted);
         };
         good &= judge(what, &[("parse", &parsed), ("read and compare", &compared)]);
+        if let Ok(document) = document {
+            let lint = || drop(black_box(document.lint(account)));
+            good &= judge(what, &[("lint", &lint)]);
+        }
     }
     good
 }

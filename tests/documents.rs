@@ -301,3 +301,21 @@ async fn a_policy_near_its_limit_is_told_and_the_accounts_own_limits_count() {
     world.ready("app").await;
     world.event("app", "PolicyWarning", "of the 20480 characters").await;
 }
+
+#[tokio::test]
+async fn what_stays_unlisted_counts_towards_the_limit_and_is_named_once() {
+    let mut world = World::new("documents").await;
+    world.create("app", json!({ "trustPolicy": ec2(), "whenUnlisted": "Keep" })).await;
+    world.ready("app").await;
+    let mut theirs = allow("s3:GetObject");
+    theirs["Statement"][0]["Resource"] = format!("arn:aws:s3:::{}", "x".repeat(8500)).into();
+    aws::put_inline(&world.iam, &world.templated("app"), "theirs", &theirs).await;
+    world.check_now("app").await;
+    world.event("app", "PolicyWarning", "policy \"theirs\"").await;
+    world.operator.stop().await;
+    world.operator.start().await;
+    world.check_now("app").await;
+    world.check_now("app").await;
+    let warnings = world.events("app").await.into_iter().filter(|(_, reason, _)| reason == "PolicyWarning").count();
+    assert_eq!(warnings, 1);
+}

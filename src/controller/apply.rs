@@ -1,6 +1,6 @@
 //! Makes AWS match: claim, finalizer, observe, plan, intent, execute, status.
 
-use super::advise::advise;
+use super::advise::{advise, saw_kept};
 use super::carry::{Carried, Run, SHORT};
 use super::contested::{contested, name_the_dead};
 use super::context::Context;
@@ -231,6 +231,10 @@ impl Work<'_> {
             };
             if let Some(left) = self.unsettled(subject).filter(|_| settled && !plan.steps.is_empty()) {
                 return Ok(look_again(subject, Some(left)));
+            }
+            if let Some(observed) = &observed {
+                let kept = plan.kept_inline(observed);
+                Box::pin(saw_kept(subject, self.ctx, self.case, &self.desired, kept)).await;
             }
             let contests = self.withhold(subject, &mut plan, observed.as_deref());
             self.intend(subject, &plan, observed.as_deref(), adopting).await?;

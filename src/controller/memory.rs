@@ -6,7 +6,7 @@ use crate::api::iamrole::{Cause, Change, ClassRef};
 use crate::role::Action;
 use crate::role::contest::Repairs;
 use crate::role::recent::Recent;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub struct Entry {
     pub inherited: Option<bool>,
     /// What was taken for applied may have been a read of the past: what differs at the next look is no drift.
     pub unsure: bool,
+    /// The inline policies that stay on the role though its spec does not list them, by name and size, as last seen.
+    pub kept_inline: Option<BTreeMap<String, usize>>,
     /// The advice that was given and still holds, so that it is given once.
     pub advice: Option<BTreeSet<String>>,
     /// When a foreign role was tagged as ours; the rest waits until that has settled.

@@ -16,6 +16,8 @@ use crate::lease::{Election, Leadership, Lost, Timing};
 use crate::role::{Cluster, EksCluster};
 use crate::server::Health;
 use crate::telemetry::Metrics;
+use axum::http::HeaderValue;
+use axum::http::header::USER_AGENT;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
 use futures::future::{join, join_all, join3};
 use futures::{FutureExt as _, Stream, StreamExt as _};
@@ -91,6 +93,9 @@ pub enum Error {
 }
 
 /// The process's surroundings.
+/// How the API server's audit log calls the operator.
+const AGENT: &str = concat!("iamrole-operator/", env!("CARGO_PKG_VERSION"));
+
 #[derive(Clone)]
 struct Process {
     metrics: Metrics,
@@ -104,6 +109,7 @@ pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: 
     let started = Instant::now();
     let mut config = kube::Config::infer().await?;
     config.proxy_url = config.proxy_url.filter(|proxy| !is_of_environment(proxy));
+    config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
     let process = Process { metrics, health, stop };
     let reader = fenced(config.clone(), Leadership::unconditional(), &process.metrics)?;
     let before = async {

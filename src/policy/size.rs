@@ -88,10 +88,10 @@ impl Limits {
         one(self.managed, document, "move statements to another managed policy, which has a quota of its own")
     }
 
-    /// What the inline policies of a role, given by name, use of the one quota that they share.
+    /// What the inline policies of a role, given by name and size, use of the one quota that they share.
     #[must_use]
-    pub fn of_inline<'p>(&self, policies: impl IntoIterator<Item = (&'p str, &'p Document)>) -> Usage {
-        let parts = policies.into_iter().map(|(name, document)| (format!("policy {name:?}"), document.size()));
+    pub fn of_inline<'p>(&self, policies: impl IntoIterator<Item = (&'p str, usize)>) -> Usage {
+        let parts = policies.into_iter().map(|(name, size)| (format!("policy {name:?}"), size));
         let (used, biggest, biggest_size) = sum(parts);
         let advice = "make it a customer managed policy, which has a quota of its own";
         Usage { used, limit: self.inline_total, biggest, biggest_size, advice }
@@ -161,10 +161,10 @@ mod tests {
 
     #[test]
     fn inline_policies_share_one() {
-        let (limits, small, big, bigger) = (Limits::default(), document(5000), document(5240), document(5241));
-        let usage = limits.of_inline([("a", &small), ("b", &big)]);
+        let (limits, small, big, bigger) = (Limits::default(), 5000, 5240, 5241);
+        let usage = limits.of_inline([("a", small), ("b", big)]);
         assert_eq!((usage.used, usage.percent(), usage.is_near(), usage.excess("i")), (10240, 100, true, None));
-        let error = limits.of_inline([("a", &small), ("b", &bigger), ("c", &small)]).excess("i").unwrap().to_string();
+        let error = limits.of_inline([("a", small), ("b", bigger), ("c", small)]).excess("i").unwrap().to_string();
         let expected = "i: 15241 characters without white space; IAM takes 10240. The biggest part is policy \"b\" with 5241; make";
         assert!(error.starts_with(expected), "{error}");
         assert_eq!(limits.of_inline([]).excess("i"), None);

@@ -2,19 +2,21 @@
 
 use super::desired::Desired;
 use crate::policy::{Limits, Usage};
+use std::collections::BTreeMap;
 
 /// So many pieces of advice are given at most; the last one then says how many more there are.
 const TOLD: usize = 10;
 
 /// Advice on a role, most often none; each names the field and is told by itself, so none is long. Sizes come first:
-/// they say what will be refused soon.
+/// they say what will be refused soon. `kept` are the inline policies that stay on the role though the spec does not list
+/// them, by name and size: they take of the same quota.
 #[must_use]
-pub fn advice(desired: &Desired, limits: &Limits) -> Vec<String> {
+pub fn advice(desired: &Desired, limits: &Limits, kept: &BTreeMap<String, usize>) -> Vec<String> {
     let documents = std::iter::once(&desired.trust)
         .chain(desired.inline.values())
         .chain(desired.own.iter().map(|policy| &policy.document));
     let lint = documents.flat_map(|document| document.lint(&desired.account)).map(|finding| finding.to_string());
-    let mut all: Vec<String> = near(desired, limits).chain(lint).collect();
+    let mut all: Vec<String> = near(desired, limits, kept).chain(lint).collect();
     if all.len() > TOLD {
         let more = all.split_off(TOLD - 1).len();
         all.push(format!(
@@ -25,8 +27,9 @@ pub fn advice(desired: &Desired, limits: &Limits) -> Vec<String> {
 }
 
 /// What is close to a quota.
-fn near(desired: &Desired, limits: &Limits) -> impl Iterator<Item = String> {
-    let inline = desired.inline.iter().map(|(name, document)| (name.as_str(), document));
+fn near(desired: &Desired, limits: &Limits, kept: &BTreeMap<String, usize>) -> impl Iterator<Item = String> {
+    let listed = desired.inline.iter().map(|(name, document)| (name.as_str(), document.size()));
+    let inline = listed.chain(kept.iter().map(|(name, size)| (name.as_str(), *size)));
     let mut sizes = vec![
         ("the trust policy".to_owned(), limits.of_trust(&desired.trust)),
         ("the inline policies together".to_owned(), limits.of_inline(inline)),
@@ -49,6 +52,7 @@ mod tests {
     use crate::policy::Limits;
     use crate::role::desired::tests::make;
     use serde_json::{Value, json};
+    use std::collections::BTreeMap;
 
     /// What is told of a role with so many statements that allow everything, and a policy near its quota.
     fn told(findings: usize) -> Vec<String> {
@@ -60,7 +64,23 @@ mod tests {
             "inlinePolicies": [{ "name": "n".repeat(128), "document": document((0..findings).map(wide).collect()) }],
             "customerManagedPolicies": [{ "name": "big", "document": document(vec![long]) }],
         }));
-        advice(&desired.unwrap(), &Limits::default())
+        advice(&desired.unwrap(), &Limits::default(), &BTreeMap::new())
+    }
+
+    #[test]
+    fn what_stays_on_the_role_counts_and_is_named() {
+        let document = json!({ "Version": "2012-10-17", "Statement": [
+            { "Effect": "Allow", "Action": "s3:Get", "Resource": format!("arn:aws:s3:::{}", "x".repeat(3000)) }] });
+        let desired = make(json!({ "inlinePolicies": [{ "name": "small", "document": document }] })).unwrap();
+        let told = |kept: usize| {
+            let kept = [("theirs".to_owned(), kept), ("other".to_owned(), 10)].into();
+            advice(&desired, &Limits::default(), &kept)
+        };
+        let listed = desired.inline["small"].size();
+        assert_eq!(told(8191 - 10 - listed), Vec::<String>::new());
+        let near = told(8192 - 10 - listed);
+        assert!(near.len() == 1 && near[0].starts_with("the inline policies together: 8192 of the 10240"), "{near:?}");
+        assert!(near[0].contains("policy \"theirs\""), "{near:?}");
     }
 
     #[test]

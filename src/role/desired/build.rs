@@ -368,7 +368,7 @@ impl<'a> Builder<'a> {
             }
             inline.insert(policy.name.clone(), document);
         }
-        let policies = inline.iter().map(|(name, document)| (name.as_str(), document));
+        let policies = inline.iter().map(|(name, document)| (name.as_str(), document.size()));
         if let Some(Finding { path, message }) = self.facts.limits.of_inline(policies).excess("spec.inlinePolicies") {
             self.invalid(&path, format!("{message} (spec.customerManagedPolicies)"));
         }

@@ -2,8 +2,8 @@
 
 use super::action::Action;
 use crate::api::Reason;
-use crate::role::Problem;
-use std::collections::BTreeSet;
+use crate::role::{Observed, Problem};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// When a step is done; steps are ordered by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,6 +106,13 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The inline policies of `observed` that stay though nobody listed them, by name and size.
+    #[must_use]
+    pub fn kept_inline(&self, observed: &Observed) -> BTreeMap<String, usize> {
+        let kept = observed.inline.iter().filter(|(name, _)| self.unlisted.contains(name));
+        kept.map(|(name, document)| (name.clone(), document.size())).collect()
+    }
+
     /// Whether AWS is as wanted.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -64,7 +64,8 @@ start_apiserver() { # PORT ETCD
     --cert-dir "$PKI" --token-auth-file "$PKI/tokens.csv" --authorization-mode RBAC \
     --service-account-issuer https://kubernetes.default.svc \
     --service-account-key-file "$PKI/service-account.key" \
-    --service-account-signing-key-file "$PKI/service-account.key"
+    --service-account-signing-key-file "$PKI/service-account.key" \
+    --audit-policy-file "$RIG_SRC/audit.yaml" --audit-log-path "$LOGS/audit.log"
 }
 
 # The API server made its own certificate; the authority that signed it comes last in the file.
