@@ -117,6 +117,7 @@ fn operator(world: &World, name: &str, class: &IamRoleClassSpec, spec: Value) ->
         account: &account,
         class_name: "c",
         class,
+        boundaries: &[],
         limits: &Limits::default(),
         issuer: Some("kubernetes.default.svc"),
     };

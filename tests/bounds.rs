@@ -52,6 +52,7 @@ fn full(kind: &str) -> Value {
                 "observe": true, "maxSessionDurationSeconds": 3600,
             },
             "denied": { "actions": ["a"], "managedPolicies": ["a"] },
+            "takeOverClasses": ["other"],
             "takeOverClusters": ["old/11111111-2222-3333-4444-555555555555"],
             "workloadIdentity": { "mechanism": "IRSA", "allowOverride": true, "audience": "a", "stsRegionalEndpoints": true, "podIdentity": { "associations": "None" } },
             "driftCheck": { "intervalSeconds": 60, "method": "Auto" }, "controller": "c",

@@ -6,6 +6,7 @@
 mod support;
 mod tenants;
 
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use support::{SOON, World, allow, aws, ec2, eventually};
 use tenants::{Tenants, policy_arn};
@@ -176,8 +177,9 @@ async fn a_class_that_refuses_the_role_gives_no_boundary_in_place_of_the_others(
     attacker.check_now("app").await;
     assert_eq!(boundary().await, narrow, "what it may do was let in under that one");
     attacker.patch("app", json!({ "inlinePolicies": null })).await;
-    attacker.ready("app").await;
-    assert_eq!(boundary().await, wide);
+    attacker.reason("app", "NotAllowed").await;
+    attacker.check_now("app").await;
+    assert_eq!(boundary().await, narrow, "nor where its spec is in order, since it is still the other's");
 }
 
 /// Another class of the tenants: a wide boundary, and little that it lets in under that. Returns its name.
@@ -222,63 +224,96 @@ async fn a_role_that_is_parked_while_its_class_changes_gets_no_wider_boundary_fr
     }
 }
 
-#[tokio::test]
-async fn what_one_class_lets_in_comes_under_no_boundary_of_another_where_a_step_fails() {
-    let (narrow, wide) = ("arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::aws:policy/PowerUserAccess");
-    let tenants = under(narrow).await;
-    let attacker = &tenants.attacker;
-    let strict = strict_class(&tenants, wide).await;
-    let mut wanted = role();
-    wanted["inlinePolicies"] = all();
-    attacker.create("app", wanted).await;
-    attacker.ready("app").await;
-    attacker.proxy.forget();
-    let fails =
-        json!({ "roleClassName": strict, "inlinePolicies": null, "managedPolicies": [policy_arn("not-there")] });
-    attacker.patch("app", fails).await;
-    attacker.reason("app", "PolicyNotFound").await;
-    let writes = attacker.proxy.writes();
-    assert_eq!(writes[..3], ["DeleteRolePolicy", "PutRolePermissionsBoundary", "TagRole"], "{writes:?}");
-    let found = aws::role(&attacker.iam, &attacker.templated("app")).await.expect("his role");
-    assert_eq!((found.boundary.as_deref(), found.inline.len()), (Some(wide), 0));
-    assert_eq!(found.owner_tags["iamrole.dev/class"], strict);
+/// What AWS has of the role of `app`: its boundary, its inline policies, and the class that let them in.
+async fn held(world: &World) -> (String, usize, String) {
+    let role = aws::role(&world.iam, &world.templated("app")).await.expect("his role");
+    (role.boundary.unwrap_or_default(), role.inline.len(), role.owner_tags["iamrole.dev/class"].clone())
 }
 
 #[tokio::test]
-async fn what_another_class_let_in_is_not_kept_under_this_ones_boundary() {
+async fn what_one_class_lets_in_passes_to_another_only_where_that_takes_it_over() {
     let (narrow, wide) = ("arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::aws:policy/PowerUserAccess");
     for retained in [true, false] {
         let tenants = under(narrow).await;
         let attacker = &tenants.attacker;
-        let strict = strict_class(&tenants, wide).await;
+        let (own, strict) = (attacker.namespace.clone(), strict_class(&tenants, wide).await);
         let mut wanted = role();
         wanted["inlinePolicies"] = all();
         wanted["deletionPolicy"] = json!("Retain");
         attacker.create("app", wanted).await;
         attacker.ready("app").await;
-        let again = json!({ "roleClassName": strict, "trustPolicy": ec2(), "whenUnlisted": "Keep" });
+        let before = (narrow.to_owned(), 1, own.clone());
+        assert_eq!(held(attacker).await, before);
+        let fails = json!([policy_arn("not-there")]);
+        let moved = json!({ "roleClassName": strict, "trustPolicy": ec2(), "whenUnlisted": "Keep" });
         if retained {
             attacker.delete("app").await;
             attacker.gone("app").await;
-            attacker.create("app", again).await;
+            attacker.create("app", moved).await;
         } else {
-            attacker.patch("app", json!({ "suspend": true })).await;
-            attacker.condition("app", "Ready", "Unknown", Some("Suspended")).await;
-            tenants.forge("app", Value::Null).await;
-            attacker.patch("app", json!({ "suspend": null, "inlinePolicies": null })).await;
-            attacker.patch("app", again).await;
+            let moved = json!({ "roleClassName": strict, "inlinePolicies": null, "managedPolicies": fails });
+            attacker.patch("app", moved).await;
         }
-        attacker.reason("app", "NotAllowed").await;
-        attacker.proxy.forget();
-        attacker.check_now("app").await;
-        assert_eq!(attacker.proxy.writes(), Vec::<String>::new());
-        let found = aws::role(&attacker.iam, &attacker.templated("app")).await.expect("his role");
-        assert_eq!((found.boundary.as_deref(), found.inline.len()), (Some(narrow), 1), "{retained}");
-        attacker.patch("app", json!({ "whenUnlisted": "Remove" })).await;
+        let message = attacker.reason("app", "NotAllowed").await;
+        assert!(message.contains(&format!("takeOverClasses of {strict}")), "{message}");
+        // With any status, any mode, and anything unlisted.
+        for status in [json!({ "inlinePolicies": ["all"], "permissionsBoundary": narrow }), Value::Null] {
+            tenants.forge("app", status).await;
+            for change in [json!({ "mode": "Observe" }), json!({ "mode": null, "whenUnlisted": "Remove" })] {
+                attacker.patch("app", change).await;
+                attacker.proxy.forget();
+                attacker.check_now("app").await;
+                let writes = attacker.proxy.writes();
+                assert!(
+                    writes.iter().all(|call| call == "CreateRole"),
+                    "looked for, since status says nothing: {writes:?}"
+                );
+                assert_eq!(held(attacker).await, before, "{retained}");
+            }
+        }
+        let taken = json!({ "spec": { "takeOverClasses": [own] } });
+        tenants.admin.classes().patch(&strict, &PatchParams::default(), &Patch::Merge(taken)).await.expect("the leave");
+        attacker.patch("app", json!({ "whenUnlisted": null, "managedPolicies": null })).await;
         attacker.ready("app").await;
-        let found = aws::role(&attacker.iam, &attacker.templated("app")).await.expect("his role");
-        assert_eq!((found.boundary.as_deref(), found.inline.len()), (Some(wide), 0), "the way out of the message");
+        assert_eq!(held(attacker).await, (wide.to_owned(), 0, strict));
     }
+}
+
+#[tokio::test]
+async fn a_policy_that_another_class_let_in_is_not_rewritten_through_a_second_role() {
+    let (narrow, wide) = ("arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::aws:policy/PowerUserAccess");
+    let tenants = under(narrow).await;
+    let attacker = &tenants.attacker;
+    let strict = strict_class(&tenants, wide).await;
+    let named = |name: &str, class: Option<&str>, action: &str| {
+        let policy =
+            json!([{ "name": "own", "policyName": format!("{}-own", attacker.namespace), "document": allow(action) }]);
+        json!({ "roleClassName": class, "roleName": format!("{}-{name}", attacker.namespace), "trustPolicy": ec2(),
+            "customerManagedPolicies": policy, "deletionPolicy": "Retain" })
+    };
+    attacker.create("app", named("wide", Some(&strict), "dynamodb:GetItem")).await;
+    attacker.ready("app").await;
+    attacker.delete("app").await;
+    attacker.gone("app").await;
+    attacker.create("app", named("narrow", None, "*")).await;
+    let message = attacker.reason("app", "PolicyNameTaken").await;
+    assert!(message.contains(&strict), "{message}");
+    let policy = aws::policy(&attacker.iam, &policy_arn(&format!("{}-own", attacker.namespace))).await.expect("it");
+    assert_eq!(policy.document, allow("dynamodb:GetItem"));
+}
+
+#[tokio::test]
+async fn a_boundary_of_one_class_is_no_policy_of_a_role_of_another() {
+    let tenants = under("arn:aws:iam::aws:policy/ReadOnlyAccess").await;
+    let attacker = &tenants.attacker;
+    let pattern = policy_arn(&format!("{}-boundary-$(name)", attacker.namespace));
+    strict_class(&tenants, &pattern).await;
+    let name = format!("{}-boundary-x", attacker.namespace);
+    let own = json!([{ "name": "own", "policyName": name, "document": allow("*") }]);
+    attacker.create("app", json!({ "trustPolicy": ec2(), "customerManagedPolicies": own })).await;
+    let message = attacker.reason("app", "NotAllowed").await;
+    assert!(message.contains("boundary that a class forces"), "{message}");
+    assert!(aws::policy(&attacker.iam, &policy_arn(&name)).await.is_none());
 }
 
 #[tokio::test]

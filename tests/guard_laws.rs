@@ -390,8 +390,15 @@ fn mistakes_in_a_class_allow_nothing_and_are_named() {
     assert!(all.iter().any(|problem| problem.starts_with("NotAllowed: spec.roleName")), "{all:?}");
     // What is not allowed any more may have been: its role must be found all the same when it is deleted.
     let (owner, account, limits) = (owner(), account(), Limits::default());
-    let facts =
-        Facts { owner: &owner, account: &account, class_name: "t", class: &class, limits: &limits, issuer: None };
+    let facts = Facts {
+        owner: &owner,
+        account: &account,
+        class_name: "t",
+        class: &class,
+        boundaries: &[],
+        limits: &limits,
+        issuer: None,
+    };
     assert_eq!(role_name(&spec(json!({ "roleName": "anything" })), facts).as_deref(), Some("anything"));
 }
 

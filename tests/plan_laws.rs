@@ -245,20 +245,6 @@ struct Ends {
 }
 
 impl Ends {
-    /// What a spec gives, and to whom.
-    fn asked(desired: &Desired) -> (BTreeSet<Caller>, BTreeSet<Result<Clause, String>>) {
-        let mut callers = callers(&desired.trust);
-        callers.extend(
-            desired
-                .profile
-                .iter()
-                .map(|name| (PROFILES + name.trim_start_matches("profile").parse::<u8>().unwrap(), 0)),
-        );
-        let documents = desired.inline.values().chain(desired.own.iter().map(|policy| &policy.document));
-        let said = documents.flat_map(|document| document.canonical(&account()).clauses()).map(Ok);
-        (callers, said.chain(desired.managed.iter().cloned().map(Err)).collect())
-    }
-
     fn of(before: &Aws, after: &Aws) -> Self {
         let end = |aws: &Aws| (holders(aws), permissions(aws));
         Self { old: end(before), new: end(after), boundary: after.role().boundary.clone() }
@@ -476,53 +462,6 @@ proptest! {
         }
         let left = make_plan(&aws, &after, &record);
         prop_assert_eq!(left.is_empty(), fits, "{:?}", left);
-    }
-
-    #[test]
-    fn no_boundary_meets_what_another_class_let_in(
-        old in wish(), new in wish(), strangers in strangers(), boundaries in (0u8..2, proptest::option::of(0u8..2)),
-        fails in any::<u64>(), for_good in proptest::option::of(0usize..12), memory in 0u8..3,
-    ) {
-        let under = |wish: &Wish, class: &str, boundary| {
-            let wish = Wish { boundary, ..wish.clone() };
-            Desired { class: class.to_owned(), ..want(&wish.spec(), Limits::default()) }
-        };
-        let (before, after) = (under(&old, "one", Some(boundaries.0)), under(&new, "two", boundaries.1));
-        let (mut aws, mut record) = settled(&before, &strangers, Aws::default());
-        let start = aws.clone();
-        // Status that was wiped, or forged to know the boundary alone. An instance profile is found by its tags, and is
-        // nobody that the trust policy does not let in.
-        record = match memory {
-            0 => record,
-            1 => Record { profile: record.profile, ..Record::default() },
-            _ => Record { boundary: record.boundary, profile: record.profile, ..Record::default() },
-        };
-        let wanted = Ends::asked(&after);
-        let safe = |aws: &Aws, done: &Action| {
-            let role = aws.role();
-            let handed_over = role.boundary != before.boundary || role.tags["iamrole.dev/class"] == "two";
-            let allowed = permissions(aws).into_iter().filter(|said| !said.as_ref().is_ok_and(Clause::denies));
-            let more: Vec<_> = allowed.filter(|said| !wanted.1.contains(said)).collect();
-            assert!(!handed_over || more.is_empty(), "{more:?} of another class after {done:?}");
-            let more: Vec<_> = holders(aws).into_iter().filter(|caller| !wanted.0.contains(caller)).collect();
-            assert!(!handed_over || more.is_empty(), "{more:?} of another class after {done:?}");
-        };
-        for round in [fails, fails.rotate_right(7), fails.rotate_right(29), 0] {
-            let plan = make_plan(&aws, &after, &record);
-            if plan.barred {
-                prop_assert!(plan.steps.is_empty() && new.keep && before.boundary != after.boundary);
-                return Ok(());
-            }
-            intend(&mut record, &after, &plan);
-            // As a document that AWS refuses for ever.
-            carry(&mut aws, &plan, &after, &mut record, |i| round >> (i % 64) & 1 == 1 || Some(i) == for_good, safe);
-        }
-        converge(&mut aws, &after, &mut record, safe);
-        let keeps = new.keep && (strangers.attached || strangers.inline || memory > 0);
-        prop_assert!(keeps || aws.role().tags["iamrole.dev/class"] == "two");
-        if memory == 0 {
-            is_as_wanted(&aws, &start, &new, &after, &strangers);
-        }
     }
 
     #[test]

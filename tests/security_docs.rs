@@ -140,13 +140,18 @@ async fn the_way_from_the_default_class_to_the_one_for_tenants_goes_as_written()
     world.reason("old", "NoClass").await;
     world.patch("old", json!({ "roleClassName": tenants })).await;
     world.reason("old", "IdentityImmutable").await;
-    let path = |path: Value| Patch::Merge(json!({ "spec": { "path": path } }));
+    let moves = |path: Value, of: Value| Patch::Merge(json!({ "spec": { "path": path, "takeOverClasses": of } }));
     let here = class["spec"]["path"].clone();
-    world.classes().patch(&tenants, &PatchParams::default(), &path(Value::Null)).await.expect("without a path");
+    let patch = async |patch: Patch<Value>| {
+        world.classes().patch(&tenants, &PatchParams::default(), &patch).await.expect("a patch")
+    };
+    patch(moves(Value::Null, Value::Null)).await;
+    world.reason("old", "NotAllowed").await;
+    patch(moves(Value::Null, json!([world.namespace]))).await;
     world.ready("old").await;
     let role = aws::role(&world.iam, &world.templated("old")).await.expect("the role");
     assert!(role.path == "/" && role.boundary.is_some(), "it moves as it is: {role:?}");
-    world.classes().patch(&tenants, &PatchParams::default(), &path(here)).await.expect("with its path");
+    patch(moves(here, Value::Null)).await;
     world.reason("old", "IdentityImmutable").await;
     world.delete("old").await;
     world.gone("old").await;

@@ -26,6 +26,7 @@ async fn a_role_moves_to_a_class_that_is_made_in_the_same_breath() {
         unbounded: Some(true),
         allowed: Some(Allowed::everything()),
         controller: Some(world.operator.controller.clone()),
+        take_over_classes: Some(vec![world.namespace.clone()]),
         ..IamRoleClassSpec::default()
     };
     let class = format!("{}-b", world.namespace);

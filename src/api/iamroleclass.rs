@@ -108,6 +108,14 @@ pub struct IamRoleClassSpec {
     #[schemars(schema_with = "old_clusters")]
     pub take_over_clusters: Option<Vec<String>>,
 
+    /// Other classes whose roles may be moved to this one by roleClassName, or made anew under it after they were
+    /// retained. They come with all that they have, more than this class allows, under its boundary, until their specs
+    /// are applied here: name only classes that allow no more than this one, or only while roles move. Absent: a role
+    /// stays with the class under which it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "other_classes")]
+    pub take_over_classes: Option<Vec<String>>,
+
     /// How drift is looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drift_check: Option<DriftCheck>,
@@ -371,6 +379,10 @@ fn old_clusters(_: &mut SchemaGenerator) -> Schema {
         items.insert("pattern".to_owned(), pattern.into());
     }
     schema
+}
+
+fn other_classes(_: &mut SchemaGenerator) -> Schema {
+    schema::string_set(20, 253, "Name of a class.")
 }
 
 fn inline_exceptions(_: &mut SchemaGenerator) -> Schema {

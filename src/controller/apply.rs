@@ -68,6 +68,7 @@ pub fn facts<'a>(ctx: &'a Context, class: &'a IamRoleClass, account: &'a Account
         account: &account.account,
         class_name: class.metadata.name.as_deref().unwrap_or_default(),
         class: &class.spec,
+        boundaries: &[],
         limits: &account.quotas.limits,
         issuer: ctx.issuer.get(),
     }
@@ -309,7 +310,7 @@ impl Work<'_> {
                 }
                 let mut plan = plan::update(&self.desired, &observed, &record, account.quotas.attachments, recent);
                 if plan.barred {
-                    return Err(self.barred(record, &observed, plan));
+                    return Err(self.barred(subject, record, &observed, &plan));
                 }
                 self.recent(subject, |recent, _, _| recent.drop_repeats(&mut plan, &observed, &account.account));
                 Ok(Decision::Do(plan, Some(Box::new(observed))))
@@ -318,12 +319,14 @@ impl Work<'_> {
         }
     }
 
-    /// Nothing is done, and the role is on record all the same: else what was found on it would be found anew, and kept,
-    /// also after the spec says otherwise.
-    fn barred(&mut self, mut record: Record, observed: &Observed, plan: Plan) -> Box<Setback> {
+    /// Nothing is done. The role is on record all the same, or it would be looked for as a new one each time; and what was
+    /// made under another class stays with that.
+    fn barred(&mut self, subject: &Subject, mut record: Record, observed: &Observed, plan: &Plan) -> Box<Setback> {
         record.role = Some(role_ref(&self.desired, Some(observed), record.role.as_ref(), Origin::Created));
         record.into_status(&mut self.status);
-        self.status.unlisted = plan.unlisted;
+        if subject.status.class.is_some() {
+            self.status.class.clone_from(&subject.status.class);
+        }
         self.early(Failure::problems(&plan.refused))
     }
 

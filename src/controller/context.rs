@@ -126,6 +126,12 @@ impl Context {
         states.get(name).filter(|state| state.uid == uid).cloned()
     }
 
+    /// The permissions boundaries that any class forces, with their tokens.
+    #[must_use]
+    pub fn forced_boundaries(&self) -> Vec<String> {
+        self.classes.state().iter().filter_map(|class| class.spec.permissions_boundary.clone()).collect()
+    }
+
     /// Remembers how a class stands; true if that is news to its roles.
     pub fn set_class_state(&self, name: &str, state: ClassState) -> bool {
         let mut states = self.class_states.lock().unwrap_or_else(PoisonError::into_inner);

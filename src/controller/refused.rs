@@ -12,7 +12,7 @@ use super::subject::Subject;
 use crate::api::iamrole::{Cause, Change, Mode};
 use crate::api::{IamRoleClass, IamRoleStatus, Reason};
 use crate::aws::Account;
-use crate::role::desired::{desired, role_name, tokens};
+use crate::role::desired::{Facts, desired, role_name, tokens};
 use crate::role::found::found;
 use crate::role::{Asked, Desired, Owner, plan};
 use std::collections::BTreeSet;
@@ -31,7 +31,11 @@ pub async fn accepted(
     status: &IamRoleStatus,
 ) -> Stepped<Desired> {
     let refusal = |failure| Setback::early(failure, status.clone());
-    let desired = desired(case.spec, case.settings, case.facts(ctx, owner));
+    // Few specs write policies, and there may be many classes.
+    let writes = case.spec.customer_managed_policies.as_ref().is_some_and(|policies| !policies.is_empty());
+    let boundaries = if writes { ctx.forced_boundaries() } else { Vec::new() };
+    let facts = Facts { boundaries: &boundaries, ..case.facts(ctx, owner) };
+    let desired = desired(case.spec, case.settings, facts);
     let desired = desired.map_err(|problems| refusal(Failure::problems(&problems)))?;
     identity::check(subject, ctx, case, &desired).await.map_err(refusal)?;
     Ok(desired)

@@ -4,7 +4,7 @@
 //! found also where a statement is taken apart.
 
 use super::canonical::{Body, Canonical, Entry, Meaning, Policy, What};
-use super::document::{Condition, Document, Effect, Grammar, Statement, Terms, Version};
+use super::document::{Condition, Document, Effect, Statement, Terms};
 use super::set::Set;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -101,19 +101,6 @@ impl Document {
         extended.statements.extend(joined(meanings).iter().map(written));
         Some(extended)
     }
-
-    /// A permission policy of these permissions. `None` where there are none, where they are of several versions of the
-    /// language, or where one is not understood.
-    #[must_use]
-    pub fn of_clauses<'c>(clauses: impl IntoIterator<Item = &'c Clause>) -> Option<Self> {
-        let mut clauses = clauses.into_iter().peekable();
-        let version = match &clauses.peek()?.0 {
-            Said::Known(version, _) => Version::parse(version)?,
-            Said::Text(_) => return None,
-        };
-        let empty = Self { grammar: Grammar::Permission, version, id: None, statements: Vec::new() };
-        empty.with_clauses(clauses)
-    }
 }
 
 /// The same in fewer statements: documents have little room.
@@ -168,7 +155,7 @@ fn written(meaning: &Meaning) -> Statement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{AccountRef, Tokens};
+    use crate::policy::{AccountRef, Grammar, Tokens};
 
     fn document(statements: &str) -> Document {
         let text = format!(r#"{{"Version": "2012-10-17", "Statement": [{statements}]}}"#);
@@ -197,9 +184,6 @@ mod tests {
         let joined = get.with_clauses(&clauses(&many)).unwrap();
         assert_eq!(joined.statements().len(), 3, "and put together again");
         assert_eq!(clauses(&joined), &clauses(&get) | &clauses(&many));
-        let apart = Document::of_clauses(&clauses(&many)).unwrap();
-        assert_eq!(clauses(&apart), clauses(&many));
-        assert!(Document::of_clauses(&BTreeSet::new()).is_none(), "IAM takes no document without statements");
         assert!(!format!("{missing:?}").contains("s3"), "no policy text in logs");
     }
 }

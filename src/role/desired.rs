@@ -63,6 +63,8 @@ pub struct Desired {
     pub limits: Limits,
     /// Name of the class.
     pub class: String,
+    /// Classes whose roles it takes over.
+    pub takes_over_classes: BTreeSet<String>,
     /// Name.
     pub name: String,
     /// Path.
@@ -100,7 +102,7 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// The tags of the operator on the role: whose it is, and which class let in what it has.
+    /// The tags of the operator on the role and its policies: whose they are, and which class let them in.
     #[must_use]
     pub fn role_tags(&self, origin: Origin) -> BTreeMap<String, String> {
         let mut tags = self.owner.tags(origin);
@@ -151,28 +153,16 @@ impl Exceptions {
         self.found.extend(found);
     }
 
-    /// Whether the class says of the inline policy, whoever made it, that it is never removed.
-    #[must_use]
-    pub fn class_keeps_inline(&self, name: &str) -> bool {
-        self.inline.iter().any(|pattern| pattern.matches(name))
-    }
-
-    /// Whether the class says of the attachment, whoever made it, that it is never removed.
-    #[must_use]
-    pub fn class_keeps_managed(&self, arn: &str) -> bool {
-        self.managed.iter().any(|pattern| pattern.matches(arn))
-    }
-
     /// Whether the inline policy is never removed.
     #[must_use]
     pub fn keep_inline(&self, name: &str) -> bool {
-        self.found.contains(name) || self.class_keeps_inline(name)
+        self.found.contains(name) || self.inline.iter().any(|pattern| pattern.matches(name))
     }
 
     /// Whether the attachment is never removed.
     #[must_use]
     pub fn keep_managed(&self, arn: &str) -> bool {
-        self.found.contains(arn) || self.class_keeps_managed(arn)
+        self.found.contains(arn) || self.managed.iter().any(|pattern| pattern.matches(arn))
     }
 }
 
@@ -187,6 +177,8 @@ pub struct Facts<'a> {
     pub class_name: &'a str,
     /// The class.
     pub class: &'a IamRoleClassSpec,
+    /// The boundaries that any class forces, with tokens: none of them may be a policy of a role.
+    pub boundaries: &'a [String],
     /// Quotas of the account.
     pub limits: &'a Limits,
     /// Issuer of this cluster's ServiceAccount tokens without `https://`, if known.
@@ -226,6 +218,7 @@ pub fn desired(spec: &IamRoleSpec, settings: &Settings, facts: Facts<'_>) -> Res
             account: facts.account.clone(),
             limits: *facts.limits,
             class: facts.class_name.to_owned(),
+            takes_over_classes: facts.class.take_over_classes.iter().flatten().cloned().collect(),
             name,
             path,
             path_given: spec.path.is_some(),

@@ -154,7 +154,7 @@ impl Settled {
             .iter()
             .map(|own| {
                 let document = own.document.canonical(account);
-                let tags = desired.owner.tags(Origin::Created);
+                let tags = desired.role_tags(Origin::Created);
                 (own.arn.clone(), ObservedPolicy { id: String::new(), version: String::new(), tags, document })
             })
             .collect();

@@ -60,7 +60,15 @@ pub fn inline(statement: Value) -> Value {
 pub fn refusals(spec: &IamRoleSpec, class: &IamRoleClassSpec, issuer: Option<&str>) -> Vec<String> {
     let settings = settings(spec, Some(class), None, None);
     let (owner, account, limits) = (owner(), account(), Limits::default());
-    let facts = Facts { owner: &owner, account: &account, class_name: "tenants", class, limits: &limits, issuer };
+    let facts = Facts {
+        owner: &owner,
+        account: &account,
+        class_name: "tenants",
+        class,
+        boundaries: &[],
+        limits: &limits,
+        issuer,
+    };
     match desired(spec, &settings, facts) {
         Ok(_) => Vec::new(),
         Err(problems) => problems.iter().map(|problem| format!("{}: {problem}", problem.reason.as_str())).collect(),

@@ -37,8 +37,15 @@ pub fn want(spec: &Value, limits: Limits) -> Desired {
     let class = IamRoleClassSpec { allowed: Some(Allowed::everything()), ..IamRoleClassSpec::default() };
     let settings = settings(&spec, Some(&class), None, None);
     let (owner, account) = (owner(), account());
-    let facts =
-        Facts { owner: &owner, account: &account, class_name: "default", class: &class, limits: &limits, issuer: None };
+    let facts = Facts {
+        owner: &owner,
+        account: &account,
+        class_name: "default",
+        class: &class,
+        boundaries: &[],
+        limits: &limits,
+        issuer: None,
+    };
     let desired = desired(&spec, &settings, facts).unwrap_or_else(|problems| panic!("{problems:?}"));
     Desired { name: ROLE.to_owned(), ..desired }
 }

@@ -74,11 +74,12 @@ impl<'a> Builder<'a> {
 
     /// Whether a policy may be what the class forces on some role: who writes it would write the limits of that role.
     fn may_be_a_boundary(&self, arn: &str) -> bool {
-        let Some(forced) = &self.facts.class.permissions_boundary else { return false };
+        let forced = self.facts.class.permissions_boundary.iter().chain(self.facts.boundaries);
         let mut any = self.tokens.clone();
         any.set("name", "*");
         any.set("namespace", "*");
-        any.expand(forced).is_ok_and(|pattern| Pattern::new(&pattern).matches_ignore_case(arn))
+        let mut forced = forced.filter_map(|forced| any.expand(forced).ok());
+        forced.any(|pattern| Pattern::new(&pattern).matches_ignore_case(arn))
     }
 
     pub(super) fn session(&mut self) {
@@ -440,7 +441,7 @@ impl<'a> Builder<'a> {
         let AccountRef { partition, id } = self.facts.account;
         let arn = format!("arn:{partition}:iam::{id}:policy{path}{name}");
         if self.may_be_a_boundary(&arn) {
-            let message = format!("{arn} may be the permissions boundary that the class forces on some role");
+            let message = format!("{arn} may be the permissions boundary that a class forces on some role");
             self.not_allowed(&field, message);
         }
         Some(OwnPolicy {

@@ -26,7 +26,7 @@ pub fn class_mistakes(
     let owner =
         Owner { cluster: cluster.clone(), namespace: SAMPLE.to_owned(), name: SAMPLE.to_owned(), heir_of: Vec::new() };
     let (spec, limits) = (IamRoleSpec::default(), Limits::default());
-    let facts = Facts { owner: &owner, account, class_name: "", class, limits: &limits, issuer };
+    let facts = Facts { owner: &owner, account, class_name: "", class, boundaries: &[], limits: &limits, issuer };
     let mut build = Builder::new(&spec, facts);
     build.class_patterns();
     build.name();

@@ -46,6 +46,7 @@ fn ask<T>(class: &IamRoleClassSpec, with: impl FnOnce(Facts<'_>) -> T) -> T {
         account: &account,
         class_name: "default",
         class,
+        boundaries: &[],
         limits: &limits,
         issuer: Some("issuer.example"),
     })

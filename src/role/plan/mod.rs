@@ -6,7 +6,7 @@
 //! Within the permissions the order follows from what the documents say: `order.rs`.
 
 mod action;
-mod handover;
+mod class;
 mod order;
 mod permissions;
 mod profile;
@@ -14,7 +14,7 @@ mod step;
 
 pub use action::Action;
 pub(super) use action::profile_key;
-pub use handover::forced;
+pub use class::forced;
 pub use permissions::policy_taken;
 pub use step::{Phase, Plan, Progress, Step};
 
@@ -93,24 +93,9 @@ pub fn update(desired: &Desired, observed: &Observed, record: &Record, attachmen
     if !desired.owner.judge(&observed.tags).is_ours() {
         return Plan::default();
     }
-    let Some((first, then)) = handover::handover(desired, observed, record, recent) else {
-        let mut plan = follow(desired, observed, record, attachments, recent);
-        handover::accept(&mut plan, Phase::Unbound, desired, observed, record);
-        plan.steps.sort_by_key(|step| step.phase);
-        return plan;
-    };
-    if first.barred {
-        return first;
+    if let Some(barred) = class::barred(desired, observed) {
+        return barred;
     }
-    let mut plan = follow(desired, &then, record, attachments, false);
-    plan.steps.splice(0..0, first.steps);
-    handover::accept(&mut plan, Phase::Accept, desired, observed, record);
-    plan.steps.sort_by_key(|step| step.phase);
-    plan
-}
-
-/// What makes the role as it is desired under the class that let in what it has.
-fn follow(desired: &Desired, observed: &Observed, record: &Record, attachments: usize, recent: bool) -> Plan {
     let ownership = desired.owner.judge(&observed.tags);
     let origin = ownership.origin(record.role.as_ref().and_then(|role| role.origin));
     let mut planner = Planner { desired, observed, record, origin, recent, plan: Plan::default() };
@@ -158,7 +143,7 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn tags(&mut self) {
         let (observed, desired) = (&self.observed.tags, &self.desired.tags);
-        let mut own = self.desired.owner.tags(self.origin);
+        let mut own = self.desired.role_tags(self.origin);
         own.retain(|key, value| observed.get(key) != Some(value));
         if !own.is_empty() {
             self.plan.push(Phase::Own, Action::TagRole(own));

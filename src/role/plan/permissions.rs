@@ -1,6 +1,7 @@
 //! Which policies come, change and go; `order.rs` tells when.
 
 use super::action::{Action, inline_key};
+use super::class::other_class;
 use super::order::{Change, Fact, Facts, Order, Room};
 use super::step::{Phase, Plan, Step};
 use crate::api::Reason;
@@ -19,8 +20,9 @@ pub(super) fn plan(
     recent: bool,
 ) {
     let order = Order::new(desired, attachments.max(observed.managed.len()));
-    let listing = Listing::new(desired, observed, record);
-    let mut planner = Planner { desired, observed, record, listing, recent, plan, order, last: Vec::new() };
+    let ownership = desired.owner.judge(&observed.tags);
+    let origin = ownership.origin(record.role.as_ref().and_then(|role| role.origin));
+    let mut planner = Planner { desired, observed, record, origin, recent, plan, order, last: Vec::new() };
     planner.wanted_documents();
     planner.own_policies();
     planner.managed();
@@ -29,85 +31,11 @@ pub(super) fn plan(
     planner.plan.steps.append(&mut planner.last);
 }
 
-/// What becomes of that which is there and not listed.
-#[derive(Clone, Copy)]
-pub(super) struct Listing<'a> {
-    desired: &'a Desired,
-    observed: &'a Observed,
-    record: &'a Record,
-    origin: Origin,
-}
-
-impl<'a> Listing<'a> {
-    pub(super) fn new(desired: &'a Desired, observed: &'a Observed, record: &'a Record) -> Self {
-        let ownership = desired.owner.judge(&observed.tags);
-        let origin = ownership.origin(record.role.as_ref().and_then(|role| role.origin));
-        Self { desired, observed, record, origin }
-    }
-
-    /// Whether a policy carries our tags.
-    pub(super) fn is_ours(&self, policy: &ObservedPolicy) -> bool {
-        self.desired.owner.judge(&policy.tags).is_ours()
-    }
-
-    /// Whether an attached policy stays that is not listed.
-    fn keeps_managed(&self, arn: &String) -> bool {
-        let own = || self.record.own.iter().filter(|policy| policy.arn == *arn);
-        // An entry without an id was only intended, and its policy may have been a stranger's all along.
-        let recorded = self.record.managed.contains(arn) || own().any(|policy| policy.id.is_some());
-        let ours = own().next().is_some() && self.observed.own.get(arn).is_some_and(|found| self.is_ours(found));
-        !ours && self.stays(self.desired.exceptions.keep_managed(arn), recorded)
-    }
-
-    /// Whether an inline policy stays that is not listed.
-    fn keeps_inline(&self, name: &str) -> bool {
-        let recorded = self.record.inline.iter().any(|known| known.eq_ignore_ascii_case(name));
-        self.stays(self.desired.exceptions.keep_inline(name), recorded)
-    }
-
-    /// Whether what is not wanted stays. An exception of the class does, whatever status says: status can be forged.
-    fn stays(&self, exception: bool, recorded: bool) -> bool {
-        // The tags decide whether it was adopted: status may be lost, or new.
-        let as_found = self.origin == Origin::Adopted && !self.desired.when_unlisted_given;
-        let kept = as_found || self.desired.when_unlisted != WhenUnlisted::Remove;
-        exception || (!recorded && kept)
-    }
-
-    fn lists_inline(&self, name: &str) -> bool {
-        self.desired.inline.keys().any(|wanted| wanted.eq_ignore_ascii_case(name))
-    }
-
-    /// What stays though it is not listed, and though the class does not say so.
-    pub(super) fn kept_unlisted(&self) -> Vec<String> {
-        let exceptions = &self.desired.exceptions;
-        let managed =
-            self.observed.managed.iter().filter(|arn| {
-                !self.desired.uses(arn) && !exceptions.class_keeps_managed(arn) && self.keeps_managed(arn)
-            });
-        let inline =
-            self.observed.inline.keys().filter(|name| {
-                !self.lists_inline(name) && !exceptions.class_keeps_inline(name) && self.keeps_inline(name)
-            });
-        managed.chain(inline).cloned().collect()
-    }
-
-    /// Takes away what is on record and not wanted any more, and what this read does not show (yet).
-    pub(super) fn unseen(&self) -> Vec<Action> {
-        let own = self.record.own.iter().map(|policy| &policy.arn);
-        let attached: BTreeSet<&String> = self.record.managed.iter().chain(own).collect();
-        let attached =
-            attached.into_iter().filter(|arn| !self.observed.managed.contains(*arn) && !self.desired.uses(arn));
-        let there = |name: &String| self.observed.inline.keys().any(|found| found.eq_ignore_ascii_case(name));
-        let inline = self.record.inline.iter().filter(|name| !there(name) && !self.lists_inline(name));
-        attached.cloned().map(Action::Detach).chain(inline.cloned().map(Action::DeleteInline)).collect()
-    }
-}
-
 struct Planner<'a> {
     desired: &'a Desired,
     observed: &'a Observed,
     record: &'a Record,
-    listing: Listing<'a>,
+    origin: Origin,
     recent: bool,
     plan: &'a mut Plan,
     order: Order<'a>,
@@ -143,7 +71,7 @@ impl<'a> Planner<'a> {
         for policy in &desired.own {
             let attached = observed.managed.contains(&policy.arn);
             match observed.own.get(&policy.arn) {
-                Some(found) if !self.listing.is_ours(found) => {
+                Some(found) if !self.is_writable(found) => {
                     self.plan.refused.push(policy_taken(desired, policy, found));
                     if attached {
                         self.order.want(facts(&found.document));
@@ -152,14 +80,14 @@ impl<'a> Planner<'a> {
                 }
                 Some(found) => self.own_policy(policy, found, attached),
                 None => {
-                    let tags = desired.owner.tags(Origin::Created);
+                    let tags = desired.role_tags(Origin::Created);
                     self.plan.push(Phase::Add, Action::CreatePolicy { policy: Box::new(policy.clone()), tags });
                     self.attach_own(policy, true);
                 }
             }
         }
         for gone in &self.record.own {
-            let ours = observed.own.get(&gone.arn).is_some_and(|found| self.listing.is_ours(found));
+            let ours = observed.own.get(&gone.arn).is_some_and(|found| self.is_ours(found));
             // What moved to `managedPolicies` stays, and stays ours.
             if ours && !self.is_wanted(&gone.arn) {
                 if !observed.managed.contains(&gone.arn) && self.recent {
@@ -172,13 +100,22 @@ impl<'a> Planner<'a> {
         }
     }
 
+    fn is_ours(&self, policy: &ObservedPolicy) -> bool {
+        self.desired.owner.judge(&policy.tags).is_ours()
+    }
+
+    /// Whether a policy is ours, and of this class: it may be attached to a role of another one.
+    fn is_writable(&self, policy: &ObservedPolicy) -> bool {
+        self.is_ours(policy) && other_class(self.desired, &policy.tags).is_none()
+    }
+
     fn is_wanted(&self, arn: &str) -> bool {
         self.desired.uses(arn)
     }
 
     fn own_policy(&mut self, policy: &'a OwnPolicy, found: &ObservedPolicy, attached: bool) {
         // Of another cluster that this one takes over, or mended.
-        let mut tags = self.desired.owner.tags(Origin::Created);
+        let mut tags = self.desired.role_tags(Origin::Created);
         tags.retain(|key, value| found.tags.get(key) != Some(value));
         if !tags.is_empty() {
             self.plan.push(Phase::Own, Action::TagPolicy { arn: policy.arn.clone(), tags });
@@ -223,15 +160,20 @@ impl<'a> Planner<'a> {
             let change = Change::new(Action::Attach(arn.clone()), self.facts_of_policy(arn), Room::attached());
             self.order.comes(change);
         }
+        // An entry without an id was only intended, and its policy may have been a stranger's all along.
+        let made = self.record.own.iter().filter(|policy| policy.id.is_some()).map(|policy| &policy.arn);
+        let recorded: BTreeSet<&String> = self.record.managed.iter().chain(made).collect();
         for arn in &observed.managed {
             if desired.own.iter().any(|policy| policy.arn == *arn) {
                 continue;
             }
             let facts = self.facts_of_policy(arn);
             self.order.there(arn.clone(), facts.clone(), Room::attached());
+            let ours = self.record.own.iter().any(|policy| policy.arn == *arn)
+                && observed.own.get(arn).is_some_and(|found| self.is_ours(found));
             if desired.managed.contains(arn) {
                 // It stays.
-            } else if self.listing.keeps_managed(arn) {
+            } else if !ours && self.stays(desired.exceptions.keep_managed(arn), recorded.contains(arn)) {
                 self.plan.unlisted.push(arn.clone());
                 self.order.want(facts);
             } else {
@@ -243,6 +185,14 @@ impl<'a> Planner<'a> {
             let unseen: Vec<String> = unseen.filter(|arn| !self.is_wanted(arn)).cloned().collect();
             self.last.extend(unseen.into_iter().map(|arn| Step::new(Phase::Remove, Action::Detach(arn))));
         }
+    }
+
+    /// Whether what is not wanted stays. An exception of the class does, whatever status says: status can be forged.
+    fn stays(&self, exception: bool, recorded: bool) -> bool {
+        // The tags decide whether it was adopted: status may be lost, or new.
+        let as_found = self.origin == Origin::Adopted && !self.desired.when_unlisted_given;
+        let kept = as_found || self.desired.when_unlisted != WhenUnlisted::Remove;
+        exception || (!recorded && kept)
     }
 
     fn inline(&mut self) {
@@ -266,8 +216,9 @@ impl<'a> Planner<'a> {
                 self.order.comes(Change::new(put, facts(&canonical), Room::inline(document.size())).of(document));
             }
         }
+        let recorded = |name: &String| self.record.inline.iter().any(|known| known.eq_ignore_ascii_case(name));
         for (name, found) in observed.inline.iter().filter(|(name, _)| !wanted.contains_key(*name)) {
-            if self.listing.keeps_inline(name) {
+            if self.stays(desired.exceptions.keep_inline(name), recorded(name)) {
                 self.plan.unlisted.push(name.clone());
                 self.order.want(facts(found));
             } else {
@@ -292,7 +243,10 @@ fn facts(document: &Canonical) -> Facts {
 /// The refusal of an owned policy whose name belongs to somebody else.
 #[must_use]
 pub fn policy_taken(desired: &Desired, policy: &OwnPolicy, found: &ObservedPolicy) -> Problem {
-    let whose = desired.owner.whose(&found.tags);
+    let of_another = |class: &String| format!("was made under IamRoleClass {class}, whose roles are not taken over");
+    let ours = desired.owner.judge(&found.tags).is_ours();
+    let other = other_class(desired, &found.tags).filter(|_| ours);
+    let whose = other.map_or_else(|| desired.owner.whose(&found.tags), of_another);
     Problem {
         reason: Reason::PolicyNameTaken,
         message: format!(

@@ -21,12 +21,6 @@ pub enum Phase {
     Narrow,
     /// The boundary is set or replaced, before any permission comes.
     Bound,
-    /// Permissions that another class let in and that are not wanted any more, where its boundary is replaced.
-    Shed,
-    /// The boundary of another class is replaced.
-    Rebound,
-    /// The tag of the class, once all that is there was let in by it.
-    Accept,
     /// New and changed permissions.
     Add,
     /// Some go and others come, alternately: where IAM's quotas have no room for both, and where what goes must be
@@ -36,7 +30,7 @@ pub enum Phase {
     Remove,
     /// Trust that adds or alters.
     Widen,
-    /// A boundary of ours that is not wanted any more, and the tag of the class where no boundary was replaced.
+    /// A boundary of ours that is not wanted any more.
     Unbound,
     /// Deletion of the role.
     Delete,
@@ -56,16 +50,9 @@ impl Phase {
             Self::Narrow => self > failed && self != Self::Bound,
             Self::Exchange => self >= failed,
             // Each addition and each removal stands for itself; what follows needs all of them.
-            Self::Create
-            | Self::Bound
-            | Self::Shed
-            | Self::Rebound
-            | Self::Accept
-            | Self::Add
-            | Self::Remove
-            | Self::Widen
-            | Self::Unbound
-            | Self::Delete => self > failed,
+            Self::Create | Self::Bound | Self::Add | Self::Remove | Self::Widen | Self::Unbound | Self::Delete => {
+                self > failed
+            }
         }
     }
 }

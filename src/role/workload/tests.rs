@@ -43,6 +43,7 @@ fn make(place: &Place, spec: Value, workload_identity: Value) -> Result<Desired,
         account: &place.account,
         class_name: "default",
         class: &class,
+        boundaries: &[],
         limits: &limits,
         issuer: place.issuer,
     };
