@@ -322,8 +322,8 @@ async fn write_status(class: &IamRoleClass, ctx: &Context, status: IamRoleClassS
 /// A class that is being deleted stays as long as a role needs it to be reached. `None`: still in use.
 async fn let_go(class: &IamRoleClass, ctx: &Context) -> Option<Action> {
     let name = class.name_any();
-    let used = ctx.scopes.iter().any(|scope| scope.store.find(|role| holds(role, &name)).is_some());
-    if used {
+    let is_used = || ctx.scopes.iter().any(|scope| scope.store.find(|role| holds(role, &name)).is_some());
+    if !ctx.knows_roles() || is_used() {
         return None;
     }
     if !finalizer::is_on(class) {

@@ -13,6 +13,7 @@ use crate::api::{DEFAULT_CONTROLLER, IamRoleClass};
 use crate::aws::{Account, Aws};
 use crate::role::Cluster;
 use crate::telemetry::Metrics;
+use futures::FutureExt as _;
 use futures::channel::mpsc::UnboundedSender;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
@@ -154,6 +155,12 @@ impl Context {
     /// Forgets a class that is gone.
     pub fn forget_class(&self, name: &str) {
         self.class_states.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Whether the caches have all roles that there were at the start. Before that nobody knows what is in use.
+    #[must_use]
+    pub fn knows_roles(&self) -> bool {
+        self.scopes.iter().all(|scope| scope.store.wait_until_ready().now_or_never().is_some())
     }
 
     /// Wakes every role for which `affected` is true.

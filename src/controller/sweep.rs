@@ -410,7 +410,7 @@ fn candidate(ctx: &Context, account: &str, role: Arc<RawRole>) -> Option<(String
     let here = role.said.account.as_deref() == Some(account) && role.said.has_role;
     let class = role.said.class.as_deref().filter(|_| here)?;
     let class = ctx.classes.get(&ObjectRef::new(class))?;
-    if !is_walked(&class.spec) || role.metadata.deletion_timestamp.is_some() {
+    if !ctx.serves(&class) || !is_walked(&class.spec) || role.metadata.deletion_timestamp.is_some() {
         return None;
     }
     let name = role.said.role_name.as_deref()?.to_lowercase();

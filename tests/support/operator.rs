@@ -16,6 +16,8 @@ pub struct Operator {
     pub also: Vec<String>,
     /// More environment for the next start.
     pub environment: Vec<(String, String)>,
+    /// What of the tests' own environment the next start does not see.
+    pub without: Vec<&'static str>,
     /// More arguments for the next start.
     pub arguments: Vec<String>,
     /// For how long reads may lag. The emulator shows at once what was written; how AWS lags is the matrix's matter.
@@ -45,6 +47,7 @@ impl Operator {
             cluster: "rig".into(),
             also: Vec::new(),
             environment: Vec::new(),
+            without: Vec::new(),
             arguments: Vec::new(),
             settle: "2s",
             binary: env!("CARGO_BIN_EXE_iamrole").into(),
@@ -70,7 +73,11 @@ impl Operator {
     pub fn spawn(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(&self.log).expect("a log file");
         let namespaces = [std::slice::from_ref(&self.namespace), &self.also].concat().join(",");
-        let child = Command::new(&self.binary)
+        let mut command = Command::new(&self.binary);
+        for name in &self.without {
+            command.env_remove(name);
+        }
+        let child = command
             .args(["run", "--listen", &format!("127.0.0.1:{}", self.port)])
             .args(["--cluster-name", &self.cluster, "--watch-namespaces", &namespaces])
             .args(["--controller", &self.controller, "--log-level", self.log_level])

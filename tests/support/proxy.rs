@@ -26,6 +26,8 @@ pub struct Call {
     pub at: Instant,
     /// The SDK repeats a call whose answer was lost, which also the emulator does now and then.
     pub repeated: bool,
+    /// Region and service that it is signed for, such as `us-east-1/iam`.
+    pub signed_for: String,
 }
 
 impl Call {
@@ -227,6 +229,8 @@ async fn forward(shared: &Shared, request: Request) -> Response {
     let mut call = parse(&body);
     let attempt = parts.headers.get("amz-sdk-request").and_then(|value| value.to_str().ok());
     call.repeated = attempt.is_some_and(|attempt| !attempt.contains("attempt=1;"));
+    let signature = parts.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    call.signed_for = signed_for(signature);
     if shared.inner.is_beyond() {
         shared.inner.throttled.fetch_add(1, Relaxed);
         return refusal(400, "Throttling", "Rate exceeded");
@@ -376,5 +380,13 @@ fn parse(body: &[u8]) -> Call {
     };
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
     let mut parameters: BTreeMap<String, String> = pairs.map(|(key, value)| (decode(key), decode(value))).collect();
-    Call { action: parameters.remove("Action").unwrap_or_default(), parameters, at: Instant::now(), repeated: false }
+    let action = parameters.remove("Action").unwrap_or_default();
+    Call { action, parameters, at: Instant::now(), repeated: false, signed_for: String::new() }
+}
+
+/// Of `… Credential=KEY/DATE/REGION/SERVICE/aws4_request, …` region and service.
+fn signed_for(authorization: &str) -> String {
+    let scope =
+        authorization.split_once("Credential=").and_then(|(_, rest)| rest.split(',').next()).unwrap_or_default();
+    scope.split('/').skip(2).take(2).collect::<Vec<_>>().join("/")
 }
