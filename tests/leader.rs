@@ -9,13 +9,13 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use support::api::{ApiProxy, Trouble};
 use support::kubectl::{helm, kubectl_ok};
 use support::operator::Operator;
 use support::proxy::{Fault, Proxy};
-use support::{SOON, World, allow, aws, ec2, env, eventually, stays};
+use support::{SOON, World, allow, aws, ec2, env, eventually, stays, version};
 
 const LEASE: Duration = Duration::from_secs(6);
 const NAME: &str = "iamrole-operator";
@@ -184,6 +184,53 @@ async fn a_leader_that_is_stopped_finishes_and_hands_over_at_once() {
     pair.world.ready("app").await;
     assert_eq!(pair.b.aws.writes().iter().filter(|action| *action == "UpdateRole").count(), 1);
     assert!(pair.reporters().await.contains("b"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_over_forty_steady_roles_walks_once_and_writes_nothing() {
+    const ROLES: usize = 40;
+    let mut pair = Pair::new("steady").await;
+    let name = |i: usize| format!("role-{i}");
+    for i in 0..ROLES {
+        pair.world.create(&name(i), spec()).await;
+    }
+    let mut versions = BTreeMap::new();
+    for i in 0..ROLES {
+        versions.insert(name(i), version(&pair.world.ready(&name(i)).await));
+    }
+    let class = || async {
+        let class = pair.world.classes().get(&pair.world.namespace).await.expect("the class");
+        class.metadata.resource_version
+    };
+    // First one that ends in order, then one that is killed.
+    for (kills, name) in [(false, "b"), (true, "a")] {
+        let class_before = class().await;
+        let (leads, stands_by) = if name == "b" { (&mut pair.a, &mut pair.b) } else { (&mut pair.b, &mut pair.a) };
+        [&leads.aws, &stands_by.aws].into_iter().for_each(Proxy::forget);
+        [&leads.api, &stands_by.api].into_iter().for_each(ApiProxy::forget);
+        if kills {
+            leads.operator.kill().await;
+        } else {
+            assert_eq!(leads.operator.stop().await, Some(0));
+        }
+        let walks = || stands_by.aws.count_of("GetAccountAuthorizationDetails");
+        assert!(eventually(3 * SOON, || async { walks() >= 1 }).await, "{}", stands_by.operator.log());
+        let calls = stands_by.aws.count();
+        assert!(stays(Duration::from_secs(5), || async { stands_by.aws.count() == calls }).await, "more follow");
+        let mut counted: BTreeMap<String, usize> = BTreeMap::new();
+        stands_by.aws.all().into_iter().for_each(|call| *counted.entry(call.action).or_default() += 1);
+        let once = ["GetAccountAuthorizationDetails", "GetAccountSummary", "GetCallerIdentity", "ListRoles"];
+        assert_eq!(counted, once.map(|action| (action.to_owned(), 1)).into(), "kills: {kills}");
+        // The first walk of all tells the class how drift is looked for.
+        let is_first = |write: &String| !kills && write.contains("/iamroleclasses/");
+        let written = leads.written().into_iter().chain(stands_by.written()).filter(|write| !is_first(write));
+        assert_eq!(written.collect::<Vec<_>>(), [""; 0]);
+        assert!(!kills || class().await == class_before);
+        leads.operator.start().await;
+    }
+    for (name, before) in versions {
+        assert_eq!(version(&pair.world.get(&name).await), before, "{name}");
+    }
 }
 
 /// What each object is in the middle of when the leader is frozen: a call is under way, the SDK pauses between two
