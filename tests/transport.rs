@@ -3,7 +3,11 @@
 mod support;
 
 use serde_json::json;
-use support::{SOON, World, ec2, env, eventually};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use support::api::ApiProxy;
+use support::operator::Operator;
+use support::{SOON, World, aws, ec2, eventually, stays, tls};
 
 /// A name that nobody can look up: only a proxy leads there.
 const NOWHERE: &str = "http://iam.aws.invalid";
@@ -42,33 +46,63 @@ async fn what_no_proxy_names_goes_past_the_proxy() {
     world.ready("app").await;
 }
 
-/// The rig's API server has a certificate of the rig's own authority. It is no AWS, so it gives no useful answer; but it
-/// is only heard where its certificate is trusted.
-#[tokio::test]
-async fn a_private_authority_is_trusted_by_the_bundle() {
-    let config = std::fs::read_to_string(env("RIG_OPERATOR_KUBECONFIG")).expect("a kubeconfig");
-    let value = |key: &str| {
-        let line = config.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap_or_else(|| panic!("{key}"));
-        line.trim().trim_matches('"').to_owned()
-    };
-    let (server, data) = (value("server:"), value("certificate-authority-data:"));
-    let authority = format!("{}/authority.pem", env!("CARGO_TARGET_TMPDIR"));
-    let decoded = std::process::Command::new("sh")
-        .args(["-c", r#"printf %s "$1" | base64 -d > "$2""#, "sh", &data, &authority])
-        .status();
-    assert!(decoded.expect("base64").success());
-    let mut outcomes = Vec::new();
-    for bundle in [None, Some(authority)] {
-        let mut world = World::without_operator("bundle", |_| {}).await;
-        world.operator.environment = vec![("AWS_ENDPOINT_URL".into(), server.clone())];
-        world.operator.environment.extend(bundle.map(|path| ("AWS_CA_BUNDLE".to_owned(), path)));
+/// The variables by which a private authority is made known, each of which is enough.
+const AUTHORITIES: [&str; 2] = ["AWS_CA_BUNDLE", "SSL_CERT_FILE"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aws_with_a_certificate_of_a_private_authority_is_reached_by_either_variable_alone() {
+    for variable in [None, Some(AUTHORITIES[0]), Some(AUTHORITIES[1])] {
+        let mut world = World::without_operator("authority", |_| {}).await;
+        let aws = tls::before(world.proxy.address()).await;
+        world.operator.environment = vec![("AWS_ENDPOINT_URL".into(), aws)];
+        world.operator.without = AUTHORITIES.to_vec();
+        world.operator.environment.extend(variable.map(|variable| (variable.to_owned(), tls::authority())));
         world.operator.start().await;
-        let told = || async { !["", "Unknown", "Pending"].contains(&class_reason(&world).await.0.as_str()) };
-        assert!(eventually(3 * SOON, told).await, "{}", world.operator.log());
-        outcomes.push(class_reason(&world).await);
+        world.create("app", json!({ "trustPolicy": ec2() })).await;
+        if variable.is_some() {
+            world.ready("app").await;
+            assert_eq!(world.proxy.count_of("CreateRole"), 1, "{variable:?}");
+        } else {
+            let told = || async { class_reason(&world).await.0 == "Unavailable" };
+            assert!(eventually(3 * SOON, told).await, "{:?}\n{}", class_reason(&world).await, world.operator.log());
+            assert_eq!(world.proxy.count(), 0, "nothing was asked of who can't be trusted");
+        }
     }
-    assert_eq!(outcomes[0].0, "Unavailable", "{outcomes:?}");
-    assert_ne!(outcomes[0], outcomes[1], "with the bundle the server is heard: {outcomes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_trusted_as_aws_is_not_trusted_as_the_api_server() {
+    let world = World::without_operator("leak", |_| {}).await;
+    let api = ApiProxy::start().await;
+    // With the address of another, and still the authority of the API server.
+    let server = tls::before(api.address()).await;
+    let kubeconfig = ApiProxy::kubeconfig_to(&server, &world.namespace);
+    let text = std::fs::read_to_string(&kubeconfig).expect("a kubeconfig");
+    let authority = text.lines().find_map(|line| line.trim().strip_prefix("certificate-authority-data: "));
+    let mut environment = vec![("KUBECONFIG".to_owned(), kubeconfig.clone())];
+    environment.extend(AUTHORITIES.map(|variable| (variable.to_owned(), tls::authority())));
+    let mut operator = Operator::replica(&world.namespace, "-leak", &world.proxy.url());
+    operator.environment = environment;
+    operator.spawn();
+    let refuses = || async { operator.log().contains("reading the namespace kube-system") };
+    assert!(eventually(SOON, refuses).await, "{}", operator.log());
+    assert!(stays(Duration::from_secs(6), || async { api.asked().is_empty() }).await, "{:?}", api.asked());
+    operator.kill().await;
+
+    // Where the kubeconfig names no authority, those of the system count, and the bundle is none of them.
+    let line = format!("certificate-authority-data: {}", authority.expect("an authority"));
+    std::fs::write(&kubeconfig, text.replace(&line, "")).expect("a kubeconfig");
+    operator.environment.retain(|(name, _)| name != "SSL_CERT_FILE");
+    operator.without = vec!["SSL_CERT_FILE", "SSL_CERT_DIR"];
+    operator.spawn();
+    assert!(stays(Duration::from_secs(6), || async { api.asked().is_empty() }).await, "{:?}", api.asked());
+    operator.kill().await;
+
+    // With the right authority it is served, so it was for its certificate that it was not.
+    let trusted = text.replace(&line, &format!("certificate-authority: {}", tls::authority()));
+    std::fs::write(&kubeconfig, trusted).expect("a kubeconfig");
+    operator.start().await;
+    assert!(!api.asked().is_empty());
 }
 
 #[tokio::test]
@@ -79,4 +113,35 @@ async fn a_bundle_that_cannot_be_read_ends_the_start_with_its_name() {
     assert_ne!(world.operator.ended().await, Some(0));
     let log = world.operator.log();
     assert!(log.contains("AWS_CA_BUNDLE") && log.contains("/nonexistent/bundle.pem"), "{log}");
+}
+
+/// IAM has one endpoint for all regions, where calls are signed for its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_region_need_be_set_and_another_one_changes_nothing() {
+    let regions = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+    let mut seen = Vec::new();
+    for region in [None, Some("us-east-1"), Some("eu-central-1"), Some("ap-southeast-7")] {
+        let mut world = World::without_operator("region", |_| {}).await;
+        world.operator.without = regions.to_vec();
+        // No file of the user's home may name one, either.
+        world.operator.environment = vec![("AWS_CONFIG_FILE".into(), "/nonexistent".into())];
+        world.operator.environment.extend(region.map(|region| (regions[0].to_owned(), region.to_owned())));
+        world.operator.start().await;
+        world.create("app", json!({ "trustPolicy": ec2(), "managedPolicies": ["ReadOnlyAccess"] })).await;
+        let status = world.ready("app").await.status.expect("a status");
+        let role = aws::role(&world.iam, &world.templated("app")).await.expect("the role");
+        world.delete("app").await;
+        world.gone("app").await;
+        let class = world.classes().get(&world.namespace).await.expect("the class").status.expect("a status");
+        let mut calls: BTreeMap<(String, String), usize> = BTreeMap::new();
+        for call in world.proxy.all().into_iter().filter(|call| call.action != "GetCallerIdentity") {
+            *calls.entry((call.action, call.signed_for)).or_default() += 1;
+        }
+        let arn = status.role.and_then(|role| role.arn).map(|arn| arn.replace(&world.namespace, "NAMESPACE"));
+        seen.push((calls, arn, status.account_id, class.partition, role.attached, role.trust));
+    }
+    for other in &seen[1..] {
+        assert_eq!(*other, seen[0]);
+    }
+    assert!(seen[0].0.keys().all(|(_, signed_for)| signed_for == "us-east-1/iam"), "{:?}", seen[0].0);
 }

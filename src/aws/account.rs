@@ -184,6 +184,10 @@ impl Aws {
             .interceptor(fence.clone())
             .interceptor(Throttle::new(pace.clone(), &self.metrics, &id))
             .retry_partition(partition_of_retries);
+        let iam = match region_of_iam(&partition) {
+            Some(region) => iam.region(Region::new(region)),
+            None => iam,
+        };
         let iam = aws_sdk_iam::Client::from_conf(iam.build());
         let mut account = Account {
             iam,
@@ -237,6 +241,22 @@ impl Aws {
             .build();
         self.assumed.lock().unwrap_or_else(PoisonError::into_inner).entry(session.clone()).or_insert(config).clone()
     }
+}
+
+/// For which region calls to IAM are signed, whatever region is configured: it is the same for all of a partition. The SDK
+/// knows, but not where an endpoint is configured, such as that of a VPC. `None` for a partition that is not known yet.
+fn region_of_iam(partition: &str) -> Option<&'static str> {
+    Some(match partition {
+        "aws" => DEFAULT_REGION,
+        "aws-cn" => "cn-north-1",
+        "aws-us-gov" => "us-gov-west-1",
+        "aws-eusc" => "eusc-de-east-1",
+        "aws-iso" => "us-iso-east-1",
+        "aws-iso-b" => "us-isob-east-1",
+        "aws-iso-e" => "eu-isoe-west-1",
+        "aws-iso-f" => "us-isof-south-1",
+        _ => return None,
+    })
 }
 
 /// An identity as it stays: the name of a session is another one after each renewal, and would make each look at the
@@ -347,7 +367,40 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::without_session;
+    use super::{region_of_iam, without_session};
+    use aws_sdk_iam::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
+    use aws_smithy_types::Document;
+
+    /// The region for which the SDK signs calls to IAM when it is configured with `region`, and the host that it calls.
+    async fn by_the_sdk(region: &str) -> (String, String) {
+        let params = Params::builder().region(region).build().unwrap();
+        let endpoint = DefaultResolver::new().resolve_endpoint(&params).await.unwrap();
+        let signed_for = endpoint.auth_schemes()[0].get("signingRegion").and_then(Document::as_string).unwrap();
+        (signed_for.to_owned(), endpoint.url().to_owned())
+    }
+
+    #[tokio::test]
+    async fn calls_to_iam_are_signed_as_the_sdk_does_it_without_an_endpoint() {
+        let partitions = [
+            ("aws", ["us-east-1", "eu-central-1", "ap-southeast-7"]),
+            ("aws-cn", ["cn-north-1", "cn-northwest-1", "cn-north-1"]),
+            ("aws-us-gov", ["us-gov-west-1", "us-gov-east-1", "us-gov-west-1"]),
+            ("aws-eusc", ["eusc-de-east-1"; 3]),
+            ("aws-iso", ["us-iso-east-1", "us-iso-west-1", "us-iso-east-1"]),
+            ("aws-iso-b", ["us-isob-east-1"; 3]),
+            ("aws-iso-e", ["eu-isoe-west-1"; 3]),
+            ("aws-iso-f", ["us-isof-south-1", "us-isof-east-1", "us-isof-south-1"]),
+        ];
+        for (partition, regions) in partitions {
+            let ours = region_of_iam(partition).unwrap();
+            let there = by_the_sdk(ours).await;
+            assert_eq!(there.0, ours);
+            for region in regions {
+                assert_eq!(by_the_sdk(region).await, there, "{region}");
+            }
+        }
+        assert_eq!(region_of_iam("aws-of-tomorrow"), None);
+    }
 
     #[test]
     fn an_identity_is_the_same_in_each_session() {

@@ -117,11 +117,20 @@ impl ApiProxy {
         Self { inner, address }
     }
 
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Writes a kubeconfig that leads here; returns its path.
     pub fn kubeconfig(&self, name: &str) -> String {
+        Self::kubeconfig_to(&format!("http://{}", self.address), name)
+    }
+
+    /// Writes the operator's kubeconfig with another server; returns its path.
+    pub fn kubeconfig_to(server: &str, name: &str) -> String {
         let config = std::fs::read_to_string(env("RIG_OPERATOR_KUBECONFIG")).expect("the operator's kubeconfig");
         let lines = config.lines().map(|line| match line.split_once("server:") {
-            Some((indent, _)) => format!("{indent}server: http://{}", self.address),
+            Some((indent, _)) => format!("{indent}server: {server}"),
             None => line.to_owned(),
         });
         let path = format!("{}/{name}.kubeconfig", env!("CARGO_TARGET_TMPDIR"));

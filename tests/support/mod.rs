@@ -15,6 +15,7 @@ pub mod ministack;
 pub mod operator;
 pub mod pages;
 pub mod proxy;
+pub mod tls;
 
 use futures::StreamExt as _;
 use iamrole_operator::api::iamroleclass::{Account, Allowed, DriftCheck, DriftMethod};

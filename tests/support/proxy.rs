@@ -113,6 +113,10 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Adds a fault for the next `times` matching calls; attempts of the SDK's own retries count.
     pub fn fault(&self, action: &'static str, part: &str, times: usize, fault: Fault) {
         self.inner.rules.lock().unwrap().push(Rule { action, part: part.to_owned(), times, fault, happened: 0 });
