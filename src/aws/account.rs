@@ -175,8 +175,7 @@ impl Aws {
             }
         })?;
         let identity = without_session(answer.arn().unwrap_or_default());
-        let partition = identity.split(':').nth(1).unwrap_or("aws").to_owned();
-        let id = answer.account().unwrap_or_default().to_owned();
+        let AccountRef { partition, id } = who(&identity, answer.account().unwrap_or_default())?;
         let pace = self.pace(&id);
         // What is throttled is an account, and only that.
         let partition_of_retries = RetryPartition::new(format!("iam-{id}"));
@@ -240,6 +239,24 @@ impl Aws {
             .identity_cache(IdentityCache::lazy().load_timeout(OPERATION_TIMEOUT).build())
             .build();
         self.assumed.lock().unwrap_or_else(PoisonError::into_inner).entry(session.clone()).or_insert(config).clone()
+    }
+}
+
+/// Partition and account, as AWS tells them. What it does not tell is not guessed: ARNs are made of them.
+fn who(identity: &str, account: &str) -> Result<AccountRef, AwsError> {
+    match identity.split(':').collect::<Vec<_>>().as_slice() {
+        ["arn", partition, _, _, of, ..] if !partition.is_empty() && !account.is_empty() && *of == account => {
+            Ok(AccountRef { partition: (*partition).to_owned(), id: account.to_owned() })
+        }
+        _ => Err(AwsError {
+            kind: Kind::Transient,
+            call: "sts:GetCallerIdentity",
+            target: "the operator's identity".to_owned(),
+            code: None,
+            message: format!(
+                "the answer names {identity:?} of account {account:?}, which is no identity of an account"
+            ),
+        }),
     }
 }
 
@@ -367,7 +384,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::{region_of_iam, without_session};
+    use super::{region_of_iam, who, without_session};
     use aws_sdk_iam::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
     use aws_smithy_types::Document;
 
@@ -377,6 +394,22 @@ mod tests {
         let endpoint = DefaultResolver::new().resolve_endpoint(&params).await.unwrap();
         let signed_for = endpoint.auth_schemes()[0].get("signingRegion").and_then(Document::as_string).unwrap();
         (signed_for.to_owned(), endpoint.url().to_owned())
+    }
+
+    #[test]
+    fn the_partition_is_as_aws_says_and_never_guessed() {
+        let id = "111122223333";
+        for partition in ["aws", "aws-cn", "aws-us-gov", "aws-iso", "aws-iso-b", "aws-eusc", "aws-of-tomorrow"] {
+            for rest in ["iam::111122223333:user/u", "iam::111122223333:root", "sts::111122223333:assumed-role/a/b"] {
+                let account = who(&format!("arn:{partition}:{rest}"), id).unwrap();
+                assert_eq!((account.partition.as_str(), account.id.as_str()), (partition, id));
+            }
+        }
+        let user = "arn:aws:iam::111122223333:user/u";
+        for (identity, account) in [("", id), ("user/u", id), ("arn::iam::111122223333:user/u", id), (user, "")] {
+            assert!(who(identity, account).is_err(), "{identity} of {account}");
+        }
+        assert!(who(user, "444455556666").is_err(), "one of them is wrong");
     }
 
     #[tokio::test]
