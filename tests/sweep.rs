@@ -215,6 +215,48 @@ async fn roles_of_nobody_are_told_and_left_alone() {
     aws::delete_role(&world.iam, &elsewhere).await;
 }
 
+#[tokio::test]
+async fn what_we_deleted_and_reads_go_on_to_show_is_no_role_of_nobody() {
+    let mut world = World::without_operator("sweep", |class| {
+        class.drift_check = Some(DriftCheck { interval_seconds: Some(5), method: Some(DriftMethod::Account) });
+    })
+    .await;
+    world.operator.settle = "30s";
+    world.operator.start().await;
+    let names = ["by-us", "before-us"];
+    for name in names {
+        world.create(name, json!({ "trustPolicy": ec2() })).await;
+        world.ready(name).await;
+    }
+    world.proxy.fault("DeleteRole", "", usize::MAX, Fault::Pretend);
+    let walks = || count(&world, "GetAccountAuthorizationDetails");
+    // Soon after the start nothing would be told anyway.
+    assert!(stays(Duration::from_secs(31), || async { told(&world).await.is_empty() }).await);
+    world.delete(names[0]).await;
+    world.gone(names[0]).await;
+    let before = walks();
+    assert!(
+        stays(Duration::from_secs(20), || async { told(&world).await.is_empty() }).await,
+        "{:?}",
+        told(&world).await
+    );
+    assert!(walks() >= before + 2, "{} walks have shown it", walks() - before);
+    world.delete(names[1]).await;
+    world.gone(names[1]).await;
+    world.operator.restart().await;
+    let quiet = stays(Duration::from_secs(15), || async { told(&world).await.is_empty() }).await;
+    assert!(quiet, "{:?}\n{}", told(&world).await, world.operator.log());
+    // By now AWS shows that one of them is gone; that the other is there after all is told once nothing can be late.
+    aws::delete_role(&world.iam, &world.templated(names[1])).await;
+    let left = || async { told(&world).await == [world.templated(names[0])] };
+    assert!(eventually(SETTLED, left).await, "{:?}\n{}", told(&world).await, world.operator.log());
+    aws::delete_role(&world.iam, &world.templated(names[0])).await;
+}
+
+async fn told(world: &World) -> Vec<String> {
+    class_status(world).await.orphaned_roles
+}
+
 async fn events_of_class(world: &World) -> Vec<String> {
     let api: Api<Event> = Api::namespaced(world.client.clone(), "default");
     let events = api.list(&ListParams::default()).await.expect("events").items.into_iter();

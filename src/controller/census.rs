@@ -3,12 +3,14 @@
 //! Status is data: only words that the operator knows become labels, and only classes that are there.
 
 use super::context::{Context, RawRole};
-use super::queue::class;
+use super::queue::{class_or, default_of};
 use super::status::find;
-use crate::api::{ConditionType, Reason};
+use crate::api::{ConditionType, IamRoleClass, Reason};
 use crate::telemetry::{Census, ClassLabels, RoleLabels};
 use kube::ResourceExt as _;
 use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 const CONDITIONS: [ConditionType; 5] = [
     ConditionType::Ready,
@@ -30,9 +32,14 @@ pub fn take(ctx: &Context) -> Census {
         let labels = ClassLabels { class: class.name_any(), reason: ready.map_or(NONE, |ready| word(&ready.reason)) };
         census.classes.insert(labels, ready.is_some_and(|ready| ready.status == "True"));
     }
+    let mut defaults: HashMap<String, Option<Arc<IamRoleClass>>> = HashMap::new();
+    let mut default = |namespace: &str| match defaults.get(namespace) {
+        Some(known) => known.clone(),
+        None => defaults.entry(namespace.to_owned()).or_insert_with(|| default_of(namespace, ctx)).clone(),
+    };
     for role in ctx.scopes.iter().flat_map(|scope| scope.store.state()) {
         // One whose spec can't be read has no class in its status.
-        let class = class(&role, ctx);
+        let class = class_or(&role, ctx, &mut default);
         if class.as_ref().is_some_and(|class| !ctx.serves(class)) {
             continue; // Another installation's.
         }

@@ -4,9 +4,8 @@ use super::context::{ClassState, Context};
 use super::events::Tone;
 use super::failure::{Failure, Retry};
 use super::finalizer;
-use super::lanes::Urgency;
 use super::memory::{Sentence, jitter};
-use super::roles::{names_class, now, uses_class};
+use super::roles::{now, uses_class};
 use super::status::{Verdict, conditions, is_news, is_ready, is_stalled};
 use crate::api::iamroleclass::ORPHANS;
 use crate::api::{ANNOTATION_RECONCILE, IamRoleClass, IamRoleClassStatus, Reason};
@@ -14,6 +13,7 @@ use crate::aws::{Account, AwsError, Kind, Session};
 use crate::policy::Tokens;
 use crate::role::desired::class_mistakes;
 use crate::role::names;
+use crate::role::urgency::Urgency;
 use kube::api::{Api, PostParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -62,6 +62,8 @@ fn lane(class: &IamRoleClass) -> &str {
 
 async fn work(class: &IamRoleClass, ctx: &Context) -> (Action, &'static str) {
     if !ctx.serves(class) {
+        // It may have been ours before.
+        ctx.class_states.forget(&class.name_any());
         return (Action::await_change(), "success");
     }
     if class.metadata.deletion_timestamp.is_some()
@@ -90,7 +92,7 @@ async fn work(class: &IamRoleClass, ctx: &Context) -> (Action, &'static str) {
     };
     if news {
         // Roles without a class may have found theirs, others may be on their way to this one.
-        ctx.wake_roles(|role| uses_class(role, &name) || names_class(role, &name) || role.said.class.is_none());
+        ctx.wake_class_roles(&name);
     }
     result
 }
@@ -250,16 +252,10 @@ async fn identify(class: &IamRoleClass, ctx: &Context) -> Result<Arc<Account>, F
 /// Writes into status what walks over the account found. Before the first one what is there stays. Of an account that
 /// several classes share the first one tells of the roles that belong to nobody.
 pub fn tell_of_walks(class: &IamRoleClass, ctx: &Context, account: &str, status: &mut IamRoleClassStatus) {
-    let Some(found) = ctx.sweeps.found(&class.spec, account) else { return };
-    status.drift_check_method = Some(found.method);
-    let name = class.name_any();
-    let goes_before = |other: &IamRoleClass| {
-        let state = ctx.class_state(&other.name_any(), &other.uid().unwrap_or_default());
-        let leads = state.and_then(|state| state.account.ok()).is_some_and(|leads| leads.account.id == account);
-        leads && ctx.serves(other) && other.name_any() < name
-    };
-    let is_first = ctx.classes.find(goes_before).is_none();
-    let orphans = if is_first { found.orphans } else { BTreeSet::default() };
+    let Some(method) = ctx.sweeps.method_of(&class.spec, account) else { return };
+    status.drift_check_method = Some(method);
+    let is_first = ctx.is_first_class(&class.name_any(), account);
+    let orphans = if is_first { ctx.sweeps.orphans(account) } else { BTreeSet::default() };
     status.orphaned_role_count = i32::try_from(orphans.len()).ok().filter(|count| *count > 0);
     status.orphaned_roles = orphans.into_iter().take(ORPHANS as usize).collect();
 }
@@ -322,17 +318,18 @@ async fn write_status(class: &IamRoleClass, ctx: &Context, status: IamRoleClassS
 /// A class that is being deleted stays as long as a role needs it to be reached. `None`: still in use.
 async fn let_go(class: &IamRoleClass, ctx: &Context) -> Option<Action> {
     let name = class.name_any();
-    let is_used = || ctx.scopes.iter().any(|scope| scope.store.find(|role| holds(role, &name)).is_some());
+    let is_used =
+        || ctx.scopes.iter().any(|scope| scope.index.of_class(&name).iter().any(|place| holds(ctx, place, &name)));
     if !ctx.knows_roles() || is_used() {
         return None;
     }
     if !finalizer::is_on(class) {
-        ctx.forget_class(&name);
+        ctx.class_states.forget(&name);
         return Some(Action::await_change());
     }
     match finalizer::apply(&api(ctx), &name, finalizer::without(class)).await {
         Ok(_) => {
-            ctx.forget_class(&name);
+            ctx.class_states.forget(&name);
             Some(Action::await_change())
         }
         Err(error) => {
@@ -342,8 +339,8 @@ async fn let_go(class: &IamRoleClass, ctx: &Context) -> Option<Action> {
     }
 }
 
-fn holds(role: &super::context::RawRole, class: &str) -> bool {
-    uses_class(role, class) && finalizer::is_on(role)
+fn holds(ctx: &Context, (namespace, name): &(String, String), class: &str) -> bool {
+    ctx.cached_role(namespace, name).is_some_and(|role| uses_class(&role, class) && finalizer::is_on(role.as_ref()))
 }
 
 /// Puts our finalizer on a class that is used for the first time.

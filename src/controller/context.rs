@@ -2,15 +2,15 @@
 
 use super::claims::Claims;
 use super::events::Events;
-use super::failure::Failure;
 use super::index::Index;
 use super::issuer::Issuer;
 use super::lanes::Lanes;
 use super::memory::Memory;
+use super::states::ClassStates;
 use super::sweeps::Sweeps;
 use super::workload::Workloads;
 use crate::api::{DEFAULT_CONTROLLER, IamRoleClass};
-use crate::aws::{Account, Aws};
+use crate::aws::Aws;
 use crate::role::Cluster;
 use crate::telemetry::Metrics;
 use futures::FutureExt as _;
@@ -19,27 +19,12 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
 pub use super::raw::RawRole;
-
-/// How a class stands, as its controller found it in this process.
-#[derive(Clone, Debug)]
-pub struct ClassState {
-    /// UID of the class, so that a new class of the same name is not taken for it.
-    pub uid: String,
-    /// Generation of the class that was looked at.
-    pub generation: i64,
-    /// The account to work in, or why roles can't be served.
-    pub account: Result<Arc<Account>, Failure>,
-    /// The account that the class leads to, also where its roles can't be served: deletion asks for no more.
-    pub reached: Option<Arc<Account>>,
-    /// Whether the boundary that it forces can be kept on roles there, also where nothing else can be done.
-    pub keeps_boundary: bool,
-}
+pub use super::states::ClassState;
 
 /// The roles that one controller watches: all, or those of one namespace.
 pub struct RoleScope {
@@ -98,7 +83,7 @@ pub struct Context {
     /// Turns true when the process is to stop.
     pub stop: tokio::sync::watch::Receiver<bool>,
     /// How the classes stand.
-    pub class_states: Mutex<HashMap<String, ClassState>>,
+    pub class_states: ClassStates,
 }
 
 impl Context {
@@ -123,8 +108,7 @@ impl Context {
     /// How the class `name` stands; `None` before its controller has looked at it.
     #[must_use]
     pub fn class_state(&self, name: &str, uid: &str) -> Option<ClassState> {
-        let states = self.class_states.lock().unwrap_or_else(PoisonError::into_inner);
-        states.get(name).filter(|state| state.uid == uid).cloned()
+        self.class_states.get(name, uid)
     }
 
     /// The permissions boundaries that any class forces, with their tokens.
@@ -135,16 +119,7 @@ impl Context {
 
     /// Remembers how a class stands; true if that is news to its roles.
     pub fn set_class_state(&self, name: &str, state: ClassState) -> bool {
-        let mut states = self.class_states.lock().unwrap_or_else(PoisonError::into_inner);
-        let news = states.get(name).is_none_or(|before| {
-            let usable = |state: &ClassState| state.account.as_ref().map(|account| account.account.clone()).ok();
-            let reached = |state: &ClassState| state.reached.as_ref().map(|account| account.account.clone());
-            before.uid != state.uid
-                || before.generation != state.generation
-                || usable(before) != usable(&state)
-                || reached(before) != reached(&state)
-        });
-        states.insert(name.to_owned(), state);
+        let news = self.class_states.set(name, state);
         if news {
             // It may lead to an account that nobody walks yet.
             self.sweeps.wake.notify_one();
@@ -152,9 +127,14 @@ impl Context {
         news
     }
 
-    /// Forgets a class that is gone.
-    pub fn forget_class(&self, name: &str) {
-        self.class_states.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    /// Whether no other class of ours that can be served in the account comes before `name`.
+    #[must_use]
+    pub fn is_first_class(&self, name: &str, account: &str) -> bool {
+        let exists = |other: &str, uid: &str| {
+            let class = self.classes.get(&ObjectRef::new(other));
+            class.is_some_and(|class| class.metadata.uid.as_deref() == Some(uid) && self.serves(&class))
+        };
+        self.class_states.is_first(name, account, exists)
     }
 
     /// Whether the caches have all roles that there were at the start. Before that nobody knows what is in use.
@@ -169,6 +149,17 @@ impl Context {
             for role in scope.store.state().iter().filter(|role| affected(role)) {
                 // The receiver lives as long as the controller; without it nothing needs waking.
                 let _ = scope.wake.unbounded_send(ObjectRef::from_obj(role.as_ref()));
+            }
+        }
+    }
+
+    /// Wakes the roles that a class may be for: those that name it, in spec or status, and those without one.
+    pub fn wake_class_roles(&self, class: &str) {
+        let named = self.scopes.iter().flat_map(|scope| scope.index.of_class(class));
+        let without = self.scopes.iter().flat_map(|scope| scope.index.without_class());
+        for (namespace, name) in named.chain(without) {
+            if let Some(role) = self.cached_role(&namespace, &name) {
+                self.wake_role(&role);
             }
         }
     }

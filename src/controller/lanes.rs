@@ -2,6 +2,7 @@
 //! other, and within a lane what a person waits for goes first.
 
 use crate::aws::{PATIENCE, Ticket, Turn};
+use crate::role::urgency::Urgency;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,34 +15,12 @@ const SLOW: usize = 8;
 /// do first.
 const RESERVED: usize = 2;
 
-/// What goes first. Ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Urgency {
-    /// An object is being deleted.
-    Deletion,
-    /// A spec that is not applied yet, or a check that somebody asked for.
-    Change,
-    /// A look at what a walk showed otherwise than wanted: after what people wait for.
-    Suspect,
-    /// A look at what was applied before. It takes a free place, one of those kept for it, or none.
-    Check,
-    /// What failed last time. Likewise, and of the free places half at most.
-    Retry,
-}
-
-impl Urgency {
-    /// When its calls to AWS are made.
-    #[must_use]
-    pub const fn turn(self) -> Turn {
-        match self {
-            Self::Deletion => Turn::Deletion,
-            Self::Change => Turn::Change,
-            Self::Suspect | Self::Check | Self::Retry => Turn::Check,
-        }
-    }
-
-    const fn can_wait(self) -> bool {
-        matches!(self, Self::Check | Self::Retry)
+/// When the calls to AWS of a piece of work are made.
+const fn turn(urgency: Urgency) -> Turn {
+    match urgency {
+        Urgency::Deletion => Turn::Deletion,
+        Urgency::Change => Turn::Change,
+        Urgency::Suspect | Urgency::Check | Urgency::Retry => Turn::Check,
     }
 }
 
@@ -99,22 +78,22 @@ impl Lanes {
     /// Waits for a place in the lane `name`; `None` where there is none for what can as well come later.
     pub async fn enter(&self, name: &str, urgency: Urgency) -> Option<Place> {
         let lane = self.lane(name);
-        let turn = {
+        let leave = {
             let mut inner = lane.lock();
             if let Some(kind) = inner.take(lane.width, urgency) {
-                return Some(Place { lane: Some(lane.clone()), kind, turn: urgency.turn() });
+                return Some(Place { lane: Some(lane.clone()), kind, turn: turn(urgency) });
             }
             if urgency.can_wait() {
                 return None;
             }
             inner.arrived += 1;
-            let (tell, turn) = oneshot::channel();
+            let (tell, mine) = oneshot::channel();
             let key = (urgency, inner.arrived);
             inner.waiting.insert(key, tell);
-            turn
+            mine
         };
         // A sender is never dropped without having sent.
-        turn.await.ok()
+        leave.await.ok()
     }
 
     fn lane(&self, name: &str) -> Arc<Lane> {
@@ -184,7 +163,7 @@ impl Inner {
     /// Gives a place to one who waits; false where nobody waits there any more.
     fn pass_on(&mut self, lane: &Arc<Lane>, kind: Kind, key: (Urgency, u64)) -> bool {
         let Some(tell) = self.waiting.remove(&key) else { return false };
-        let sent = tell.send(Place { lane: Some(lane.clone()), kind, turn: key.0.turn() });
+        let sent = tell.send(Place { lane: Some(lane.clone()), kind, turn: turn(key.0) });
         // What comes back is not given back.
         sent.map_err(|mut unused| drop(unused.lane.take())).is_ok()
     }

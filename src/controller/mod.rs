@@ -35,6 +35,7 @@ mod requests;
 pub mod resolve;
 pub mod roles;
 pub mod run;
+pub mod states;
 pub mod status;
 pub mod subject;
 mod sweep;

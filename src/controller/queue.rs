@@ -1,9 +1,10 @@
 //! In which lane a role waits, and how urgent it is: told by the object as the cache has it, before it is decoded.
 
 use super::context::{Context, RawRole};
-use super::lanes::{Place, Urgency};
+use super::lanes::Place;
 use super::resolve::default_class;
 use crate::api::{ANNOTATION_RECONCILE, IamRoleClass};
+use crate::role::urgency::{Standing, Urgency};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use std::sync::Arc;
@@ -17,13 +18,25 @@ pub async fn enter(role: &RawRole, ctx: &Context) -> Option<Place> {
 
 /// The class that the object probably belongs to.
 pub fn class(role: &RawRole, ctx: &Context) -> Option<Arc<IamRoleClass>> {
-    let named = role.said.named_class.as_deref().or(role.said.class.as_deref());
-    if let Some(name) = named {
-        return ctx.classes.get(&ObjectRef::new(name));
+    class_or(role, ctx, |namespace| default_of(namespace, ctx))
+}
+
+/// The same, with the default class of a namespace from elsewhere: to look for it means to go through all classes.
+pub fn class_or(
+    role: &RawRole,
+    ctx: &Context,
+    default: impl FnOnce(&str) -> Option<Arc<IamRoleClass>>,
+) -> Option<Arc<IamRoleClass>> {
+    match role.said.named_class.as_deref().or(role.said.class.as_deref()) {
+        Some(name) => ctx.classes.get(&ObjectRef::new(name)),
+        None => default(role.metadata.namespace.as_deref().unwrap_or_default()),
     }
-    let namespace = role.namespace().unwrap_or_default();
-    let labels = ctx.namespaces.get(&ObjectRef::new(&namespace)).map(|namespace| namespace.labels().clone());
-    default_class(&ctx.classes.state(), &namespace, &labels.unwrap_or_default()).ok()
+}
+
+/// The default class of a namespace.
+pub fn default_of(namespace: &str, ctx: &Context) -> Option<Arc<IamRoleClass>> {
+    let labels = ctx.namespaces.get(&ObjectRef::new(namespace)).map(|namespace| namespace.labels().clone());
+    default_class(&ctx.classes.state(), namespace, &labels.unwrap_or_default()).ok()
 }
 
 /// One lane an account; as long as a class leads to none, one a class.
@@ -38,23 +51,17 @@ fn lane(class: Option<&IamRoleClass>, ctx: &Context) -> String {
 fn urgency(role: &RawRole, class: Option<&IamRoleClass>, ctx: &Context) -> Urgency {
     let generation = role.metadata.generation.unwrap_or_default();
     let uid = role.metadata.uid.as_deref().unwrap_or_default();
+    let (has_failed, is_suspect) = ctx.memory.with(uid, |entry| (entry.has_failed(generation), entry.suspect));
     let of_class = class.and_then(|class| class.metadata.generation);
-    let is_new = role.said.observed_generation != Some(generation)
-        || (of_class.is_some() && role.said.class_generation != of_class);
     let asked = role.annotations().get(ANNOTATION_RECONCILE).map(String::as_str);
-    let is_asked = asked.is_some() && role.said.handled.as_deref() != asked;
-    let (has_failed, suspect) = ctx.memory.with(uid, |entry| (entry.has_failed(generation), entry.suspect));
-    if is_asked {
-        Urgency::Change
-    } else if has_failed {
-        Urgency::Retry
-    } else if role.metadata.deletion_timestamp.is_some() {
-        Urgency::Deletion
-    } else if is_new || !role.said.is_ready {
-        Urgency::Change
-    } else if suspect {
-        Urgency::Suspect
-    } else {
-        Urgency::Check
+    Standing {
+        is_asked: asked.is_some() && role.said.handled.as_deref() != asked,
+        has_failed,
+        is_deleted: role.metadata.deletion_timestamp.is_some(),
+        is_new: role.said.observed_generation != Some(generation),
+        has_new_class: of_class.is_some() && role.said.class_generation != of_class,
+        is_ready: role.said.is_ready,
+        is_suspect,
     }
+    .urgency()
 }

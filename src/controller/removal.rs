@@ -230,6 +230,10 @@ impl Removal<'_> {
             [] => String::new(),
             left => format!(". Left in AWS since our owner tags were taken off: {}", left.join(", ")),
         };
+        if foreign.is_none() && state.role.is_none() {
+            let id = subject.status.role.as_ref().and_then(|role| role.id.as_deref());
+            self.depart(&name, id);
+        }
         let (reason, note) = match foreign {
             Some(foreign) => (Reason::Retained, format!("{foreign}{left}")),
             None if done == 0 => (Reason::Released, format!("Role {name} was gone already{left}")),
@@ -347,9 +351,18 @@ impl Removal<'_> {
         Ok(plan.steps.len())
     }
 
+    /// The role is gone, and may be shown by walks for a while.
+    fn depart(&self, name: &str, id: Option<&str>) {
+        let (account, now, settle) = (&self.account.account.id, self.ctx.started.elapsed(), self.ctx.settle);
+        self.ctx.sweeps.departed(|departed| departed.note(account, name, id, now, settle));
+    }
+
     /// What this deletion did itself is not the past when the next look shows it.
     fn note_write(&self, subject: &Subject, action: &Action, state: &RoleState) {
         let (account, now) = (&self.account.account, self.ctx.started.elapsed());
+        if let (Action::DeleteRole, Some(role)) = (action, &state.role) {
+            self.depart(&role.name, Some(&role.id));
+        }
         self.ctx.memory.with(&subject.uid, |entry| {
             entry.deleted |= matches!(action, Action::DeleteRole);
             if let Some(role) = &state.role {

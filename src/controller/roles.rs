@@ -460,12 +460,6 @@ pub fn gone(role: &RawRole, ctx: &Context) {
     }
 }
 
-/// Whether the object's spec names the class.
-#[must_use]
-pub fn names_class(role: &RawRole, class: &str) -> bool {
-    role.said.named_class.as_deref() == Some(class)
-}
-
 /// Whether the object's status names the class.
 #[must_use]
 pub fn uses_class(role: &RawRole, class: &str) -> bool {

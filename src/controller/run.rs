@@ -214,7 +214,7 @@ async fn work(
         settle: options.settle,
         started: since,
         stop: stop.clone(),
-        class_states: std::sync::Mutex::default(),
+        class_states: super::states::ClassStates::default(),
     });
 
     let counted = Arc::downgrade(&ctx);

@@ -34,6 +34,8 @@ use tokio::time::Instant;
 
 /// Roles that seem to belong to nobody are asked for by name, so many in one walk.
 const CONFIRMED: usize = 20;
+/// For so long those who ask for a walk are gathered.
+const GATHER: Duration = Duration::from_millis(100);
 /// A role that no walk has shown for so many intervals is looked at by itself.
 pub const UNSEEN: u32 = 2;
 
@@ -57,10 +59,16 @@ pub async fn run(ctx: Arc<Context>) {
         };
         tokio::select! {
             () = due => {}
-            () = ctx.sweeps.wake.notified() => {}
+            () = gathered(&ctx) => {}
             Some(()) = under_way.next() => {}
         }
     }
+}
+
+/// Something may be due sooner. Many roles and classes say so at once, and each time all classes are gone through.
+async fn gathered(ctx: &Context) {
+    ctx.sweeps.wake.notified().await;
+    tokio::time::sleep(GATHER).await;
 }
 
 /// An account that classes lead to.
@@ -254,8 +262,7 @@ impl<'a> Walk<'a> {
                             candidate.compare(ctx, account, |settled| settled.matches_detailed(&seen));
                         }
                     }
-                    None if is_stray(ctx, account, &seen) => drop(strays.insert(seen.name, seen.id)),
-                    None => {}
+                    None => strays.extend(stray(ctx, account, &seen).map(|stray| (seen.name, stray))),
                 }
             }
         };
@@ -301,25 +308,32 @@ impl<'a> Walk<'a> {
         has_news(orphans, &known, (!self.ctx.sweeps.is_decided(self.account)).then_some(told))
     }
 
-    /// A page may be from before a deletion, so what is there is asked for by name.
-    async fn confirm(&self, account: &Account, strays: BTreeMap<String, String>) -> Result<BTreeSet<String>, AwsError> {
+    /// A page may be from before a deletion, so what is there is asked for by name. That read may be late as well: what
+    /// we deleted a moment ago is known, and what the process before this one deleted at its end is waited for.
+    async fn confirm(&self, account: &Account, strays: BTreeMap<String, Stray>) -> Result<BTreeSet<String>, AwsError> {
         let (known, _) = self.known_orphans();
-        let mut orphans = BTreeSet::new();
-        let mut asked = 0;
-        for (name, id) in strays {
-            if known.contains(&name) {
-                orphans.insert(name);
-            } else if asked < CONFIRMED {
-                asked += 1;
-                // One that nobody may read is told by a later walk, or never; that is no reason to stop here.
-                match account.role_id(&name).await {
-                    Ok(found) if found.as_ref() == Some(&id) => drop(orphans.insert(name)),
-                    Ok(_) => {}
-                    Err(error) => tracing::info!(%error, "a role that seems to belong to nobody can't be read"),
+        let (old, mut new): (Vec<_>, Vec<_>) = strays.into_iter().partition(|(name, _)| known.contains(name));
+        let mut orphans: BTreeSet<String> = old.into_iter().map(|(name, _)| name).collect();
+        new.retain(|(name, stray)| !self.is_past(name, stray));
+        if !new.is_empty() {
+            tokio::time::sleep_until(self.ctx.started + self.ctx.settle).await;
+        }
+        for (name, stray) in new.into_iter().take(CONFIRMED) {
+            // One that nobody may read is told by a later walk, or never; that is no reason to stop here.
+            match account.role_id(&name).await {
+                Ok(found) if found.as_ref() == Some(&stray.id) && stray.is_free(self.ctx, account, &name) => {
+                    orphans.insert(name);
                 }
+                Ok(_) => {}
+                Err(error) => tracing::info!(%error, "a role that seems to belong to nobody can't be read"),
             }
         }
         Ok(orphans)
+    }
+
+    fn is_past(&self, name: &str, stray: &Stray) -> bool {
+        let (now, settle) = (self.ctx.started.elapsed(), self.ctx.settle);
+        self.ctx.sweeps.departed(|departed| departed.shows_past(self.account, name, &stray.id, now, settle))
     }
 
     /// Roles that are as wanted need no look until after the next walk; the others are looked at now.
@@ -457,17 +471,28 @@ fn is_of(cluster: &Cluster, tag: Option<&str>) -> bool {
     tag.is_some_and(|tag| cluster.is_named_by(tag))
 }
 
-/// Whether the role carries this cluster's tags and no object has it. What lies in a namespace that is not watched
-/// nobody here knows.
-fn is_stray(ctx: &Context, account: &Account, seen: &Detailed) -> bool {
-    let (Some(namespace), Some(name)) = (seen.tags.get(TAG_NAMESPACE), seen.tags.get(TAG_NAME)) else {
-        return false;
-    };
-    let is_watched = ctx.scopes.iter().any(|scope| scope.namespace.as_ref().is_none_or(|only| only == namespace));
-    let is_another = |role: Arc<RawRole>| {
-        let elsewhere = role.said.account.as_deref().is_some_and(|id| id != account.account.id);
-        role.said.role_name.as_deref().is_some_and(|known| elsewhere || !known.eq_ignore_ascii_case(&seen.name))
-    };
-    let is_free = ctx.cached_role(namespace, name).is_none_or(is_another);
-    is_of(&ctx.cluster, seen.tags.get(TAG_CLUSTER).map(String::as_str)) && is_watched && is_free
+/// A role that carries this cluster's tags and that no object has.
+struct Stray {
+    id: String,
+    /// The object that its tags tell of.
+    object: (String, String),
+}
+
+/// The role, if it is one. What lies in a namespace that is not watched nobody here knows.
+fn stray(ctx: &Context, account: &Account, seen: &Detailed) -> Option<Stray> {
+    let object = (seen.tags.get(TAG_NAMESPACE)?.clone(), seen.tags.get(TAG_NAME)?.clone());
+    let is_watched = ctx.scopes.iter().any(|scope| scope.namespace.as_ref().is_none_or(|only| *only == object.0));
+    let is_here = is_of(&ctx.cluster, seen.tags.get(TAG_CLUSTER).map(String::as_str)) && is_watched;
+    let stray = Stray { id: seen.id.clone(), object };
+    (is_here && stray.is_free(ctx, account, &seen.name)).then_some(stray)
+}
+
+impl Stray {
+    fn is_free(&self, ctx: &Context, account: &Account, role: &str) -> bool {
+        let is_another = |object: Arc<RawRole>| {
+            let elsewhere = object.said.account.as_deref().is_some_and(|id| id != account.account.id);
+            object.said.role_name.as_deref().is_some_and(|known| elsewhere || !known.eq_ignore_ascii_case(role))
+        };
+        ctx.cached_role(&self.object.0, &self.object.1).is_none_or(is_another)
+    }
 }

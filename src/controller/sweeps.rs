@@ -4,6 +4,7 @@ use super::memory::jitter;
 use crate::api::IamRoleClassSpec;
 use crate::api::iamroleclass::DriftMethod;
 use crate::api::workload::ClassWorkloadIdentity;
+use crate::role::departed::Departed;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -75,20 +76,12 @@ impl State {
     }
 }
 
-/// What walks over an account found, for the status of a class.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// How drift of the class's roles is looked for at present: by walks, or role by role.
-    pub method: DriftMethod,
-    /// Names of the roles that carry this cluster's tags and belong to no object.
-    pub orphans: BTreeSet<String>,
-}
-
 /// The accounts that are walked.
 #[derive(Debug, Default)]
 pub struct Sweeps {
     works: bool,
     states: Mutex<HashMap<String, State>>,
+    departed: Mutex<Departed>,
     /// Something may be due sooner than was thought.
     pub wake: Notify,
 }
@@ -177,6 +170,12 @@ impl Sweeps {
         self.lock().get(account).map(|state| state.orphans.clone()).unwrap_or_default()
     }
 
+    /// Runs `with` on the roles that were deleted a moment ago. Never held across an await.
+    pub fn departed<T>(&self, with: impl FnOnce(&mut Departed) -> T) -> T {
+        // A panic elsewhere leaves whole entries behind.
+        with(&mut self.departed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Whether it is time to look for roles of nobody in an account whose own roles are read one by one.
     #[must_use]
     pub fn may_hide_orphans(&self, account: &str, now: Instant) -> bool {
@@ -196,16 +195,15 @@ impl Sweeps {
         self.lock().get(account).and_then(|state| state.obstacle)
     }
 
-    /// What there is to tell of the account to a class; `None` before the first walk.
+    /// How drift of the class's roles is looked for at present: by walks, or role by role. `None` before the first walk.
     #[must_use]
-    pub fn found(&self, class: &IamRoleClassSpec, account: &str) -> Option<Found> {
+    pub fn method_of(&self, class: &IamRoleClassSpec, account: &str) -> Option<DriftMethod> {
         if !is_walked(class) {
-            return Some(Found { method: DriftMethod::Role, orphans: self.orphans(account) });
+            return Some(DriftMethod::Role);
         }
         let states = self.lock();
         let state = states.get(account).filter(|state| state.decided)?;
-        let method = if state.obstacle.is_none() { DriftMethod::Account } else { DriftMethod::Role };
-        Some(Found { method, orphans: state.orphans.clone() })
+        Some(if state.obstacle.is_none() { DriftMethod::Account } else { DriftMethod::Role })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, State>> {
@@ -250,7 +248,7 @@ mod tests {
     }
 
     fn found(sweeps: &Sweeps, method: Option<DriftMethod>) -> Option<DriftMethod> {
-        sweeps.found(&class(method), A).map(|found| found.method)
+        sweeps.method_of(&class(method), A)
     }
 
     fn complete(orphans: &[&str]) -> Ended {
@@ -329,7 +327,6 @@ mod tests {
         sweeps.end(A, complete(&["x"]), now);
         sweeps.end(A, Ended::Broken, now);
         assert_eq!(sweeps.orphans(A), BTreeSet::from(["x".to_owned()]));
-        assert_eq!(sweeps.found(&class(None), A).unwrap().orphans, sweeps.orphans(A));
         sweeps.end(A, complete(&[]), now);
         assert!(sweeps.orphans(A).is_empty());
     }

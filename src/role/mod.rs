@@ -11,6 +11,7 @@
 pub mod advice;
 pub mod contest;
 pub mod deletion;
+pub mod departed;
 pub mod desired;
 pub mod found;
 pub mod guard;
@@ -23,6 +24,7 @@ pub mod recent;
 pub mod record;
 pub mod settings;
 pub mod sweep;
+pub mod urgency;
 pub mod workload;
 
 pub use desired::{Desired, OwnPolicy, Problem};

@@ -26,6 +26,7 @@ use iamrole_operator::controller::issuer::Issuer;
 use iamrole_operator::controller::lanes::Lanes;
 use iamrole_operator::controller::memory::Memory;
 use iamrole_operator::controller::roles;
+use iamrole_operator::controller::states::ClassStates;
 use iamrole_operator::controller::sweeps::Sweeps;
 use iamrole_operator::controller::workload::Workloads;
 use iamrole_operator::role::Cluster;
@@ -191,7 +192,7 @@ impl Operator {
             settle: Duration::from_secs(30),
             started: tokio::time::Instant::now(),
             stop: stopping,
-            class_states: std::sync::Mutex::default(),
+            class_states: ClassStates::default(),
         };
         let world = world.clone();
         let class = serde_json::Value::Null;
@@ -225,7 +226,9 @@ impl Operator {
         let class = serde_json::from_value(inner.cluster.class.clone()).expect("a class");
         self.classes.apply_watcher_event(&Event::Apply(class));
         let role: RawRole = serde_json::from_value(inner.cluster.role.clone()?).expect("an object");
-        self.roles.apply_watcher_event(&Event::Apply(role.clone()));
+        let event = Event::Apply(role.clone());
+        self.ctx.scopes[0].index.note(&event);
+        self.roles.apply_watcher_event(&event);
         Some(role)
     }
 

@@ -50,6 +50,8 @@ pub enum Fault {
     DropBefore,
     /// AWS does it, the answer is lost.
     DropAfter,
+    /// AWS says that it was done, and goes on to show what was before.
+    Pretend,
     /// It takes longer.
     Delay(Duration),
     /// AWS answers with other words: the first text is replaced by the second.
@@ -82,6 +84,8 @@ struct Inner {
     under_way: AtomicUsize,
     throttled: AtomicUsize,
     latency: Mutex<Duration>,
+    /// How many calls were answered, and how long they took in all.
+    answers: Mutex<(u32, Duration)>,
 }
 
 #[derive(Clone)]
@@ -142,6 +146,12 @@ impl Proxy {
         *self.inner.latency.lock().unwrap() = latency;
     }
 
+    /// How long a call took in the mean.
+    pub fn mean_answer(&self) -> Duration {
+        let (count, took) = *self.inner.answers.lock().unwrap();
+        took / count.max(1)
+    }
+
     /// Calls that were refused for that.
     pub fn throttled(&self) -> usize {
         self.inner.throttled.load(Relaxed)
@@ -198,6 +208,7 @@ impl Proxy {
     /// Forgets the calls so far.
     pub fn forget(&self) {
         self.inner.calls.lock().unwrap().clear();
+        *self.inner.answers.lock().unwrap() = Default::default();
     }
 }
 
@@ -214,12 +225,15 @@ pub async fn get(url: &str) -> Option<(u16, String)> {
 async fn handle(State(shared): State<Shared>, request: Request) -> Response {
     let work = async move {
         shared.inner.under_way.fetch_add(1, Relaxed);
-        let answered = tokio::time::Instant::now() + *shared.inner.latency.lock().unwrap();
+        let begun = tokio::time::Instant::now();
+        let answered = begun + *shared.inner.latency.lock().unwrap();
         let response = forward(&shared, request).await;
         shared.inner.under_way.fetch_sub(1, Relaxed);
         if answered > tokio::time::Instant::now() {
             tokio::time::sleep_until(answered).await;
         }
+        let mut answers = shared.inner.answers.lock().unwrap();
+        *answers = (answers.0 + 1, answers.1 + begun.elapsed());
         response
     };
     tokio::spawn(work).await.unwrap_or_else(|_| broken())
@@ -247,6 +261,7 @@ async fn forward(shared: &Shared, request: Request) -> Response {
         Some(Fault::Throttle(pause)) => return later(refusal(400, "Throttling", "Rate exceeded"), *pause),
         Some(Fault::Unavailable(pause)) => return later(refusal(503, "ServiceUnavailable", "not now"), *pause),
         Some(Fault::DropBefore) => return broken(),
+        Some(Fault::Pretend) => return success(&call.action),
         Some(Fault::Delay(delay)) => tokio::time::sleep(*delay).await,
         Some(Fault::DropAfter | Fault::Rewrite(..)) | None => {}
     }
@@ -353,6 +368,13 @@ fn broken() -> Response {
     let stream = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("broken on purpose")) });
     let mut response = Response::new(Body::from_stream(stream));
     response.headers_mut().insert("content-length", axum::http::HeaderValue::from_static("100"));
+    response
+}
+
+/// The answer to a call that answers nothing.
+fn success(action: &str) -> Response {
+    let mut response = Response::new(Body::from(format!("<{action}Response/>")));
+    response.headers_mut().insert("content-type", axum::http::HeaderValue::from_static("text/xml"));
     response
 }
 

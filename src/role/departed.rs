@@ -1,0 +1,87 @@
+//! Roles that we deleted a moment ago: IAM may go on showing them for a while, in a walk and also in the read that is to
+//! confirm what the walk shows.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Roles that are gone, as far as we know. Times are since the process started.
+#[derive(Clone, Debug, Default)]
+pub struct Departed {
+    /// By account and lower-case name.
+    roles: HashMap<(String, String), Departure>,
+    /// With so many it is time to forget some.
+    most: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Departure {
+    /// Unique id, as far as it was known.
+    id: Option<String>,
+    at: Duration,
+}
+
+impl Departed {
+    /// Notes that a role is gone, and forgets those that no read shows any more.
+    pub fn note(&mut self, account: &str, name: &str, id: Option<&str>, now: Duration, settle: Duration) {
+        if self.roles.len() >= self.most {
+            self.roles.retain(|_, departure| now.saturating_sub(departure.at) < settle);
+            // Twice as many, so that forgetting costs each departure next to nothing.
+            self.most = 2 * self.roles.len() + 16;
+        }
+        let departure = Departure { id: id.map(str::to_owned), at: now };
+        self.roles.insert((account.to_owned(), name.to_lowercase()), departure);
+    }
+
+    /// Whether what a read shows under that name is from before we deleted it. A role of another id was made since.
+    #[must_use]
+    pub fn shows_past(&self, account: &str, name: &str, id: &str, now: Duration, settle: Duration) -> bool {
+        let departure = self.roles.get(&(account.to_owned(), name.to_lowercase()));
+        departure.is_some_and(|departure| {
+            now.saturating_sub(departure.at) < settle && departure.id.as_deref().is_none_or(|known| known == id)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Departed;
+    use std::time::Duration;
+
+    const SETTLE: Duration = Duration::from_secs(30);
+    const A: &str = "111122223333";
+
+    fn at(second: u64) -> Duration {
+        Duration::from_secs(second)
+    }
+
+    #[test]
+    fn what_we_deleted_is_past_until_reads_have_settled_and_nothing_else_is() {
+        let mut departed = Departed::default();
+        departed.note(A, "App", Some("AROA1"), at(100), SETTLE);
+        departed.note(A, "unknown", None, at(100), SETTLE);
+        let cases = [
+            ("a moment ago", A, "App", "AROA1", 101, true),
+            ("in other case", A, "aPP", "AROA1", 129, true),
+            ("long enough ago", A, "App", "AROA1", 130, false),
+            ("made anew", A, "App", "AROA2", 101, false),
+            ("another account", "444455556666", "App", "AROA1", 101, false),
+            ("another role", A, "Apps", "AROA1", 101, false),
+            ("of which no id was known", A, "unknown", "AROA7", 101, true),
+        ];
+        for (what, account, name, id, now, is_past) in cases {
+            assert_eq!(departed.shows_past(account, name, id, at(now), SETTLE), is_past, "{what}");
+        }
+    }
+
+    #[test]
+    fn it_is_not_remembered_for_ever_and_the_last_departure_counts() {
+        let mut departed = Departed::default();
+        departed.note(A, "app", Some("AROA1"), at(0), SETTLE);
+        departed.note(A, "app", Some("AROA2"), at(20), SETTLE);
+        assert!(departed.shows_past(A, "app", "AROA2", at(40), SETTLE));
+        for i in 0..1000 {
+            departed.note(A, &format!("role-{i}"), None, at(100 + i), SETTLE);
+        }
+        assert!(departed.roles.len() <= 2 * 30 + 16, "{}", departed.roles.len());
+    }
+}
