@@ -5,6 +5,8 @@
 //! Prints a table and ends with an error where something is not as promised. `BENCH_ONLY=create,slow` runs some of
 //! the scenarios; `BENCH_ROLES` and `BENCH_MEMORY_ROLES` say how many "many" are.
 
+#[path = "scale/machine.rs"]
+mod machine;
 #[path = "scale/setup.rs"]
 mod setup;
 #[path = "../tests/support/mod.rs"]
@@ -17,6 +19,8 @@ use std::time::Duration;
 use support::stays;
 use table::Row;
 
+/// What `BENCH_ONLY` may name.
+const SCENARIOS: [&str; 5] = ["create", "throttled", "many", "slow", "memory"];
 /// Calls that AWS lets through in a second, where it throttles.
 const RATE: f64 = 20.0;
 /// The most calls that a restart or a steady check may take.
@@ -25,6 +29,11 @@ const HANDFUL: usize = 5;
 const SLOW: Duration = Duration::from_millis(250);
 /// How many times the least making many roles may take.
 const TIMES_LEAST: f64 = 1.25;
+/// A role is made in one go: among many, so many times the calls for others may come between its first and its last one
+/// as among few, and so many more.
+const SPAN: (usize, usize) = (2, 32);
+/// The scenario with few roles.
+const FEW: &str = "create-200";
 /// The most resident memory, in KiB.
 const MEMORY: u64 = 80 * 1024;
 
@@ -37,9 +46,11 @@ async fn create(rows: &mut Vec<Row>) -> Vec<String> {
     bench.world.proxy.forget();
     let quiet = stays(Duration::from_secs(30), || async { bench.world.proxy.count() == 0 }).await;
     bench.must(quiet, "and none for 30 s");
-    let row = bench.measure("create-200", 200, async |bench| bench.create(1, 201).await).await;
+    let row = bench.measure(FEW, 200, async |bench| bench.create(1, 201).await).await;
     bench.must(row.calls.len() == 600, "200 roles are made with 600 calls");
-    rows.push(row.with_spans());
+    let mut row = row.with_spans();
+    bench.must_in_time(&mut row, TIMES_LEAST);
+    rows.push(row);
     bench.failed
 }
 
@@ -48,8 +59,17 @@ async fn many(rows: &mut Vec<Row>) -> Vec<String> {
     let roles = number("BENCH_ROLES", 1000);
     let mut bench = Bench::start("many", 120, LATENCY).await;
     let case = format!("create-{roles}");
-    let row = bench.measure(&case, roles, async |bench| bench.create(0, roles).await).await.with_spans();
+    let mut row = bench.measure(&case, roles, async |bench| bench.create(0, roles).await).await.with_spans();
     bench.must(row.calls.iter().filter(|call| call.writes()).count() == 3 * roles, "as many calls as roles make");
+    bench.must_in_time(&mut row, TIMES_LEAST);
+    // Without the scenario of few roles: against as many calls as are under way.
+    let few = rows.iter().find(|row| row.case == FEW).map_or((setup::PARALLEL, setup::PARALLEL), Row::others_between);
+    let many = row.others_between();
+    for (what, few, many) in [("in the median", few.0, many.0), ("at most", few.1, many.1)] {
+        let grown =
+            format!("{case}: {what} {many} calls for others come between those for a role, {few} among few roles");
+        bench.must(many <= SPAN.0 * few + SPAN.1, &grown);
+    }
     rows.push(row);
     rows.push(restart(&mut bench, roles).await);
     let case = format!("steady check of {roles}");
@@ -67,9 +87,8 @@ async fn slow(rows: &mut Vec<Row>) -> Vec<String> {
     let roles = number("BENCH_ROLES", 1000);
     let mut bench = Bench::start("slow", 900, SLOW).await;
     let case = format!("create-{roles} at {} ms", SLOW.as_millis());
-    let row = bench.measure(&case, roles, async |bench| bench.create(0, roles).await).await.with_spans();
-    let within = row.ratio() <= TIMES_LEAST;
-    bench.must(within, &format!("{case} takes {TIMES_LEAST} times the least, not {:.2}", row.ratio()));
+    let mut row = bench.measure(&case, roles, async |bench| bench.create(0, roles).await).await.with_spans();
+    bench.must_in_time(&mut row, TIMES_LEAST);
     rows.push(row);
     bench.failed
 }
@@ -120,6 +139,8 @@ async fn memory(rows: &mut Vec<Row>) -> Vec<String> {
     if let Some(row) = rows.last_mut() {
         row.note = format!("resident {after} MiB; {before} MiB after they were made");
     }
+    let peak = rows.iter().rev().take(2).map(|row| row.peak).max().unwrap_or_default();
+    bench.must(peak <= MEMORY, &format!("{roles} roles in less than 80 MiB at any time, not {}", peak / 1024));
     bench.must(resident <= MEMORY, &format!("{roles} roles made in less than 80 MiB, not {before}"));
     bench.must(again <= MEMORY, &format!("{roles} roles found again in less than 80 MiB, not {after}"));
     bench.failed
@@ -136,6 +157,8 @@ async fn main() {
         return;
     }
     let only = std::env::var("BENCH_ONLY").unwrap_or_default();
+    let unknown: Vec<&str> = only.split(',').filter(|one| !one.is_empty() && !SCENARIOS.contains(one)).collect();
+    assert!(unknown.is_empty(), "BENCH_ONLY: no scenario {unknown:?}; there are {SCENARIOS:?}");
     let wanted = |scenario: &str| only.is_empty() || only.split(',').any(|one| one == scenario);
     let (mut rows, mut failed) = (Vec::new(), Vec::new());
     if wanted("create") {

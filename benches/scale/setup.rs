@@ -1,5 +1,6 @@
 //! What a scenario works on: a namespace with a class, an emulated IAM of its own and an operator.
 
+use crate::machine::{Machine, processes};
 use crate::support::ministack::Ministack;
 use crate::support::{World, allow, ec2, eventually, stays};
 use crate::table::Row;
@@ -25,7 +26,7 @@ pub struct Bench {
     pub world: World,
     pub failed: Vec<String>,
     latency: Duration,
-    _aws: Ministack,
+    aws: Ministack,
 }
 
 impl Bench {
@@ -48,13 +49,23 @@ impl Bench {
             status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
         };
         assert!(eventually(LONG, class).await, "the class is not ready:\n{}", world.operator.log());
-        Self { world, failed: Vec::new(), latency, _aws: aws }
+        Self { world, failed: Vec::new(), latency, aws }
     }
 
     pub fn must(&mut self, holds: bool, what: &str) {
         if !holds {
             self.failed.push(what.to_owned());
         }
+    }
+
+    /// A time that is judged only where the machine kept up; the row tells where it did not.
+    pub fn must_in_time(&mut self, row: &mut Row, times_least: f64) {
+        if let Some(reason) = row.load.reason(self.latency) {
+            row.add(&format!("time not judged: {reason}"));
+            return;
+        }
+        let (case, ratio) = (row.case.clone(), row.ratio());
+        self.must(ratio <= times_least, &format!("{case} takes {times_least} times the least, not {ratio:.2}"));
     }
 
     /// Makes these roles, and waits until all that there are are ready.
@@ -114,10 +125,11 @@ impl Bench {
     pub async fn measure(&mut self, case: &str, roles: usize, work: impl AsyncFnOnce(&mut Self)) -> Row {
         eprintln!("{case} ...");
         self.world.proxy.forget();
-        let (start, cpu, writes) = (Instant::now(), self.cpu(), self.writes().await);
+        let (start, before, writes) = (Instant::now(), self.machine(), self.writes().await);
         work(self).await;
         let wall = start.elapsed();
-        let (after, now) = (self.cpu(), self.writes().await);
+        let load = self.machine().since(&before, self.world.proxy.mean_answer());
+        let now = self.writes().await;
         Row {
             case: case.to_owned(),
             calls: self.world.proxy.all(),
@@ -125,16 +137,17 @@ impl Bench {
             events: now.1 - writes.1,
             latency: self.latency,
             wall,
-            // A new process begins at nothing.
-            cpu: if after >= cpu { after - cpu } else { after },
+            load,
             peak: self.world.operator.peak(),
             roles,
             note: String::new(),
         }
     }
 
-    fn cpu(&mut self) -> f64 {
-        if self.world.operator.runs() { self.world.operator.cpu() } else { 0.0 }
+    fn machine(&mut self) -> Machine {
+        let operator = if self.world.operator.runs() { Some(("operator", self.world.operator.id())) } else { None };
+        let emulator = self.aws.id().map(|id| ("emulator", id));
+        Machine::now(&processes(operator.into_iter().chain(emulator).collect()))
     }
 
     /// Requests so far that changed a role, and that told an event, as the API server has counted them.

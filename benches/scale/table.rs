@@ -1,9 +1,10 @@
 //! The table that a run ends with.
 
+use crate::machine::Load;
 use crate::setup::{PARALLEL, float};
 use crate::support::proxy::Call;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A line of the table.
 pub struct Row {
@@ -16,7 +17,8 @@ pub struct Row {
     /// How long each call to AWS took at least.
     pub latency: Duration,
     pub wall: Duration,
-    pub cpu: f64,
+    /// What the machine did meanwhile.
+    pub load: Load,
     /// The most resident memory of the process so far, in KiB.
     pub peak: u64,
     /// By how many the calls are divided.
@@ -36,18 +38,42 @@ impl Row {
         times().max().zip(times().min()).map(|(last, first)| last - first).unwrap_or_default()
     }
 
-    /// With the time between the first and the last call for a role: its median, and the longest.
-    pub fn with_spans(mut self) -> Self {
-        let mut times: BTreeMap<&str, (Instant, Instant)> = BTreeMap::new();
-        for call in &self.calls {
+    /// For each role, the time between its first and its last call, and how many calls for other roles were made
+    /// between them; sorted.
+    fn spans(&self) -> (Vec<Duration>, Vec<usize>) {
+        let mut ends: BTreeMap<&str, (usize, usize, usize)> = BTreeMap::new();
+        for (i, call) in self.calls.iter().enumerate() {
             let Some(role) = call.parameters.get("RoleName") else { continue };
-            times.entry(role).or_insert((call.at, call.at)).1 = call.at;
+            let (_, last, own) = ends.entry(role).or_insert((i, i, 0));
+            (*last, *own) = (i, *own + 1);
         }
-        let mut spans: Vec<Duration> = times.values().map(|(first, last)| *last - *first).collect();
-        spans.sort();
-        let [median, longest] = [spans.len() / 2, spans.len().saturating_sub(1)].map(|at| spans[at]);
-        self.note = format!("from CreateRole to the last permission {median:.2?}, at most {longest:.2?}");
+        let mut times: Vec<Duration> =
+            ends.values().map(|(first, last, _)| self.calls[*last].at - self.calls[*first].at).collect();
+        let mut others: Vec<usize> = ends.values().map(|(first, last, own)| last + 1 - first - own).collect();
+        times.sort();
+        others.sort_unstable();
+        (times, others)
+    }
+
+    /// How many calls for other roles are made between the first and the last call for a role: their median, and the
+    /// most. That does not depend on how fast the machine is.
+    pub fn others_between(&self) -> (usize, usize) {
+        middle_and_last(&self.spans().1)
+    }
+
+    /// Tells the spans, too.
+    pub fn with_spans(mut self) -> Self {
+        let ((median, longest), (between, most)) = (middle_and_last(&self.spans().0), self.others_between());
+        self.add(&format!(
+            "from CreateRole to the last permission {median:.2?}, at most {longest:.2?}, with {between} calls for other \
+             roles between, at most {most}"
+        ));
         self
+    }
+
+    pub fn add(&mut self, note: &str) {
+        let separator = if self.note.is_empty() { "" } else { "; " };
+        self.note = format!("{}{separator}{note}", self.note);
     }
 
     fn print(&self) {
@@ -69,11 +95,15 @@ impl Row {
             } else {
                 format!("{:.2}", self.ratio())
             },
-            self.cpu,
+            self.load.by.get("operator").copied().unwrap_or_default(),
             float(usize::try_from(self.peak).unwrap_or_default()) / 1024.0,
             self.note,
         );
     }
+}
+
+fn middle_and_last<T: Copy + Default>(sorted: &[T]) -> (T, T) {
+    (sorted.get(sorted.len() / 2).copied().unwrap_or_default(), sorted.last().copied().unwrap_or_default())
 }
 
 /// Prints the table as Markdown.
@@ -84,4 +114,9 @@ pub fn print(rows: &[Row]) {
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     rows.iter().for_each(Row::print);
+    println!("\n| case | processors at work | on what | a call took |\n| --- | --- | --- | --- |");
+    for Row { case, load, .. } in rows {
+        let answer = load.answer.as_secs_f64() * 1000.0;
+        println!("| {case} | {:.0} % | {load} | {answer:.0} ms |", load.busy * 100.0);
+    }
 }

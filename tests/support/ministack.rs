@@ -16,7 +16,7 @@ pub struct Ministack {
     pub url: String,
     /// May do everything.
     pub root: Client,
-    _child: Child,
+    child: Child,
 }
 
 impl Ministack {
@@ -39,7 +39,12 @@ impl Ministack {
         let ready =
             eventually(Duration::from_mins(4), || async { matches!(proxy::get(&health).await, Some((200, _))) });
         assert!(ready.await, "ministack never got ready; its output is above");
-        Self { root: client(&url, "test", "test"), url, _child: child }
+        Self { root: client(&url, "test", "test"), url, child }
+    }
+
+    /// The process.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// A user with an access key, and nothing that he may do; see [`User::may`].

@@ -158,16 +158,8 @@ impl Operator {
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
     }
 
-    /// Seconds of processor time so far.
-    pub fn cpu(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("/proc");
-        // After the name, which may hold blanks; user and system time in hundredths of a second.
-        let (_, rest) = stat.rsplit_once(')').expect("a name");
-        let times = rest.split_whitespace().skip(11).take(2);
-        times.map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / 100.0
-    }
-
-    fn id(&self) -> u32 {
+    /// The process.
+    pub fn id(&self) -> u32 {
         self.child.as_ref().and_then(Child::id).expect("a running operator")
     }
 
