@@ -339,19 +339,3 @@ async fn a_namespace_that_is_not_known_yet_selects_no_class() {
     assert!(refused.await, "{:?}\n{}", world.status("app").await, world.operator.log());
     assert_eq!(world.proxy.writes(), [""; 0]);
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_issuer_that_was_not_to_be_had_at_the_start_is_asked_for_again() {
-    let (mut world, api) = world("issuer").await;
-    let identity = json!({ "workloadIdentity": { "mechanism": "IRSA" } });
-    world.patch_class(identity).await;
-    api.trouble("GET", "/.well-known/openid-configuration", 10, Trouble::Refuse(500));
-    world.operator.start().await;
-    world.create("app", json!({ "serviceAccounts": [{ "name": "app" }] })).await;
-    let message = world.reason("app", "InvalidSpec").await;
-    assert!(message.contains("issuer"), "{message}");
-    let ready = eventually(RECOVERS, || async {
-        condition(&world.get("app").await, "Ready").is_some_and(|ready| ready.status == "True")
-    });
-    assert!(ready.await, "{:?}\n{}", world.status("app").await, world.operator.log());
-}

@@ -42,6 +42,7 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::RoleMissing => "Create the role, or use `adoption: IfExists`.",
         Reason::NoClass => "Ask an admin to label the namespace, or name a class in `spec.roleClassName`.",
         Reason::ClassNotReady => "`kubectl describe iamroleclass NAME` tells why.",
+        Reason::IssuerUnknown => "Nothing; it is asked for again. If it lasts, set `cluster.oidcIssuer` of the chart.",
         Reason::ClassAccountMismatch => "Name a class of the account that the role lives in.",
         Reason::AccountMismatch => "Give the operator an identity of the class's account, or make another class.",
         Reason::NoCredentials => "Give the operator an AWS identity; see [permissions](permissions.md).",

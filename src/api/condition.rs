@@ -93,6 +93,8 @@ reasons! {
     NoClass,
     /// The class can't be used; its own `Ready` condition says why.
     ClassNotReady,
+    /// The role, or its class, needs the issuer of this cluster's ServiceAccount tokens, which is not known yet.
+    IssuerUnknown,
     /// The class leads to another AWS account than the role lives in.
     ClassAccountMismatch,
     /// The AWS identity belongs to another account than the class says.

@@ -40,7 +40,8 @@ pub struct Args {
     #[arg(long, env = "IAMROLE_CONTROLLER", default_value = DEFAULT_CONTROLLER, value_name = "NAME")]
     pub controller: String,
 
-    /// Issuer of this cluster's ServiceAccount tokens (https://…). Without it the API server is asked.
+    /// Issuer of this cluster's ServiceAccount tokens (https://…), with a slash at the end if they have one. Without it:
+    /// that of the operator's own token, or the one that the API server tells.
     #[arg(long, env = "IAMROLE_OIDC_ISSUER", value_name = "URL")]
     pub oidc_issuer: Option<String>,
 

@@ -59,7 +59,14 @@ fn of(entry: &Entry, case: Case<'_>, desired: &Desired) -> BTreeSet<String> {
 
 /// Whether an earlier process told it, as far as status shows: whatever it says of this spec after it was accepted.
 fn is_told(subject: &Subject, case: Case<'_>) -> bool {
-    let before = [Reason::InvalidSpec, Reason::NotAllowed, Reason::NoClass, Reason::ClassNotReady, Reason::Suspended];
+    let before = [
+        Reason::InvalidSpec,
+        Reason::NotAllowed,
+        Reason::NoClass,
+        Reason::ClassNotReady,
+        Reason::IssuerUnknown,
+        Reason::Suspended,
+    ];
     let ready = find(&subject.status.conditions, ConditionType::Ready);
     let got_further = ready.is_some_and(|ready| {
         ready.observed_generation == Some(subject.generation)

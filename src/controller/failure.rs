@@ -80,9 +80,20 @@ impl Failure {
         Self { reason: Reason::Reconciling, message: message.into(), retry: Retry::Wait(delay) }
     }
 
-    /// All problems of a spec in one message.
+    /// All problems of a spec in one message. What only has to be waited for is told where there is no other.
     #[must_use]
     pub fn problems(problems: &[Problem]) -> Self {
+        let (waits, problems): (Vec<&Problem>, Vec<&Problem>) =
+            problems.iter().partition(|problem| problem.reason == Reason::IssuerUnknown);
+        if problems.is_empty() && !waits.is_empty() {
+            let messages: Vec<&str> = waits.iter().map(|problem| problem.message.as_str()).collect();
+            let message = format!(
+                "{}; the operator does not know the issuer (yet) and goes on asking. If this lasts, set cluster.oidcIssuer \
+                 of the chart (--oidc-issuer)",
+                join(&messages)
+            );
+            return Self::soon(Reason::IssuerUnknown, message);
+        }
         let reason = problems.first().map_or(Reason::InvalidSpec, |problem| problem.reason);
         let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
         let mut message = join(&messages);

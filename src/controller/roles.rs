@@ -81,9 +81,10 @@ impl Setback {
         Box::new(Self { failure, status, pending: true, handled: true })
     }
 
-    /// A role that is as wanted, as last seen, stays so while AWS or its class can't be asked.
+    /// A role that is as wanted, as last seen, stays so while AWS or its class can't be asked, or a fact is not known yet.
     fn is_quiet(&self, generation: i64) -> bool {
-        let passes = self.failure.retry == Retry::Passing || self.failure.reason == Reason::ClassNotReady;
+        let waits = matches!(self.failure.reason, Reason::ClassNotReady | Reason::IssuerUnknown);
+        let passes = self.failure.retry == Retry::Passing || waits;
         passes && !self.pending && is_ready(&self.status.conditions, generation)
     }
 }
@@ -212,6 +213,8 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
                 setback.failure.retry = setback.failure.retry.within(interval(&class));
             }
             let untouched = !setback.pending;
+            // Another generation of the class may ask for more.
+            setback.pending |= setback.failure.reason == Reason::IssuerUnknown && !subject.saw(&class);
             Err(bounded(subject, ctx, case, untouched, setback).await)
         }
     }

@@ -52,7 +52,7 @@ pub struct Options {
     pub namespaces: Vec<String>,
     /// Which classes are served: those that name this installation.
     pub controller: String,
-    /// Issuer of the cluster's ServiceAccount tokens; absent: the API server is asked.
+    /// Issuer of the cluster's ServiceAccount tokens; absent: as the operator's own token says, or the API server.
     pub oidc_issuer: Option<String>,
     /// For how long after a write reads may show the past.
     pub settle: Duration,
@@ -178,9 +178,10 @@ async fn work(
     process: &Process,
 ) -> Result<(), Error> {
     let watches = plain(config.clone(), config.read_timeout, &process.metrics)?;
+    let token = config.auth_info.token_file.clone();
     let client = fenced(config, leadership.clone(), &process.metrics)?;
     let Process { metrics, health, stop } = process.clone();
-    let issuer = Issuer::find(&client, options.oidc_issuer.as_deref()).await;
+    let issuer = Issuer::find(&client, options.oidc_issuer.as_deref(), token.as_deref()).await;
     let aws = Aws::from_environment(metrics.clone()).await?.fenced(leadership).at_once(options.concurrency);
     let (class_store, class_writer) = store::<IamRoleClass>();
     let (namespace_store, namespace_writer) = store_of_namespaces();

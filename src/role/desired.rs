@@ -23,7 +23,7 @@ pub const REVOKE_SESSIONS: &str = "AWSRevokeOlderSessions";
 /// Why a spec can't be carried out: which field, what is wrong, what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// `InvalidSpec`, `NotAllowed` or another reason of their kind.
+    /// `InvalidSpec`, `NotAllowed` or another reason of their kind; `IssuerUnknown` where a fact has to be waited for.
     pub reason: Reason,
     /// In words, beginning with the field.
     pub message: String,
@@ -181,7 +181,7 @@ pub struct Facts<'a> {
     pub boundaries: &'a [String],
     /// Quotas of the account.
     pub limits: &'a Limits,
-    /// Issuer of this cluster's ServiceAccount tokens without `https://`, if known.
+    /// Issuer of this cluster's ServiceAccount tokens without `https://`, if known (yet).
     pub issuer: Option<&'a str>,
 }
 

@@ -16,6 +16,10 @@ pub const SID_IRSA: &str = "IamRoleDevIrsa";
 pub const SID_POD_IDENTITY: &str = "IamRoleDevPodIdentity";
 /// Where the generated statements come from, for messages.
 const FIELD: &str = "spec.serviceAccounts";
+/// Name of the token that stands for the issuer.
+pub const ISSUER: &str = "oidcIssuer";
+/// The same as it is written in texts.
+pub const ISSUER_TOKEN: &str = "$(oidcIssuer)";
 
 /// What the operator was told about the EKS cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,7 +73,8 @@ pub struct Workload {
 /// What IRSA goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Irsa {
-    /// Issuer of the cluster's tokens, without `https://`.
+    /// Issuer of the cluster's tokens, without `https://` and else letter by letter as they say it: AWS takes an issuer
+    /// that ends in a slash for another one than the same without, in ARNs and in condition keys.
     pub issuer: String,
     /// ARN of its OIDC provider in the role's account.
     pub provider: String,
@@ -93,17 +98,27 @@ pub fn workload(spec: &IamRoleSpec, facts: Facts<'_>, problems: &mut Vec<Problem
         return None;
     }
     let mechanism = mechanism(spec, facts).map_err(|problem| problems.push(problem)).ok()?;
-    let issuer = mechanism.has_irsa().then(|| irsa(facts)).transpose();
+    let irsa = mechanism.has_irsa().then(|| irsa(facts)).transpose();
     let cluster = mechanism.has_pod_identity().then(|| facts.owner.cluster.eks.arn_in(facts.account)).transpose();
-    match (issuer, cluster) {
+    let cluster = cluster.map_err(|message| invalid_list(&message));
+    match (irsa, cluster) {
         (Ok(irsa), Ok(cluster_arn)) => Some(Workload { accounts, irsa, cluster_arn }),
         (irsa, cluster) => {
-            for message in [irsa.err(), cluster.err()].into_iter().flatten() {
-                problems.push(Problem { reason: Reason::InvalidSpec, message: format!("{FIELD}: {message}") });
-            }
+            problems.extend([irsa.err(), cluster.err()].into_iter().flatten());
             None
         }
     }
+}
+
+fn invalid_list(message: &str) -> Problem {
+    Problem { reason: Reason::InvalidSpec, message: format!("{FIELD}: {message}") }
+}
+
+/// What waits until the issuer is known.
+#[must_use]
+pub fn needs_issuer(field: &str) -> Problem {
+    let message = format!("{field}: needs the issuer of this cluster's ServiceAccount tokens");
+    Problem { reason: Reason::IssuerUnknown, message }
 }
 
 fn mechanism(spec: &IamRoleSpec, facts: Facts<'_>) -> Result<Mechanism, Problem> {
@@ -137,18 +152,12 @@ fn mechanism(spec: &IamRoleSpec, facts: Facts<'_>) -> Result<Mechanism, Problem>
     }
 }
 
-fn irsa(facts: Facts<'_>) -> Result<Irsa, String> {
-    let Some(issuer) = facts.issuer else {
-        return Err(
-            "IRSA needs the issuer of this cluster's ServiceAccount tokens, which the operator could not find \
-                    out; set cluster.oidcIssuer of the chart (--oidc-issuer)"
-                .to_owned(),
-        );
-    };
+fn irsa(facts: Facts<'_>) -> Result<Irsa, Problem> {
+    let issuer = facts.issuer.ok_or_else(|| needs_issuer(FIELD))?;
     if issuer.is_empty() || !issuer.chars().all(|c| c.is_ascii_alphanumeric() || "-._~:/@".contains(c)) {
-        return Err(format!(
+        return Err(invalid_list(&format!(
             "the issuer {issuer:?} of this cluster's tokens can't be an OIDC provider; use PodIdentity"
-        ));
+        )));
     }
     let AccountRef { partition, id } = facts.account;
     let class = facts.class.workload_identity.as_ref();

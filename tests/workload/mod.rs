@@ -1,5 +1,7 @@
 //! What AWS compares when a pod asks for a role, written anew and knowing nothing of the operator's own code.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use serde_json::Value;
 
 /// The values of a leaf: one, or a list.

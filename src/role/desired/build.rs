@@ -22,9 +22,8 @@ pub(super) struct Builder<'a> {
 impl<'a> Builder<'a> {
     pub(super) fn new(spec: &'a IamRoleSpec, facts: Facts<'a>) -> Self {
         let mut tokens = tokens(facts.owner, facts.account);
-        if let Some(issuer) = facts.issuer {
-            tokens.set("oidcIssuer", issuer);
-        }
+        // Whatever else is wrong is found all the same; what uses it is refused.
+        tokens.set(workload::ISSUER, facts.issuer.unwrap_or(workload::ISSUER_TOKEN));
         let guard = Guard::new(facts.class, &tokens, facts.account, &facts.owner.namespace, facts.issuer);
         Self { spec, facts, tokens, guard, problems: Vec::new() }
     }
@@ -98,8 +97,18 @@ impl<'a> Builder<'a> {
         self.problems.extend(problems);
     }
 
+    /// Whether the issuer is known, if the text needs it.
+    fn has_issuer(&mut self, field: &str, text: &str) -> bool {
+        let lacks = self.facts.issuer.is_none() && text.contains(workload::ISSUER_TOKEN);
+        if lacks {
+            self.problems.push(workload::needs_issuer(field));
+        }
+        !lacks
+    }
+
     fn expand(&mut self, field: &str, text: &str) -> String {
         match self.tokens.expand(text) {
+            Ok(_) if !self.has_issuer(field, text) => String::new(),
             Ok(text) => text,
             Err(error) => {
                 self.invalid(field, error);
@@ -240,7 +249,10 @@ impl<'a> Builder<'a> {
                 return None;
             }
         };
-        result.map_err(|findings| self.findings(findings)).ok()
+        let document = result.map_err(|findings| self.findings(findings)).ok()?;
+        let source = object.map_or_else(|| text.cloned().unwrap_or_default(), |object| object.0.to_string());
+        self.has_issuer(field, &source);
+        Some(document)
     }
 
     /// The trust policy as it is written, and what is generated for the ServiceAccounts. The class judges the written
@@ -272,11 +284,26 @@ impl<'a> Builder<'a> {
         };
         let fits = self.trust_size(&trust, if text.is_some() { "spec.trustPolicyJson" } else { "spec.trustPolicy" });
         // What is too large is refused already, and would take long to judge.
-        let refusals = if fits { self.guard.trust(&written) } else { Vec::new() };
-        for (place, refusal) in refusals {
-            self.not_allowed(&place, refusal);
+        if fits {
+            self.judge_trust(&written);
         }
         Some(trust)
+    }
+
+    fn judge_trust(&mut self, written: &Document) {
+        let Facts { class, account, owner, issuer, .. } = self.facts;
+        let refusals = self.guard.trust(written);
+        // As if no provider were this cluster's but the one that the token stands for.
+        let anyway = || Guard::new(class, &self.tokens, account, &owner.namespace, Some(workload::ISSUER_TOKEN));
+        let anyway = if issuer.is_none() && !refusals.is_empty() { Some(anyway().trust(written)) } else { None };
+        for (place, refusal) in refusals {
+            if anyway.as_ref().is_some_and(|anyway| !anyway.contains(&(place.clone(), refusal.clone()))) {
+                let message = format!("{place}: unless it is the provider of another cluster, {refusal}");
+                self.problems.push(Problem { reason: Reason::IssuerUnknown, message });
+            } else {
+                self.not_allowed(&place, refusal);
+            }
+        }
     }
 
     fn trust_size(&mut self, trust: &Document, field: &str) -> bool {

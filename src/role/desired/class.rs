@@ -15,7 +15,7 @@ const OF_CLASS: &str = " of the class";
 /// Everything that makes a class unusable for any role in `account`: unknown tokens, names and paths that IAM does not
 /// take, policies of another account or partition, reserved tags, neither a boundary nor `unbounded`. Empty if its roles
 /// can be served as far as the class alone tells. The schema checks some of it; a stored class may be from before that.
-/// `issuer` as in [`Facts`].
+/// `issuer` as in [`Facts`]; what needs it while it is not known is among them, as `IssuerUnknown`.
 #[must_use]
 pub fn class_mistakes(
     class: &IamRoleClassSpec,
@@ -40,7 +40,8 @@ pub fn class_mistakes(
     build.exceptions();
     build.denied();
     let own_words = |problem: Problem| Problem { message: problem.message.replacen(OF_CLASS, "", 1), ..problem };
-    build.problems.into_iter().filter(|problem| problem.reason == Reason::InvalidSpec).map(own_words).collect()
+    let is_mistake = |problem: &Problem| matches!(problem.reason, Reason::InvalidSpec | Reason::IssuerUnknown);
+    build.problems.into_iter().filter(is_mistake).map(own_words).collect()
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ fn without_the_facts_nothing_is_generated_and_the_setting_is_named() {
         &unknown,
         spec.clone(),
         both.clone(),
-        &["InvalidSpec: spec.serviceAccounts", "--oidc-issuer", "--cluster-arn"],
+        &["IssuerUnknown: spec.serviceAccounts", "InvalidSpec: spec.serviceAccounts", "--cluster-arn"],
     );
     let elsewhere =
         EksCluster { arn: Some("arn:aws:eks:eu-central-1:999999999999:cluster/prod".into()), ..EksCluster::default() };
@@ -243,4 +243,37 @@ fn the_issuer_is_a_token_in_documents_and_patterns() {
         make(&Place { allowed: listed, ..place("aws") }, json!({ "trustPolicy": written }), json!(null)).unwrap();
     let subject = &trust(&made)["Statement"][0]["Condition"]["StringEquals"][format!("{ISSUER}:sub")];
     assert_eq!(subject, "system:serviceaccount:shop:api");
+}
+
+#[test]
+fn while_the_issuer_is_not_known_what_needs_it_waits_and_what_is_wrong_anyway_is_told() {
+    let unknown = Place { issuer: None, allowed: Allowed::everything(), ..place("aws") };
+    let trust = |host: &str, condition: Value| {
+        json!({ "trustPolicy": { "Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow",
+            "Principal": { "Federated": format!("arn:aws:iam::111122223333:oidc-provider/{host}") },
+            "Action": "sts:AssumeRoleWithWebIdentity",
+            "Condition": { "StringEquals": condition },
+        }] } })
+    };
+    let own = "system:serviceaccount:shop:api";
+    let problems = |spec: Value| make(&unknown, spec, json!(null)).err().unwrap_or_default();
+    let reasons = |spec: Value| {
+        problems(spec).iter().map(|problem| problem.split(':').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let expected: [(Value, &[&str]); 7] = [
+        (trust("x.example", json!({ "x.example:sub": own })), &[]),
+        (trust("x.example", json!({ "x.example:sub": "repo:a/b" })), &[]),
+        (trust("x.example", json!({ "x.example:aud": "a" })), &["IssuerUnknown"]),
+        (trust("$(oidcIssuer)", json!({ "$(oidcIssuer):sub": own })), &["IssuerUnknown"]),
+        (trust("$(oidcIssuer)", json!({ "$(oidcIssuer):aud": "a" })), &["IssuerUnknown", "NotAllowed"]),
+        (trust("$(oidcIssuer)", json!({ "$(odicIssuer):sub": own })), &["InvalidSpec"]),
+        (trust("$$(oidcIssuer)", json!({ "aws:x": "y" })), &["IssuerUnknown"]),
+    ];
+    for (spec, reasons_expected) in expected {
+        assert_eq!(reasons(spec.clone()), reasons_expected, "{spec}: {:#?}", problems(spec.clone()));
+    }
+    let tagged =
+        json!({ "trustPolicy": trust("x", json!({ "x:sub": own }))["trustPolicy"], "tags": { "a": "$(oidcIssuer)" } });
+    assert_eq!(reasons(tagged), ["IssuerUnknown"]);
 }
