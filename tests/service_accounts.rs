@@ -430,9 +430,21 @@ async fn who_holds_a_service_account_keeps_it_while_they_can_not_be_read() {
 #[tokio::test]
 async fn a_cluster_with_a_new_issuer_gets_new_trust_once_and_that_is_no_drift() {
     let mut world = world("moved").await;
+    make_provider(&world).await;
     create_account(&world, "api", &[]).await;
     world.create("app", json!({ "serviceAccounts": lists(&["api"]) })).await;
     world.create("plain", json!({ "trustPolicy": ec2() })).await;
+    let by_hand = json!({ "trustPolicy": { "Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow",
+        "Principal": { "Federated": "arn:aws:iam::$(account):oidc-provider/$(oidcIssuer)" },
+        "Action": "sts:AssumeRoleWithWebIdentity",
+        "Condition": { "StringEquals": { "$(oidcIssuer):sub": "system:serviceaccount:$(namespace):api" } },
+    }] } });
+    let tagged = json!({ "trustPolicy": ec2(), "tags": { "issuer": "$(oidcIssuer)" } });
+    for (name, spec) in [("hand", by_hand), ("tagged", tagged)] {
+        world.create(name, spec).await;
+        world.ready(name).await;
+    }
     world.ready("plain").await;
     bound(&world, "app", "True", "Bound").await;
     world.operator.stop().await;
@@ -446,12 +458,30 @@ async fn a_cluster_with_a_new_issuer_gets_new_trust_once_and_that_is_no_drift() 
     assert!(green.await, "{}", world.operator.log());
     let message = bound(&world, "app", "False", "NoOidcProvider").await;
     assert!(message.contains("green.example/id/1"), "{message}");
-    world.event("app", "Updated", "trust").await;
-    assert!(!world.events("app").await.iter().any(|(_, reason, _)| reason == "DriftRepaired"));
-    let writes = world.proxy.writes();
-    assert!(!writes.is_empty() && writes.iter().all(|action| action == "UpdateAssumeRolePolicy"), "{writes:?}");
-    world.check_now("app").await;
-    assert_eq!(world.proxy.writes(), writes, "once");
+    for (name, what) in [("app", "trust"), ("hand", "trust"), ("tagged", "tag")] {
+        world.event(name, "Updated", what).await;
+        assert!(!world.events(name).await.iter().any(|(_, reason, _)| reason == "DriftRepaired"), "{name}");
+    }
+    let mut writes = world.proxy.writes();
+    writes.sort();
+    assert_eq!(writes, ["TagRole", "UpdateAssumeRolePolicy", "UpdateAssumeRolePolicy"]);
+    for name in ["app", "hand", "tagged"] {
+        world.check_now(name).await;
+    }
+    assert_eq!(world.proxy.writes().len(), writes.len(), "once");
+    // What somebody else does afterwards is drift.
+    world.iam.tag_role().role_name(world.templated("tagged")).tags(tag("issuer", "x")).send().await.unwrap();
+    world.check_now("tagged").await;
+    world.event("tagged", "DriftRepaired", "tag").await;
+    let writes = world.writes_to("tagged").await;
+    world.operator.stop().await;
+    world.operator.start().await;
+    world.check_now("hand").await;
+    assert!(stays(Duration::from_secs(1), || async { writes.lock().unwrap().is_empty() }).await);
+}
+
+fn tag(key: &str, value: &str) -> aws_sdk_iam::types::Tag {
+    aws_sdk_iam::types::Tag::builder().key(key).value(value).build().unwrap()
 }
 
 #[tokio::test]

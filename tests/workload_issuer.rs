@@ -218,3 +218,22 @@ async fn settled_roles_are_left_alone_while_the_issuer_is_not_known() {
         world.gone("new").await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_move_strangers_are_told_apart_though_service_accounts_are_not_read_yet() {
+    let (mut world, _api) = world("movedhalf").await;
+    world.operator.start().await;
+    world.create("app", lists("default")).await;
+    world.until("app", "a first word", |role| condition(role, "IdentityBound").is_some()).await;
+    world.operator.stop().await;
+    // It may not read them: for a while that is how every start is.
+    world.operator.arguments.push("--annotate-service-accounts=true".to_owned());
+    world.operator.arguments.push(format!("--oidc-issuer=https://green.example/{}", world.namespace));
+    world.operator.start().await;
+    world.event("app", "Updated", "trust").await;
+    world.check_now("app").await;
+    let role = world.iam.update_role().role_name(world.templated("app")).description("by hand");
+    role.send().await.unwrap();
+    world.check_now("app").await;
+    world.event("app", "DriftRepaired", "description").await;
+}

@@ -124,7 +124,7 @@ impl ClassWorkloadIdentity {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(inline)]
 pub struct WorkloadStatus {
-    /// Issuer of the cluster's tokens, without https://, for which the trust policy was made (IRSA).
+    /// Issuer of the cluster's tokens, without https://, for which the role was made (IRSA, `$(oidcIssuer)`).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub issuer: Option<String>,

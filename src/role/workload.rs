@@ -5,7 +5,7 @@
 
 use super::desired::{Facts, Problem};
 use crate::api::workload::Mechanism;
-use crate::api::{IamRoleSpec, Reason};
+use crate::api::{IamRoleClassSpec, IamRoleSpec, Reason};
 use crate::policy::{AccountRef, Arn, Document, Finding, Grammar, Tokens};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -119,6 +119,19 @@ fn invalid_list(message: &str) -> Problem {
 pub fn needs_issuer(field: &str) -> Problem {
     let message = format!("{field}: needs the issuer of this cluster's ServiceAccount tokens");
     Problem { reason: Reason::IssuerUnknown, message }
+}
+
+/// Whether something of the role is made from the issuer: its texts, or what the class puts on each role.
+#[must_use]
+pub fn is_of_issuer(spec: &IamRoleSpec, class: &IamRoleClassSpec) -> bool {
+    let names = |text: &String| text.contains(ISSUER_TOKEN);
+    let by_class = || {
+        let texts = [&class.permissions_boundary, &class.path, &class.role_name_template];
+        let managed = class.managed_policies.iter().flatten();
+        let tags = class.tags.iter().flat_map(|tags| tags.values());
+        texts.into_iter().flatten().chain(managed).chain(tags).any(names)
+    };
+    serde_json::to_string(spec).is_ok_and(|text| names(&text)) || by_class()
 }
 
 fn mechanism(spec: &IamRoleSpec, facts: Facts<'_>) -> Result<Mechanism, Problem> {

@@ -26,7 +26,7 @@ use crate::api::iamrole::Mode;
 use crate::api::workload::{BoundServiceAccount, ClassWorkloadIdentity, WorkloadStatus};
 use crate::api::{IamRoleClass, IamRoleStatus, Reason};
 use crate::aws::Account;
-use crate::role::workload::workload;
+use crate::role::workload::{is_of_issuer, workload};
 use crate::role::{Owner, Workload};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -100,9 +100,7 @@ pub async fn bind(subject: &mut Subject, ctx: &Context, case: Case<'_>, mut outc
     if let Some(irsa) = wanted.as_ref().and_then(|wanted| wanted.irsa.as_ref()) {
         findings.extend(ctx.workloads.providers.check(case.account, irsa, outcome.handled).await);
     }
-    let mut now = status(annotated, associated);
-    now.issuer = wanted.as_ref().and_then(|wanted| wanted.irsa.as_ref().map(|irsa| irsa.issuer.clone()));
-    now.cluster_arn = wanted.as_ref().and_then(|wanted| wanted.cluster_arn.clone());
+    let mut now = made_for(ctx, case, wanted.as_ref(), status(annotated, associated));
     if let Some(wanted) = &wanted {
         now.pods_without_credentials = binding.pods(wanted, &mut findings).await;
     }
@@ -110,6 +108,9 @@ pub async fn bind(subject: &mut Subject, ctx: &Context, case: Case<'_>, mut outc
         outcome.again = Some(outcome.again.map_or(AGAIN, |again| again.min(AGAIN)));
     }
     if (findings.pass() || findings.is_starting()) && condition::is_current(&outcome.status, subject.generation) {
+        let before = outcome.status.workload_identity.take().unwrap_or_default();
+        let kept = made_for(ctx, case, wanted.as_ref(), before);
+        outcome.status.workload_identity = (kept != WorkloadStatus::default()).then_some(kept);
         return outcome;
     }
     outcome.status.workload_identity = (now != WorkloadStatus::default()).then_some(now);
@@ -230,6 +231,13 @@ pub fn gone(role: &RawRole, ctx: &Context) {
 fn wanted(subject: &Subject, ctx: &Context, case: Case<'_>) -> Option<Workload> {
     let owner = subject.owner(ctx, case.class);
     workload(case.spec, case.facts(ctx, &owner), &mut Vec::new())
+}
+
+/// For which cluster the role was made, so far as anything of it is of one.
+fn made_for(ctx: &Context, case: Case<'_>, wanted: Option<&Workload>, status: WorkloadStatus) -> WorkloadStatus {
+    let needs_issuer = wanted.is_some_and(|wanted| wanted.irsa.is_some()) || is_of_issuer(case.spec, &case.class.spec);
+    let issuer = ctx.issuer.get().filter(|_| needs_issuer).map(str::to_owned);
+    WorkloadStatus { issuer, cluster_arn: wanted.and_then(|wanted| wanted.cluster_arn.clone()), ..status }
 }
 
 fn status(annotated: BTreeSet<String>, associated: Associated) -> WorkloadStatus {

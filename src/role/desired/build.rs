@@ -250,8 +250,10 @@ impl<'a> Builder<'a> {
             }
         };
         let document = result.map_err(|findings| self.findings(findings)).ok()?;
-        let source = object.map_or_else(|| text.cloned().unwrap_or_default(), |object| object.0.to_string());
-        self.has_issuer(field, &source);
+        // In the text it may be written with escapes.
+        if self.facts.issuer.is_none() {
+            self.has_issuer(field, &document.to_json());
+        }
         Some(document)
     }
 
