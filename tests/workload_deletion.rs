@@ -19,7 +19,7 @@ use support::{World, aws, eventually};
 const ROLE_ARN: &str = "eks.amazonaws.com/role-arn";
 const MARKER: &str = "iamrole.dev/iam-role";
 /// A namespace goes in several rounds of its controller.
-const NAMESPACE_GOES: Duration = Duration::from_secs(60);
+const NAMESPACE_GOES: Duration = Duration::from_mins(1);
 
 /// A world whose class gives roles by both ways, and whose operator makes all that is needed.
 struct Both {
