@@ -294,6 +294,38 @@ async fn of_two_roles_the_younger_is_told_and_follows() {
 }
 
 #[tokio::test]
+async fn who_only_observes_keeps_nobody_from_a_service_account() {
+    let both = Both::new("observes").await;
+    let world = &both.world;
+    world.create("elder", json!({ "serviceAccounts": lists(&["api"]), "mode": "Observe" })).await;
+    world.reason("elder", "ChangesPending").await;
+    world.create("younger", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    both.bound("younger", "True", "Bound").await;
+    // Who has it keeps it.
+    world.patch("elder", json!({ "mode": null })).await;
+    let message = both.bound("elder", "False", "ServiceAccountConflict").await;
+    assert!(message.contains("IamRole younger"), "{message}");
+    world.check_now("younger").await;
+    both.becomes("the younger's stays", &[("api", &both.arn("younger"))]).await;
+}
+
+#[tokio::test]
+async fn eks_may_see_a_role_later_than_iam_and_is_asked_again_soon() {
+    let both = Both::new("late").await;
+    let world = &both.world;
+    both.eks.refuse_only(Some("CreatePodIdentityAssociation"));
+    both.eks.refuse(Some("InvalidParameterException"));
+    world.create("app", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    let message = both.bound("app", "Unknown", "Busy").await;
+    assert!(message.contains("ServiceAccount api") && message.contains("does not know"), "{message}");
+    world.ready("app").await;
+    both.eks.refuse(None);
+    both.bound("app", "True", "Bound").await;
+    both.becomes("made as soon as EKS knows the role", &[("api", &both.arn("app"))]).await;
+    assert!(!world.events("app").await.iter().any(|(tone, ..)| tone == "Warning"), "{:?}", world.events("app").await);
+}
+
+#[tokio::test]
 async fn a_settled_role_costs_few_calls_and_no_write_and_only_its_own_namespace_is_asked_for() {
     let both = Both::new("calm").await;
     let world = &both.world;

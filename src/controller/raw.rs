@@ -62,6 +62,8 @@ pub struct Said {
     pub handled: Option<Box<str>>,
     /// Names in `status.workloadIdentity.serviceAccounts`.
     pub bound_accounts: Box<[Box<str>]>,
+    /// `status.effective.mode`.
+    pub mode: Option<Box<str>>,
 }
 
 /// Of spec and status what [`Said`] is made from; everything else is passed over.
@@ -74,6 +76,7 @@ struct Excerpt {
     class: Value,
     account_id: Value,
     role: Value,
+    effective: Value,
     conditions: Value,
     last_handled_reconcile_at: Value,
     workload_identity: Value,
@@ -202,6 +205,7 @@ impl Said {
             is_ready: conditions.is_some_and(|all| all.iter().any(is_ready)),
             handled: text(&status.last_handled_reconcile_at),
             bound_accounts: names(&status.workload_identity["serviceAccounts"]),
+            mode: text(&status.effective["mode"]),
         }
     }
 }

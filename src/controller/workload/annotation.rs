@@ -116,9 +116,9 @@ impl Binding<'_> {
             Cached::Unknown => {
                 let message =
                     "the ServiceAccounts are not read yet; if this lasts, compare the operator's RBAC with the chart's";
-                let finding = Finding::passing(Reason::KubernetesError, message);
-                let passing = self.ctx.started.elapsed() < STARTING;
-                findings.extend(Some(Finding { passing, ..finding }));
+                let starting = self.ctx.started.elapsed() < STARTING;
+                let finding = if starting { Finding::passing } else { Finding::unknown };
+                findings.extend(Some(finding(Reason::KubernetesError, message)));
                 // Who has it keeps it: else another role would go before this one.
                 return self.known().contains(name);
             }

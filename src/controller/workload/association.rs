@@ -1,12 +1,13 @@
 //! Associations of EKS Pod Identity: made, kept and deleted, where the class says so. Their namespace is always the
 //! object's own, and what does not carry our owner tags is never changed.
 
-use super::condition::{Finding, Findings};
+use super::condition::{Finding, Findings, Passes};
 use super::rival::rival;
 use super::{AGAIN, Binding};
 use crate::api::iamrole::{Cause, Change, Origin};
 use crate::api::{IamRoleClass, IamRoleStatus, Reason};
 use crate::aws::{Account, Association, AwsError, Kind, Place};
+use crate::controller::apply::YOUNG;
 use crate::controller::events::Tone;
 use crate::controller::status::CHANGES_KEPT;
 use crate::policy::Arn;
@@ -17,6 +18,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// What EKS says of a role that is not there, or whose trust policy does not let it in.
+const REFUSED: &str = "InvalidParameterException";
 /// How many ARNs of other clusters status keeps.
 pub const ELSEWHERE_KEPT: usize = 60;
 
@@ -48,6 +51,13 @@ struct Look {
     at: Instant,
     associated: Associated,
     findings: Vec<Finding>,
+}
+
+impl Look {
+    fn lasts(&self) -> bool {
+        let is_soon = self.findings.iter().any(|finding| finding.passes == Passes::Soon);
+        self.findings.is_empty() || (!is_soon && self.at.elapsed() < AGAIN)
+    }
 }
 
 /// What the process remembers of associations. Nothing depends on it but the number of calls.
@@ -127,8 +137,7 @@ impl Eks<'_> {
         let class_generation = self.class.metadata.generation.unwrap_or_default();
         let of = (subject.generation, class_generation, self.binding.arn.to_owned());
         let look = lock(&self.looks().last).get(&subject.uid).cloned();
-        let look =
-            look.filter(|look| !fresh && look.of == of && (look.findings.is_empty() || look.at.elapsed() < AGAIN));
+        let look = look.filter(|look| !fresh && look.of == of && look.lasts());
         if let Some(look) = look {
             look.findings.into_iter().for_each(|finding| findings.extend(Some(finding)));
             return Associated { elsewhere: known.elsewhere, ..look.associated };
@@ -222,19 +231,20 @@ impl Eks<'_> {
         let Some(there) = there else {
             let tags = self.owner.tags(Origin::Created);
             let made = self.account.associate(place, &subject.namespace, name, role, tags).await;
-            let arn = made.map_err(|error| not_made(name, error))?;
+            let arn = made.map_err(|error| self.late(name, &error).unwrap_or_else(|| not_made(name, error)))?;
             self.tell(status, Reason::Created, "CreatePodIdentityAssociation", place, name, "made").await;
             return Ok(Some(arn));
         };
         let seen = self.account.association(place, &there.id).await.map_err(unknown)?;
         let Some(seen) = seen else {
             let message = format!("the association of ServiceAccount {name} has just gone; it is made anew");
-            return Err(Finding::passing(Reason::Busy, message));
+            return Err(Finding::soon(message));
         };
         match self.owner.judge(&seen.tags) {
             Ownership::Ours(_) if seen.gives(role) => Ok(Some(seen.arn)),
             Ownership::Ours(_) => {
-                self.account.associate_anew(place, &seen.id, role).await.map_err(unknown)?;
+                let given = self.account.associate_anew(place, &seen.id, role).await;
+                given.map_err(|error| self.late(name, &error).unwrap_or_else(|| unknown(error)))?;
                 self.tell(status, Reason::Updated, "UpdatePodIdentityAssociation", place, name, "given this role")
                     .await;
                 Ok(Some(seen.arn))
@@ -256,6 +266,19 @@ impl Eks<'_> {
                 Err(Finding::conflict(name, message))
             }
         }
+    }
+
+    /// EKS sees role and trust policy a little later than IAM has them, and refuses them until then.
+    fn late(&self, name: &str, error: &AwsError) -> Option<Finding> {
+        let (subject, ctx) = (self.binding.subject, self.binding.ctx);
+        let now = ctx.started.elapsed();
+        let is_young = || ctx.memory.with(&subject.uid, |entry| entry.recent.unsettled(now, YOUNG).is_some());
+        (error.code.as_deref() == Some(REFUSED) && is_young()).then(|| {
+            Finding::soon(format!(
+                "EKS does not know the role as IAM has it (yet), so ServiceAccount {name} has no association; it is tried \
+                 again"
+            ))
+        })
     }
 
     /// Deletes an association if it is ours; whether it was.
@@ -429,7 +452,7 @@ fn not_made(name: &str, error: AwsError) -> Finding {
         return unknown(error);
     }
     let message = format!("EKS has an association for ServiceAccount {name} and does not show it yet; looking again");
-    Finding::passing(Reason::Busy, message)
+    Finding::soon(message)
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]

@@ -32,16 +32,32 @@ pub struct Finding {
     pub certain: bool,
     /// Whether it only has to be known: new pods get the role all the same.
     pub harmless: bool,
-    /// Whether it passes by itself: what was found before stays until then.
-    pub passing: bool,
+    /// Whether it passes by itself.
+    pub passes: Passes,
     /// The ServiceAccount that belongs to somebody else, if it is that.
     pub account: Option<String>,
 }
 
+/// Whether a finding passes by itself: what was found before stays until then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passes {
+    /// It does not.
+    Never,
+    /// In a while.
+    ByItself,
+    /// Within seconds.
+    Soon,
+}
+
 impl Finding {
+    fn passes(&self) -> bool {
+        self.passes != Passes::Never
+    }
+
     /// What stands in the way.
     pub fn certain(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), certain: true, harmless: false, passing: false, account: None }
+        let message = message.into();
+        Self { reason, message, certain: true, harmless: false, passes: Passes::Never, account: None }
     }
 
     /// A `ServiceAccount` that belongs to somebody else.
@@ -56,13 +72,18 @@ impl Finding {
 
     /// What could not be found out just now.
     pub fn passing(reason: Reason, message: impl Into<String>) -> Self {
-        Self { passing: true, ..Self::unknown(reason, message) }
+        Self { passes: Passes::ByItself, ..Self::unknown(reason, message) }
+    }
+
+    /// What a moment will tell.
+    pub fn soon(message: impl Into<String>) -> Self {
+        Self { passes: Passes::Soon, ..Self::unknown(Reason::Busy, message) }
     }
 
     /// A call to AWS that failed.
     pub fn of_aws(error: &AwsError) -> Self {
-        let passing = matches!(error.kind, Kind::Busy | Kind::Transient);
-        Self { passing, ..Self::unknown(error.kind.reason(), error.to_string()) }
+        let passes = if matches!(error.kind, Kind::Busy | Kind::Transient) { Passes::ByItself } else { Passes::Never };
+        Self { passes, ..Self::unknown(error.kind.reason(), error.to_string()) }
     }
 }
 
@@ -102,7 +123,7 @@ impl Findings {
 
     /// Whether ServiceAccounts are not read yet: until they are, what was found before stays as it is.
     pub fn is_starting(&self) -> bool {
-        self.0.iter().any(|finding| finding.passing && finding.reason == Reason::KubernetesError)
+        self.0.iter().any(|finding| finding.passes() && finding.reason == Reason::KubernetesError)
     }
 
     /// Adds what could not be found out.
@@ -128,7 +149,12 @@ impl Findings {
     /// Whether the only trouble is such that passes by itself.
     pub fn pass(&self) -> bool {
         let mut trouble = self.0.iter().filter(|finding| !finding.harmless).peekable();
-        trouble.peek().is_some() && trouble.all(|finding| finding.passing)
+        trouble.peek().is_some() && trouble.all(Finding::passes)
+    }
+
+    /// Whether a moment will tell more.
+    pub fn is_soon(&self) -> bool {
+        self.0.iter().any(|finding| finding.passes == Passes::Soon)
     }
 
     /// Whether it may change without a word to us.

@@ -24,7 +24,7 @@ use super::roles::Outcome;
 use super::subject::Subject;
 use crate::api::iamrole::Mode;
 use crate::api::workload::{BoundServiceAccount, ClassWorkloadIdentity, WorkloadStatus};
-use crate::api::{IamRoleClass, IamRoleStatus, Reason};
+use crate::api::{IamRoleClass, IamRoleStatus};
 use crate::aws::Account;
 use crate::role::workload::{is_of_issuer, workload};
 use crate::role::{Owner, Workload};
@@ -35,6 +35,8 @@ use std::time::Duration;
 pub const DEFAULT_PREFIX: &str = "eks.amazonaws.com";
 /// What is missing, or in the way, is looked for again after so long; most of it wakes us by itself.
 const AGAIN: Duration = Duration::from_mins(1);
+/// The same for what EKS does not know yet of what was just written to IAM.
+const SOON: Duration = Duration::from_secs(5);
 
 /// What the operator was told about ServiceAccounts.
 #[derive(Clone, Debug)]
@@ -105,7 +107,8 @@ pub async fn bind(subject: &mut Subject, ctx: &Context, case: Case<'_>, mut outc
         now.pods_without_credentials = binding.pods(wanted, &mut findings).await;
     }
     if findings.is_open() {
-        outcome.again = Some(outcome.again.map_or(AGAIN, |again| again.min(AGAIN)));
+        let again = if findings.is_soon() { SOON } else { AGAIN };
+        outcome.again = Some(outcome.again.map_or(again, |before| before.min(again)));
     }
     if (findings.pass() || findings.is_starting()) && condition::is_current(&outcome.status, subject.generation) {
         let before = outcome.status.workload_identity.take().unwrap_or_default();
@@ -119,8 +122,11 @@ pub async fn bind(subject: &mut Subject, ctx: &Context, case: Case<'_>, mut outc
     let listed = shown.then(|| findings.verdict(&names, &arn));
     let news = condition::write(&mut outcome.status, listed.as_ref(), subject.generation);
     if let Some(news) = news {
-        let tone = if news.is_bound() { Tone::Normal } else { Tone::Warning };
         tracing::info!(reason = news.reason.as_str(), message = news.message, "ServiceAccounts");
+    }
+    // What passes within seconds is no event.
+    if let Some(news) = news.filter(|_| !(findings.pass() && findings.is_soon())) {
+        let tone = if news.is_bound() { Tone::Normal } else { Tone::Warning };
         ctx.events.publish(&subject.reference(), tone, news.reason, "Bind", &news.message).await;
     }
     if ctx.workloads.check_pods && listed.is_some() {
@@ -158,7 +164,7 @@ async fn associate(
     let to_eks = eks(binding, case.class, case.account, &owner);
     associated = to_eks.bring_about(wanted, fresh, &mut outcome.status, findings).await;
     if !associated.announced.is_empty() {
-        findings.extend(Some(Finding::passing(Reason::Busy, "associations have just gone; they are made anew")));
+        findings.extend(Some(Finding::soon("associations have just gone; they are made anew")));
     }
     associated
 }

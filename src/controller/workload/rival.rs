@@ -28,9 +28,11 @@ pub fn told(account: &str, other: &str) -> String {
 pub fn rival(ctx: &Context, subject: &Subject, account: &str) -> Option<String> {
     let mine = rank(subject.object(), account);
     let competes = |other: &&Arc<RawRole>| {
+        // One that goes keeps what it has to its end, and gets nothing more. One that only observes gets nothing either.
+        let observes = other.said.mode.as_deref() == Some("Observe");
+        let gets_more = other.metadata.deletion_timestamp.is_none() && !observes;
         other.metadata.uid.as_deref() != Some(subject.uid.as_str())
-            // One that goes keeps what it has to its end, and gets nothing more.
-            && (other.metadata.deletion_timestamp.is_none() || holds(other, account))
+            && (gets_more || holds(other, account))
             && rank(other, account) < mine
     };
     let others = ctx.listing(&subject.namespace, account);
