@@ -101,7 +101,7 @@ async fn a_role_is_adopted_in_two_passes_and_kept_as_found() {
 /// A role that was adopted by the object `app`, which was deleted and left it there.
 async fn adopted_before(world: &World) -> String {
     let name = theirs(world).await;
-    let tags = world.owner_tags("app", "Adopted").await;
+    let tags = world.role_tags("app", "Adopted").await;
     let tags: Vec<(&str, &str)> = tags.iter().map(|(key, value)| (*key, value.as_str())).collect();
     aws::tag_role(&world.iam, &name, &tags).await;
     name

@@ -5,7 +5,7 @@ mod support;
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use support::{World, allow, aws, ec2};
 
 const AUDIT: &str = "arn:aws:iam::aws:policy/SecurityAudit";
@@ -141,12 +141,9 @@ async fn a_rebuilt_cluster_takes_over_what_its_class_names_and_nothing_else() {
 
     world.patch_class(json!({ "takeOverClusters": ["11111111-2222-3333-4444-555555555555"] })).await;
     world.ready("app").await;
-    let owner = world.owner_tags("app", "Created").await;
-    let tags = owner.map(|(key, value)| (key.to_owned(), value));
+    let tags = world.role_tags("app", "Created").await.map(|(key, value)| (key.to_owned(), value));
     let role = aws::role(&world.iam, &name).await.expect("the role");
-    let mut of_role = BTreeMap::from(tags.clone());
-    of_role.insert("iamrole.dev/class".to_owned(), world.namespace.clone());
-    assert_eq!((role.id, role.owner_tags), (before.id, of_role));
+    assert_eq!((role.id, role.owner_tags), (before.id, tags.clone().into()));
     assert!(role.attached.contains(AUDIT), "kept, since nobody knows whose it was");
     let policy = aws::policy(&world.iam, &arn(&name, "own")).await.expect("the policy");
     assert_eq!((policy.tags, policy.document), (tags.into(), allow("sqs:*")));

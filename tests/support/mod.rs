@@ -282,7 +282,13 @@ impl World {
         .await;
     }
 
-    /// The tags by which a role is the object's.
+    /// The tags of a role or policy of the object under this world's class.
+    pub async fn role_tags(&self, name: &str, origin: &str) -> [(&'static str, String); 5] {
+        let [cluster, namespace, name, origin] = self.owner_tags(name, origin).await;
+        [cluster, namespace, name, origin, ("iamrole.dev/class", self.namespace.clone())]
+    }
+
+    /// The tags by which something is the object's.
     pub async fn owner_tags(&self, name: &str, origin: &str) -> [(&'static str, String); 4] {
         let system = Api::<Namespace>::all(self.client.clone()).get("kube-system").await.expect("kube-system");
         [
