@@ -110,6 +110,38 @@ async fn an_operator_that_may_not_read_roles_says_so_and_stops_when_told() {
     kubectl_ok(&["delete", "clusterrole,clusterrolebinding", &world.namespace], "");
 }
 
+/// An outage of AWS must not restart the pod, nor take it out of service: neither one that hangs nor one that is refused, and
+/// neither from the start nor later.
+#[tokio::test]
+async fn the_probes_do_not_depend_on_aws() {
+    let healthy = async |world: &World| {
+        let well = || async {
+            for path in ["/livez", "/healthz", "/readyz"] {
+                if world.operator.get(path).await.map(|(code, _)| code) != Some(200) {
+                    return false;
+                }
+            }
+            true
+        };
+        assert!(eventually(support::SOON, well).await, "{}", world.operator.log());
+        assert!(support::stays(Duration::from_secs(3), well).await, "{}", world.operator.log());
+    };
+    for fault in [Fault::Delay(Duration::from_mins(10)), Fault::DropBefore] {
+        let mut world = World::without_operator("probes", |_| {}).await;
+        world.proxy.fault("*", "", usize::MAX, fault.clone());
+        world.operator.spawn();
+        healthy(&world).await;
+        world.create("app", json!({ "trustPolicy": ec2() })).await;
+        world.reason("app", "ClassNotReady").await;
+        healthy(&world).await;
+        world.proxy.heal();
+        world.ready("app").await;
+        world.proxy.fault("*", "", usize::MAX, fault);
+        world.request_check("app").await;
+        healthy(&world).await;
+    }
+}
+
 #[tokio::test]
 async fn a_deletion_stops_between_two_calls_and_goes_on_after_the_restart() {
     let mut world = World::new("stop").await;
