@@ -8,7 +8,7 @@ mod tenants;
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use support::{SOON, World, allow, aws, ec2, eventually};
+use support::{SOON, World, allow, aws, ec2, eventually, every};
 use tenants::{Tenants, policy_arn};
 
 fn role() -> Value {
@@ -182,11 +182,22 @@ async fn a_class_that_refuses_the_role_gives_no_boundary_in_place_of_the_others(
     assert_eq!(boundary().await, narrow, "nor where its spec is in order, since it is still the other's");
 }
 
+/// The tenants' class forces another boundary, and the operator knows it.
+async fn force(tenants: &Tenants, boundary: &str) {
+    tenants.admin.patch_class(json!({ "permissionsBoundary": boundary })).await;
+    let known = || async {
+        let class = tenants.admin.classes().get(&tenants.attacker.namespace).await.unwrap();
+        class.status.and_then(|status| status.observed_generation) == class.metadata.generation
+    };
+    assert!(eventually(SOON, known).await, "{}", tenants.admin.operator.log());
+}
+
 /// Another class of the tenants: a wide boundary, and little that it lets in under that. Returns its name.
 async fn strict_class(tenants: &Tenants, wide: &str) -> String {
     let own = &tenants.attacker.namespace;
     let strict = format!("{own}-strict");
     let mut spec = tenants.admin.classes().get(own).await.unwrap().spec;
+    spec.unbounded = None;
     spec.permissions_boundary = Some(wide.to_owned());
     let allowed = spec.allowed.as_mut().unwrap();
     allowed.actions = vec!["dynamodb:Get*".into()];
@@ -210,17 +221,14 @@ async fn a_role_that_is_parked_while_its_class_changes_gets_no_wider_boundary_fr
         let boundary = || boundary(attacker);
         attacker.patch("app", json!({ "roleClassName": "nope" })).await;
         attacker.reason("app", "NoClass").await;
-        tenants.admin.patch_class(json!({ "permissionsBoundary": later })).await;
+        force(&tenants, &later).await;
         if wiped {
             tenants.forge("app", Value::Null).await;
         }
         attacker.patch("app", json!({ "roleClassName": strict })).await;
         attacker.reason("app", "NotAllowed").await;
         attacker.check_now("app").await;
-        assert_eq!(boundary().await, narrow, "nobody forces it any more, and it is what it was let in under: {wiped}");
-        attacker.patch("app", json!({ "roleClassName": null })).await;
-        attacker.ready("app").await;
-        assert_eq!(boundary().await, later);
+        assert_eq!(boundary().await, later, "what the class forces by now that let it in: {wiped}");
     }
 }
 
@@ -277,6 +285,61 @@ async fn what_one_class_lets_in_passes_to_another_only_where_that_takes_it_over(
         attacker.ready("app").await;
         assert_eq!(held(attacker).await, (wide.to_owned(), 0, strict));
     }
+}
+
+#[tokio::test]
+async fn a_role_whose_object_names_another_class_keeps_the_boundary_of_the_one_that_made_it() {
+    let [narrow, later, wide] =
+        ["ReadOnlyAccess", "SecurityAudit", "PowerUserAccess"].map(|name| format!("arn:aws:iam::aws:policy/{name}"));
+    // The class that made the role forces a boundary or none; so does the one that is named then.
+    for (made, named) in [(true, true), (true, false), (false, true)] {
+        let tenants = Tenants::new(|class| {
+            class.unbounded = (!made).then_some(true);
+            class.permissions_boundary = made.then(|| narrow.clone());
+            class.drift_check = every(60);
+        })
+        .await;
+        let attacker = &tenants.attacker;
+        let other = strict_class(&tenants, &wide).await;
+        if !named {
+            let unbounded = json!({ "spec": { "unbounded": true, "permissionsBoundary": null } });
+            tenants.admin.classes().patch(&other, &PatchParams::default(), &Patch::Merge(unbounded)).await.expect("it");
+        }
+        attacker.create("app", role()).await;
+        attacker.ready("app").await;
+        attacker.patch("app", json!({ "roleClassName": other })).await;
+        attacker.reason("app", "NotAllowed").await;
+        attacker.check_now("app").await;
+        let before = if made { narrow.clone() } else { String::new() };
+        assert_eq!(boundary(attacker).await, before, "{made} {named}");
+        if !made {
+            continue;
+        }
+        let name = attacker.templated("app");
+        attacker.iam.delete_role_permissions_boundary().role_name(&name).send().await.expect("no boundary");
+        attacker.check_now("app").await;
+        assert_eq!(boundary(attacker).await, narrow, "{made} {named}");
+        force(&tenants, &later).await;
+        attacker.check_now("app").await;
+        assert_eq!(boundary(attacker).await, later, "{made} {named}");
+    }
+}
+
+#[tokio::test]
+async fn observing_under_another_class_changes_nothing_that_the_role_belongs_to() {
+    let narrow = "arn:aws:iam::aws:policy/ReadOnlyAccess";
+    let tenants = under(narrow).await;
+    let attacker = &tenants.attacker;
+    let (own, other) = (attacker.namespace.clone(), strict_class(&tenants, narrow).await);
+    attacker.create("app", role()).await;
+    attacker.ready("app").await;
+    attacker.patch("app", json!({ "roleClassName": other, "mode": "Observe" })).await;
+    let message = attacker.reason("app", "NotAllowed").await;
+    assert!(message.contains("takeOverClasses"), "{message}");
+    let status = attacker.get("app").await.status.unwrap();
+    assert_eq!(status.class.unwrap().name, own);
+    attacker.patch("app", json!({ "roleClassName": null, "mode": null })).await;
+    attacker.ready("app").await;
 }
 
 #[tokio::test]

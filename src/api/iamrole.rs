@@ -68,7 +68,7 @@ pub struct IamRoleSpec {
     #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = [schema::policy_arn()]))]
     pub permissions_boundary: Option<String>,
 
-    /// Tags of the role in AWS, at most 35. Keys under aws: and iamrole.dev/ are reserved; IAM takes keys
+    /// Tags of the role in AWS, at most 34. Keys under aws: and iamrole.dev/ are reserved; IAM takes keys
     /// that differ only in case for the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "tags")]
@@ -507,7 +507,7 @@ choice! {
 }
 
 fn tags(_: &mut SchemaGenerator) -> Schema {
-    schema::tags(35)
+    schema::tags(34)
 }
 
 fn managed_policies(_: &mut SchemaGenerator) -> Schema {

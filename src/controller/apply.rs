@@ -288,6 +288,9 @@ impl Work<'_> {
             return Ok(Decision::Do(self.create(&record), None));
         };
         self.ctx.memory.with(&subject.uid, |entry| entry.first_miss = None);
+        if self.shows_departed(&observed) {
+            return Ok(Decision::Later(SHORT));
+        }
         let ownership = judge(&self.desired, &observed).map_err(|failure| {
             record.withdraw_role();
             record.clone().into_status(&mut self.status);
@@ -337,6 +340,16 @@ impl Work<'_> {
             let left = recent.unsettled(now, settle).unwrap_or(SHORT);
             let past = recent.is_past(observed, asked, now, settle).then_some(left);
             past.or_else(|| lacks.then(|| left.max(MISSES_APART)))
+        })
+    }
+
+    /// Whether the read shows a role or policy that we deleted a moment ago: another of its name may be there since, and
+    /// the tags of the old one would tell whose that is.
+    fn shows_departed(&self, observed: &Observed) -> bool {
+        let (account, now, settle) = (&self.desired.account.id, self.ctx.started.elapsed(), self.ctx.settle);
+        self.ctx.sweeps.departed(|departed| {
+            let gone = |name: &str, id: &str| departed.shows_past(account, name, id, now, settle);
+            gone(&observed.name, &observed.id) || observed.own.iter().any(|(arn, policy)| gone(arn, &policy.id))
         })
     }
 

@@ -134,6 +134,11 @@ impl Run<'_> {
 
     fn note_write(&self, action: &Action) {
         let (account, now) = (&self.case.account.account, self.ctx.started.elapsed());
+        if let Action::DeletePolicy(arn) = action {
+            let id = self.before.and_then(|before| before.own.get(arn)).map(|policy| policy.id.as_str());
+            let settle = self.ctx.settle;
+            self.ctx.sweeps.departed(|departed| departed.note(&account.id, arn, id, now, settle));
+        }
         self.ctx.memory.with(&self.subject.uid, |entry| {
             entry.created(action);
             match self.before {

@@ -39,6 +39,10 @@ pub async fn preview(
     let dead = role.as_ref().and_then(|role| dead_principals(desired, role));
     let plan = would_do(desired, role, &record, case.account.quotas.attachments)
         .map_err(|failure| Setback::early(failure, status.clone()))?;
+    if plan.barred {
+        status.class.clone_from(&subject.status.class);
+        return Err(Setback::early(Failure::problems(&plan.refused), status));
+    }
     show_whole_plan(&mut status, &desired.name, &plan);
     status.unlisted.clone_from(&plan.unlisted);
     let verdict = if plan.is_empty() {

@@ -7,14 +7,17 @@ use super::context::Context;
 use super::failure::{Failure, Retry};
 use super::identity::{self, ours};
 use super::memory::Entry;
-use super::roles::{Setback, Stepped, class_ref, interval, period};
+use super::roles::{Setback, Stepped, class_ref, interval, period, reached};
 use super::subject::Subject;
 use crate::api::iamrole::{Cause, Change, Mode};
 use crate::api::{IamRoleClass, IamRoleStatus, Reason};
 use crate::aws::Account;
 use crate::role::desired::{Facts, desired, role_name, tokens};
 use crate::role::found::found;
-use crate::role::{Asked, Desired, Owner, plan};
+use crate::role::plan::{self, Forced};
+use crate::role::{Action, Asked, Desired, Owner};
+use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -50,7 +53,8 @@ pub async fn bounded(
     untouched: bool,
     mut setback: Box<Setback>,
 ) -> Box<Setback> {
-    if case.class.spec.permissions_boundary.is_none() {
+    // Another class than the one that is named may have made the role.
+    if ctx.forced_boundaries().is_empty() {
         return setback;
     }
     setback.failure.retry = setback.failure.retry.within(interval(case.class));
@@ -69,7 +73,8 @@ pub async fn bounded(
     let given = role_name(case.spec, case.facts(ctx, owner));
     let mut looked = true;
     for name in roles(subject, given) {
-        match hold_boundary(subject, ctx, case.class, case.account, owner, &name).await {
+        let named = Named { class: case.class, selects: true };
+        match hold_boundary(subject, ctx, named, case.account, owner, &name).await {
             Ok(Some(held)) => held.into_status(&mut setback.status),
             Ok(None) => {}
             Err(error) => looked &= missed(&mut setback, case.class, &error),
@@ -104,6 +109,15 @@ fn roles(subject: &Subject, given: Option<String>) -> BTreeSet<String> {
     recorded.into_iter().chain(given).collect()
 }
 
+/// The class that the object names, or that status remembers.
+#[derive(Clone, Copy)]
+pub struct Named<'a> {
+    /// The class.
+    pub class: &'a IamRoleClass,
+    /// Whether it selects the namespace: no class gives a boundary to the roles of another one.
+    pub selects: bool,
+}
+
 /// A boundary that was put right.
 pub struct Held {
     boundary: String,
@@ -120,25 +134,34 @@ impl Held {
     }
 }
 
-/// Sees to it that a role of ours has the boundary that its class forces. `None` where there was nothing to do; a failure
-/// with [`Retry::Wait`] where AWS may not show yet what we wrote.
+/// Sees to it that a role of ours has the boundary that its class forces, which is the one that made it, else the one that is
+/// `named`. `None` where there was nothing to do; a failure with [`Retry::Wait`] where AWS may not show yet what we wrote.
 ///
-/// Nothing else of the spec is carried out, so the role has what it was given before. Where the tag says that another class
-/// gave it, the boundary is that one's too, and stays until a spec is accepted under this class.
+/// Nothing else of the spec is carried out, so the role has what it was given before.
 pub async fn hold_boundary(
     subject: &Subject,
     ctx: &Context,
-    class: &IamRoleClass,
+    named: Named<'_>,
     account: &Account,
     owner: &Owner,
     name: &str,
 ) -> Result<Option<Held>, Failure> {
+    let Some(observed) = ours(ctx, named.class, account, owner, name).await? else { return Ok(None) };
     let tokens = tokens(owner, &account.account);
-    let forced = class.spec.permissions_boundary.as_ref().and_then(|arn| tokens.expand(arn).ok());
-    let Some(forced) = forced else { return Ok(None) };
-    let Some(observed) = ours(ctx, class, account, owner, name).await? else { return Ok(None) };
-    let name = class.metadata.name.as_deref().unwrap_or_default();
-    let Some(action) = plan::forced(name, &forced, &observed) else { return Ok(None) };
+    let of = |class: &IamRoleClass| Forced {
+        class: class.name_any(),
+        boundary: class.spec.permissions_boundary.as_ref().and_then(|arn| tokens.expand(arn).ok()),
+    };
+    let made = |class: &str| {
+        let class = ctx.classes.get(&ObjectRef::new(class))?;
+        let here = reached(ctx, &class).is_some_and(|other| other.account.id == account.account.id);
+        let forced = of(&class);
+        Some(if here { forced } else { Forced { boundary: None, ..forced } })
+    };
+    let mut by_name = of(named.class);
+    by_name.boundary = by_name.boundary.filter(|_| named.selects);
+    let Some(forced) = plan::forced(&by_name, made, &observed) else { return Ok(None) };
+    let action = Action::PutBoundary(forced.clone());
     let (now, settle) = (ctx.started.elapsed(), ctx.settle);
     let is_late = |entry: &mut Entry| entry.recent.is_past(&observed, &Asked::default(), now, settle);
     if ctx.memory.with(&subject.uid, is_late) {
@@ -149,7 +172,7 @@ pub async fn hold_boundary(
     if why == Cause::Drift {
         ctx.metrics.drift_found();
     }
-    account.execute(&observed.name, &action).await.map_err(|error| of_aws(ctx, class, error))?;
+    account.execute(&observed.name, &action).await.map_err(|error| of_aws(ctx, named.class, error))?;
     ctx.memory.with(&subject.uid, |entry| entry.recent.note(&action, &observed, &account.account, now));
     let found = if why == Cause::Drift { found(&action, Some(&observed), &account.account) } else { None };
     let change = report(ctx, subject, &observed.name, &action, why, found).await;

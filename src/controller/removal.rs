@@ -11,7 +11,7 @@ use super::carry::{report, stopping};
 use super::context::Context;
 use super::events::Tone;
 use super::failure::{Failure, Retry};
-use super::refused::{hold_boundary, missed};
+use super::refused::{Named, hold_boundary, missed};
 use super::resolve::default_class;
 use super::roles::{Outcome, Setback, Stepped, class_ref, gone, interval, namespace_labels};
 use super::status::{Tri, Verdict, show_left};
@@ -305,11 +305,12 @@ impl Removal<'_> {
         let labels = namespace_labels(subject, self.ctx);
         let selects = labels.is_some_and(|labels| self.class.spec.namespace_selector.matches(&labels));
         let name = self.name(subject, &Record::from_status(&subject.status));
-        let Some(name) = name.filter(|_| self.class.spec.permissions_boundary.is_some() && !passes && selects) else {
+        let Some(name) = name.filter(|_| !self.ctx.forced_boundaries().is_empty() && !passes) else {
             return setback;
         };
         setback.failure.retry = setback.failure.retry.within(interval(self.class));
-        match hold_boundary(subject, self.ctx, self.class, self.account, &self.owner, &name).await {
+        let named = Named { class: self.class, selects };
+        match hold_boundary(subject, self.ctx, named, self.account, &self.owner, &name).await {
             Ok(Some(held)) => held.into_status(&mut setback.status),
             Ok(None) => {}
             Err(error) => {
@@ -351,7 +352,7 @@ impl Removal<'_> {
         Ok(plan.steps.len())
     }
 
-    /// The role is gone, and may be shown by walks for a while.
+    /// A role, by name, or a policy, by ARN, is gone, and may be shown by walks and reads for a while.
     fn depart(&self, name: &str, id: Option<&str>) {
         let (account, now, settle) = (&self.account.account.id, self.ctx.started.elapsed(), self.ctx.settle);
         self.ctx.sweeps.departed(|departed| departed.note(account, name, id, now, settle));
@@ -362,6 +363,9 @@ impl Removal<'_> {
         let (account, now) = (&self.account.account, self.ctx.started.elapsed());
         if let (Action::DeleteRole, Some(role)) = (action, &state.role) {
             self.depart(&role.name, Some(&role.id));
+        }
+        if let Action::DeletePolicy(arn) = action {
+            self.depart(arn, state.own.get(arn).map(|policy| policy.id.as_str()));
         }
         self.ctx.memory.with(&subject.uid, |entry| {
             entry.deleted |= matches!(action, Action::DeleteRole);

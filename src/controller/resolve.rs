@@ -46,7 +46,7 @@ pub fn class_for(
     if !class.spec.namespace_selector.matches(labels) {
         return Err(no_class(format!(
             "IamRoleClass {} does not select namespace {namespace}; ask an admin to label the namespace as the class's \
-             namespaceSelector says, or name another class in spec.roleClassName",
+             namespaceSelector says, or name another class in spec.roleClassName{TAKES_OVER}",
             class.name_any()
         )));
     }
@@ -54,12 +54,15 @@ pub fn class_for(
     Ok((serves == controller).then_some(class))
 }
 
+/// A role that exists is not to be had by naming another class.
+const TAKES_OVER: &str = " (a role that exists needs one with this class in its takeOverClasses)";
+
 fn by_name(classes: &impl Classes, name: &str) -> Result<Arc<IamRoleClass>, Failure> {
     match classes.named(name) {
         Some(class) if class.metadata.deletion_timestamp.is_none() => Ok(class),
-        Some(_) => {
-            Err(no_class(format!("IamRoleClass {name} is being deleted; name another one in spec.roleClassName")))
-        }
+        Some(_) => Err(no_class(format!(
+            "IamRoleClass {name} is being deleted; name another one in spec.roleClassName{TAKES_OVER}"
+        ))),
         None => Err(no_class(format!("there is no IamRoleClass {name}; see kubectl get iamroleclasses"))),
     }
 }

@@ -280,7 +280,7 @@ pub fn same_account(subject: &Subject, account: &Account) -> Result<(), Failure>
         Some(id) if exists && *id != account.account.id => Err(Failure::on_change(
             Reason::ClassAccountMismatch,
             format!(
-                "the role lives in account {id}, its class leads to {}; name a class of the same account, or delete this \
+                "the role lives in account {id}, its class leads to {}; name the class under which it was made, or delete this \
                  object and create it anew",
                 account.account.id
             ),

@@ -95,7 +95,7 @@ fn roles(options: &Options) -> Vec<Statement> {
         let listed = condition("ArnLike", "iam:PolicyARN", attachable(options));
         statements.push(allow("Attach", vec!["iam:AttachRolePolicy"], resources(), with(strict(), listed)));
     }
-    statements.push(allow("GivePermissions", widen, resources(), strict()));
+    statements.push(allow("Permissions", widen, resources(), strict()));
     statements.push(allow("ChangeRoles", other, resources(), lenient()));
     statements
 }
@@ -151,8 +151,8 @@ fn belongings(options: &Options) -> Vec<Statement> {
         return Vec::new();
     }
     vec![
-        allow("CreateBelongings", create, resources.clone(), new(options)),
-        allow("ChangeBelongings", change, resources, ours(options)),
+        allow("CreateOwned", create, resources.clone(), new(options)),
+        allow("ChangeOwned", change, resources, ours(options)),
     ]
 }
 
@@ -177,7 +177,7 @@ fn denials(options: &Options) -> Vec<Statement> {
     let owner_tags = [TAG_CLUSTER, TAG_NAMESPACE, TAG_NAME, TAG_ORIGIN, TAG_CLASS].map(str::to_owned).to_vec();
     // IAM takes keys of a role's tags that differ only in case for one.
     let owner_tags = condition("ForAnyValue:StringEqualsIgnoreCase", "aws:TagKeys", owner_tags);
-    let mut statements = vec![deny("KeepOwnerTags", vec!["iam:Untag*"], everywhere(), owner_tags)];
+    let mut statements = vec![deny("KeepTags", vec!["iam:Untag*"], everywhere(), owner_tags)];
     if options.cluster.is_some() {
         let tagged = condition("Null", &resource_tag(), vec!["false".to_owned()]);
         let other = condition("StringNotLike", &resource_tag(), clusters(options));
@@ -185,7 +185,7 @@ fn denials(options: &Options) -> Vec<Statement> {
     }
     if !options.boundaries.is_empty() {
         let remove = vec!["iam:DeleteRolePermissionsBoundary"];
-        statements.push(deny("KeepBoundaries", remove, everywhere(), Conditions::new()));
+        statements.push(deny("KeepBounds", remove, everywhere(), Conditions::new()));
     }
     let mut limits = options.boundaries.clone();
     limits.push(options.arn(&format!("policy/{}", options.policy_name)));

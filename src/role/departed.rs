@@ -1,13 +1,13 @@
-//! Roles that we deleted a moment ago: IAM may go on showing them for a while, in a walk and also in the read that is to
-//! confirm what the walk shows.
+//! Roles and policies that we deleted a moment ago: IAM may go on showing them for a while, in a walk and also in the read
+//! that is to confirm what the walk shows. What one of them carried says nothing of what has its name by now.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Roles that are gone, as far as we know. Times are since the process started.
+/// Roles and policies that are gone, as far as we know. Times are since the process started.
 #[derive(Clone, Debug, Default)]
 pub struct Departed {
-    /// By account and lower-case name.
+    /// By account and lower-case name or ARN.
     roles: HashMap<(String, String), Departure>,
     /// With so many it is time to forget some.
     most: usize,
@@ -21,7 +21,7 @@ struct Departure {
 }
 
 impl Departed {
-    /// Notes that a role is gone, and forgets those that no read shows any more.
+    /// Notes that a role or policy is gone, and forgets those that no read shows any more.
     pub fn note(&mut self, account: &str, name: &str, id: Option<&str>, now: Duration, settle: Duration) {
         if self.roles.len() >= self.most {
             self.roles.retain(|_, departure| now.saturating_sub(departure.at) < settle);

@@ -329,3 +329,16 @@ fn the_class_wins_over_the_role() {
     loose.tags = Some([("a".to_owned(), "1".to_owned()), ("A".to_owned(), "2".to_owned())].into());
     assert!(under(&spec(json!({})), &loose).unwrap_err()[0].contains("case"), "the class's own mistake");
 }
+
+#[test]
+fn all_tags_together_fit_into_the_fifty_that_iam_takes() {
+    use kube::CustomResourceExt as _;
+    let most = |crd: serde_json::Result<serde_json::Value>| {
+        let tags = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/tags/maxProperties";
+        crd.unwrap().pointer(tags).and_then(serde_json::Value::as_f64).unwrap()
+    };
+    let of_spec = most(serde_json::to_value(crate::api::IamRole::crd()));
+    let of_class = most(serde_json::to_value(crate::api::IamRoleClass::crd()));
+    let ours = make(json!({})).unwrap().role_tags(crate::api::iamrole::Origin::Created).into_iter().map(|_| 1.0);
+    assert!((of_spec + of_class + ours.sum::<f64>() - 50.0).abs() < 0.5, "{of_spec} and {of_class} and ours");
+}

@@ -5,7 +5,6 @@
 //! together give every action under the wide one. So a tag tells which class let in what a role has, and another class
 //! has the role only where it says that it takes over that one's (`takeOverClasses`).
 
-use super::action::Action;
 use super::step::Plan;
 use crate::api::{Reason, TAG_CLASS};
 use crate::role::{Desired, Observed, Problem};
@@ -31,20 +30,36 @@ pub(super) fn barred(desired: &Desired, observed: &Observed) -> Option<Plan> {
     Some(Plan { refused: vec![problem], barred: true, ..Plan::default() })
 }
 
-/// The boundary that a class forces on a role whose spec is not carried out; `None` where it has it, or where another
-/// class let in what the role has: that was under the other's boundary, and this one may be wider.
+/// What forces a boundary on a role whose spec is not carried out: its class, by name, and the boundary, if any.
+#[derive(Clone, Debug)]
+pub struct Forced {
+    /// Name of the class.
+    pub class: String,
+    /// ARN of the boundary.
+    pub boundary: Option<String>,
+}
+
+/// The boundary that is to be put on a role whose spec is not carried out, if any. What it has was let in under the boundary
+/// of the class that made it, so that one's holds, also while the object names another class. `named` is the one that the
+/// object names, and `of` tells what another class forces; `None` if it is no more: then nobody knows what the role may have,
+/// and any boundary is left, but none is no boundary.
 #[must_use]
-pub fn forced(class: &str, forced: &str, observed: &Observed) -> Option<Action> {
-    let is_of_another = observed.tags.get(TAG_CLASS).is_some_and(|of| of != class);
-    let stays = is_of_another && observed.boundary.is_some();
-    (!stays && observed.boundary.as_deref() != Some(forced)).then(|| Action::PutBoundary(forced.to_owned()))
+pub fn forced(named: &Forced, of: impl FnOnce(&str) -> Option<Forced>, observed: &Observed) -> Option<String> {
+    let other = observed.tags.get(TAG_CLASS).filter(|class| **class != named.class);
+    let boundary = match other.map(|class| of(class)) {
+        None => named.boundary.clone(),
+        Some(Some(made)) => made.boundary,
+        Some(None) if observed.boundary.is_some() => None,
+        Some(None) => named.boundary.clone(),
+    };
+    boundary.filter(|boundary| observed.boundary.as_ref() != Some(boundary))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::{inline, names, settled, spec};
-    use super::super::{Action, update};
-    use super::forced;
+    use super::super::update;
+    use super::{Forced, forced};
     use crate::api::{Reason, TAG_CLASS};
     use crate::role::Desired;
     use serde_json::json;
@@ -115,28 +130,37 @@ mod tests {
     }
 
     #[test]
-    fn a_class_holds_its_boundary_on_what_it_let_in() {
-        let held = |of: Option<&str>, boundary: Option<&str>| {
-            let (mut observed, _) = settled(&of_class("one", &[]));
-            observed.boundary = boundary.map(str::to_owned);
-            match of {
-                Some(class) => observed.tags.insert(TAG_CLASS.into(), class.into()),
-                None => observed.tags.remove(TAG_CLASS),
-            };
-            let action = forced("one", "arn:forced", &observed);
-            assert!(action.iter().all(|action| matches!(action, Action::PutBoundary(arn) if arn == "arn:forced")));
-            action.is_some()
+    fn the_class_that_made_a_role_holds_its_boundary_on_it() {
+        let of_class = |class: &str, boundary: Option<&str>| Forced {
+            class: class.to_owned(),
+            boundary: boundary.map(|name| format!("arn:{name}")),
         };
-        for (of, boundary, puts) in [
-            (Some("one"), Some("other"), true),
-            (Some("one"), None, true),
-            (Some("one"), Some("arn:forced"), false),
-            (Some("two"), Some("other"), false),
-            (Some("two"), None, true),
-            (None, Some("other"), true),
-            (None, None, true),
-        ] {
-            assert_eq!(held(of, boundary), puts, "let in by {of:?} under {boundary:?}");
+        let other = Some("made");
+        // The class that made it, what it forces if it is still there, what is there, what is put. Named is a class that
+        // forces `named`.
+        let cases = [
+            ("its own class", Some("named"), None, Some("x"), Some("named")),
+            ("its own class, without one", Some("named"), None, None, Some("named")),
+            ("its own class, as it should be", Some("named"), None, Some("named"), None),
+            ("no tag", None, None, Some("x"), Some("named")),
+            ("another's, as that forces it", other, Some(Some("made")), Some("made"), None),
+            ("another's, taken off", other, Some(Some("made")), None, Some("made")),
+            ("another's, replaced or tightened", other, Some(Some("made")), Some("x"), Some("made")),
+            ("another's, which forces none", other, Some(None), None, None),
+            ("another's, which forces none, and there is one", other, Some(None), Some("x"), None),
+            ("another's, which is no more", other, None, Some("x"), None),
+            ("another's, which is no more, without one", other, None, None, Some("named")),
+        ];
+        for (what, tag, made, there, put) in cases {
+            let (mut observed, _) = settled(&spec(json!({})));
+            observed.boundary = there.map(|name| format!("arn:{name}"));
+            observed.tags.remove(TAG_CLASS);
+            observed.tags.extend(tag.map(|class| (TAG_CLASS.to_owned(), class.to_owned())));
+            let of = |class: &str| made.map(|boundary| of_class(class, boundary));
+            let found = forced(&of_class("named", Some("named")), of, &observed);
+            assert_eq!(found, put.map(|name| format!("arn:{name}")), "{what}");
+            let unbounded = forced(&of_class("named", None), of, &observed);
+            assert_eq!(unbounded, found.filter(|arn| arn != "arn:named"), "{what}, named is unbounded");
         }
     }
 }

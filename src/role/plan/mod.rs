@@ -14,7 +14,7 @@ mod step;
 
 pub use action::Action;
 pub(super) use action::profile_key;
-pub use class::forced;
+pub use class::{Forced, forced};
 pub use permissions::policy_taken;
 pub use step::{Phase, Plan, Progress, Step};
 
