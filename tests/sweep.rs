@@ -2,6 +2,7 @@
 
 mod support;
 
+use iamrole_operator::api::IamRoleClassSpec;
 use iamrole_operator::api::iamroleclass::{DriftCheck, DriftMethod, IamRoleClassStatus};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -366,10 +367,11 @@ async fn a_role_of_nobody_that_cannot_be_read_hides_no_other() {
     }
 }
 
-#[tokio::test]
-async fn where_reading_is_cheaper_a_walk_looks_for_roles_of_nobody_all_the_same() {
+/// Where the roles are read one by one, a walk looks for roles of nobody all the same, and seldom.
+async fn is_told_where_roles_are_read(change: impl FnOnce(&mut IamRoleClassSpec)) {
     let mut world = World::without_operator("sweep", |class| {
         class.drift_check = Some(DriftCheck { interval_seconds: Some(5), method: None });
+        change(class);
     })
     .await;
     let stray = format!("{}-stray", world.namespace);
@@ -379,13 +381,30 @@ async fn where_reading_is_cheaper_a_walk_looks_for_roles_of_nobody_all_the_same(
     call.send().await.expect("a role");
     aws::tag_role(&world.iam, &stray, &tags).await;
     world.operator.start().await;
-    // There is no role at all, so reading all of them costs nothing.
     let told = || async { class_status(&world).await.orphaned_roles == [stray.clone()] };
     assert!(eventually(SETTLED, told).await, "{:?}\n{}", class_status(&world).await, world.operator.log());
     assert_eq!(class_status(&world).await.drift_check_method, Some(DriftMethod::Role));
     let walks = count(&world, "ListRoles");
     assert!(stays(Duration::from_secs(12), || async { count(&world, "ListRoles") == walks }).await, "seldom");
     aws::delete_role(&world.iam, &stray).await;
+}
+
+#[tokio::test]
+async fn where_reading_is_cheaper_a_walk_looks_for_roles_of_nobody_all_the_same() {
+    // There is no role at all, so reading all of them costs nothing.
+    is_told_where_roles_are_read(|_| {}).await;
+}
+
+#[tokio::test]
+async fn where_associations_are_made_a_walk_looks_for_roles_of_nobody_all_the_same() {
+    for method in [DriftMethod::Auto, DriftMethod::Account] {
+        is_told_where_roles_are_read(|class| {
+            let managed = json!({ "mechanism": "PodIdentity", "podIdentity": { "associations": "Managed" } });
+            class.workload_identity = Some(serde_json::from_value(managed).expect("a setting"));
+            class.drift_check = Some(DriftCheck { interval_seconds: Some(5), method: Some(method) });
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

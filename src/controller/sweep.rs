@@ -81,6 +81,8 @@ struct Swept {
     classes: Vec<Arc<IamRoleClass>>,
     /// A class wants the walk whatever it costs.
     is_forced: bool,
+    /// A walk shows the drift of the roles of some class.
+    is_covered: bool,
 }
 
 fn accounts(ctx: &Context) -> BTreeMap<String, Swept> {
@@ -88,19 +90,23 @@ fn accounts(ctx: &Context) -> BTreeMap<String, Swept> {
     let mut classes = ctx.classes.state();
     classes.sort_by_key(|class| class.name_any());
     let is_in_use = |class: &&Arc<IamRoleClass>| ctx.serves(class) && class.spec.suspend != Some(true);
-    for class in classes.iter().filter(is_in_use).filter(|class| is_walked(&class.spec)) {
+    // Where each role is read for what EKS alone shows, a walk still finds roles of nobody.
+    for class in classes.iter().filter(is_in_use).filter(|class| method(&class.spec) != DriftMethod::Role) {
         let state = ctx.class_state(&class.name_any(), &class.uid().unwrap_or_default());
         let Some(account) = state.and_then(|state| state.account.ok()) else { continue };
-        let (is_forced, every) = (method(&class.spec) == DriftMethod::Account, period(class));
+        let is_walked = is_walked(&class.spec);
+        let (is_forced, every) = (is_walked && method(&class.spec) == DriftMethod::Account, period(class));
         let swept = accounts.entry(account.account.id.clone()).or_insert_with(|| Swept {
             identities: Vec::new(),
             interval: every,
             classes: Vec::new(),
             is_forced,
+            is_covered: is_walked,
         });
         swept.classes.push(class.clone());
         swept.interval = swept.interval.min(every);
         swept.is_forced |= is_forced;
+        swept.is_covered |= is_walked;
         if swept.identities.iter().all(|known| known.identity != account.identity) {
             swept.identities.push(account);
         }
@@ -210,6 +216,9 @@ impl<'a> Walk<'a> {
     }
 
     fn obstacle(&self, account: &Swept) -> Option<Obstacle> {
+        if !account.is_covered {
+            return Some(Obstacle::Dearer);
+        }
         let usage = account.identities.first()?.usage?;
         let policies = self.owns_policies().then_some(usage.policies);
         let reads: usize = self.candidates().map(|candidate| candidate.cost).sum();
