@@ -127,6 +127,20 @@ async fn the_setting_goes_before_the_token_and_keeps_its_slash_as_aws_compares_i
     assert!(there.await, "{:?}", world.status("listed").await.conditions);
 }
 
+#[tokio::test]
+async fn a_setting_that_only_lacks_the_slash_of_the_own_token_or_has_one_too_many_is_told() {
+    let (mut world, _api) = world("oneslash").await;
+    mount_token(&world);
+    let told = |log: String| log.lines().any(|line| line.contains("WARN") && line.contains("--oidc-issuer"));
+    world.operator.arguments = vec!["--oidc-issuer=https://quite.another".to_owned()];
+    world.operator.start().await;
+    assert!(!told(world.operator.log()), "tokens of pods may have another issuer");
+    world.operator.stop().await;
+    world.operator.arguments = vec!["--oidc-issuer=https://kubernetes.default.svc/".to_owned()];
+    world.operator.start().await;
+    assert!(told(world.operator.log()), "{}", world.operator.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_needs_the_issuer_waits_for_it_and_nobody_else_does() {
     let (mut world, api) = world("unknown").await;

@@ -48,6 +48,13 @@ impl Issuer {
         let issuer = Self { known: OnceLock::new(), token: token.map(PathBuf::from) };
         if let Some(configured) = configured.filter(|configured| !configured.is_empty()) {
             issuer.learn(configured, "setting");
+            if let Some(own) = issuer.of_own_token().filter(|own| differs_by_slash(configured, own)) {
+                tracing::warn!(
+                    own,
+                    "--oidc-issuer (chart: cluster.oidcIssuer) differs from the issuer of this cluster's tokens by a slash at \
+                     its end; AWS takes them for two, and lets in no pod if the setting is the wrong one"
+                );
+            }
             return issuer;
         }
         let asked = tokio::time::timeout(AT_START, issuer.ask(client)).await;
@@ -61,8 +68,12 @@ impl Issuer {
         issuer
     }
 
+    fn of_own_token(&self) -> Option<String> {
+        self.token.as_deref().and_then(of_file)
+    }
+
     async fn ask(&self, client: &kube::Client) -> Result<(), String> {
-        if let Some(issuer) = self.token.as_deref().and_then(of_file) {
+        if let Some(issuer) = self.of_own_token() {
             self.learn(&issuer, "token");
             return Ok(());
         }
@@ -72,6 +83,11 @@ impl Issuer {
         self.learn(issuer, "API server");
         Ok(())
     }
+}
+
+fn differs_by_slash(one: &str, other: &str) -> bool {
+    let bare = |issuer: &str| issuer.trim_start_matches(SCHEME).trim_end_matches('/').to_owned();
+    one.ends_with('/') != other.ends_with('/') && bare(one) == bare(other)
 }
 
 /// Goes on asking where the start had no answer; once there is one, classes and roles are looked at with it.
