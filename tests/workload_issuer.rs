@@ -228,6 +228,13 @@ async fn settled_roles_are_left_alone_while_the_issuer_is_not_known() {
         for role in ["listed", "tag"] {
             world.ready(role).await;
         }
+        if of_class {
+            // Who goes needs no issuer.
+            world.delete("tag").await;
+            world.gone("tag").await;
+            assert_eq!(aws::role(&world.iam, &world.templated("tag")).await, None);
+            world.proxy.forget();
+        }
         api.heal();
         ready(&world, "new").await;
         assert!(world.proxy.writes().iter().all(|action| action == "CreateRole"), "{:?}", world.proxy.writes());

@@ -276,7 +276,8 @@ impl Eks<'_> {
         (error.code.as_deref() == Some(REFUSED) && is_young()).then(|| {
             Finding::soon(format!(
                 "EKS does not know the role as IAM has it (yet), so ServiceAccount {name} has no association; it is tried \
-                 again"
+                 again. EKS says: {}",
+                error.message
             ))
         })
     }
