@@ -361,6 +361,25 @@ async fn pods_that_started_too_early_are_counted_and_named() {
 }
 
 #[tokio::test]
+async fn however_many_pods_came_too_early_all_are_counted() {
+    const PODS: usize = 501;
+    let world = world_with("podsmany", &["--check-pods"]).await;
+    make_provider(&world).await;
+    create_account(&world, "api", &[]).await;
+    let pod = |i: usize| {
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": format!("p{i}") }, "spec": {
+            "serviceAccountName": "api", "containers": [{ "name": "app", "image": "app" }] } })
+    };
+    let all: Vec<Value> = (0..PODS).map(pod).collect();
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": all }).to_string();
+    kubectl_ok(&["create", "-n", &world.namespace, "-f", "-"], &list);
+    world.create("app", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    let message = bound(&world, "app", "True", "PodsWithoutCredentials").await;
+    assert!(message.contains(&format!("{PODS} pods were")), "{message}");
+    kubectl_ok(&["delete", "pods", "--all", "--force", "-n", &world.namespace, "--wait=false"], "");
+}
+
+#[tokio::test]
 async fn a_pod_that_waits_counts_and_one_that_ended_does_not_whatever_else_is_wrong() {
     let mut world = World::without_operator("podsodd", |class| {
         class.workload_identity = serde_json::from_value(json!({ "mechanism": "IRSA" })).unwrap();

@@ -13,8 +13,8 @@ use serde::Deserialize;
 
 /// How many pods a message names.
 const NAMED: usize = 5;
-/// Of one ServiceAccount so many pods are looked at.
-const LOOKED_AT: u32 = 500;
+/// So many pods are asked for at once.
+const PAGE: u32 = 500;
 
 /// What the webhook sets for each of the two ways.
 const IRSA: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
@@ -22,7 +22,16 @@ const POD_IDENTITY: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 
 #[derive(Deserialize)]
 struct Pods {
+    #[serde(default)]
+    metadata: Page,
     items: Vec<Pod>,
+}
+
+#[derive(Default, Deserialize)]
+struct Page {
+    /// What to ask for the next one with.
+    #[serde(rename = "continue")]
+    next: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -89,10 +98,18 @@ impl Binding<'_> {
         // The variables of a pod are there from its beginning.
         let ended = "status.phase!=Succeeded,status.phase!=Failed";
         let fields = format!("spec.serviceAccountName={account},{ended}");
-        let params = ListParams::default().fields(&fields).limit(LOOKED_AT);
+        let mut params = ListParams::default().fields(&fields).limit(PAGE);
         let path = format!("/api/v1/namespaces/{}/pods", self.subject.namespace);
-        let request = Request::new(path).list(&params).map_err(kube::Error::BuildRequest)?;
-        Ok(self.ctx.client.request::<Pods>(request).await?.items)
+        let mut all = Vec::new();
+        loop {
+            let request = Request::new(path.clone()).list(&params).map_err(kube::Error::BuildRequest)?;
+            let Pods { metadata, items } = self.ctx.client.request::<Pods>(request).await?;
+            all.extend(items);
+            match metadata.next.filter(|next| !next.is_empty()) {
+                Some(next) => params = params.continue_token(&next),
+                None => return Ok(all),
+            }
+        }
     }
 }
 
