@@ -20,7 +20,8 @@ fn file(ending: &str) -> PathBuf {
 pub fn authority() -> String {
     let chain = std::fs::read_to_string(file("crt")).expect("a certificate");
     let at = chain.rfind("-----BEGIN CERTIFICATE-----").expect("an authority");
-    let path = format!("{}/authority-{}.pem", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+    // Its own for each caller: another one may be reading.
+    let path = format!("{}/authority-{:x}.pem", env!("CARGO_TARGET_TMPDIR"), super::unique());
     std::fs::write(&path, &chain[at..]).expect("a file");
     path
 }
