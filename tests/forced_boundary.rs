@@ -8,6 +8,7 @@ mod tenants;
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
+use std::time::Duration;
 use support::{SOON, World, allow, aws, ec2, eventually, every};
 use tenants::{Tenants, policy_arn};
 
@@ -301,6 +302,8 @@ async fn a_role_whose_object_names_another_class_keeps_the_boundary_of_the_one_t
         .await;
         let attacker = &tenants.attacker;
         let other = strict_class(&tenants, &wide).await;
+        let rarely = json!({ "spec": { "driftCheck": { "intervalSeconds": 86400 } } });
+        tenants.admin.classes().patch(&other, &PatchParams::default(), &Patch::Merge(rarely)).await.expect("it");
         if !named {
             let unbounded = json!({ "spec": { "unbounded": true, "permissionsBoundary": null } });
             tenants.admin.classes().patch(&other, &PatchParams::default(), &Patch::Merge(unbounded)).await.expect("it");
@@ -320,17 +323,48 @@ async fn a_role_whose_object_names_another_class_keeps_the_boundary_of_the_one_t
         attacker.check_now("app").await;
         assert_eq!(boundary(attacker).await, narrow, "{made} {named}");
         force(&tenants, &later).await;
-        attacker.check_now("app").await;
-        assert_eq!(boundary(attacker).await, later, "{made} {named}");
+        let tightened = || async { boundary(attacker).await == later };
+        assert!(eventually(SOON, tightened).await, "{made} {named}: {}", tenants.admin.operator.log());
+    }
+}
+
+/// Each edit makes the write of status fail that comes before a change in AWS.
+#[tokio::test]
+async fn who_edits_his_object_all_the_time_does_not_put_off_the_boundary() {
+    let (old, new) = ("arn:aws:iam::aws:policy/PowerUserAccess", "arn:aws:iam::aws:policy/ReadOnlyAccess");
+    let tenants = Tenants::new(|class| {
+        class.unbounded = None;
+        class.permissions_boundary = Some(old.to_owned());
+        class.drift_check = every(10);
+    })
+    .await;
+    let attacker = &tenants.attacker;
+    attacker.create("app", role()).await;
+    attacker.ready("app").await;
+    let edits = async {
+        for i in 0_u64.. {
+            attacker
+                .patch_object("app", json!({ "metadata": { "labels": { "i": i.to_string() } } }))
+                .await
+                .expect("it");
+        }
+    };
+    let bounded = async {
+        force(&tenants, new).await;
+        eventually(Duration::from_secs(40), || async { boundary(attacker).await == new }).await
+    };
+    tokio::select! {
+        () = edits => unreachable!("it goes on"),
+        bounded = bounded => assert!(bounded, "{}", tenants.admin.operator.log()),
     }
 }
 
 #[tokio::test]
 async fn observing_under_another_class_changes_nothing_that_the_role_belongs_to() {
-    let narrow = "arn:aws:iam::aws:policy/ReadOnlyAccess";
+    let (narrow, wide) = ("arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::aws:policy/PowerUserAccess");
     let tenants = under(narrow).await;
     let attacker = &tenants.attacker;
-    let (own, other) = (attacker.namespace.clone(), strict_class(&tenants, narrow).await);
+    let (own, other) = (attacker.namespace.clone(), strict_class(&tenants, wide).await);
     attacker.create("app", role()).await;
     attacker.ready("app").await;
     attacker.patch("app", json!({ "roleClassName": other, "mode": "Observe" })).await;
@@ -338,6 +372,7 @@ async fn observing_under_another_class_changes_nothing_that_the_role_belongs_to(
     assert!(message.contains("takeOverClasses"), "{message}");
     let status = attacker.get("app").await.status.unwrap();
     assert_eq!(status.class.unwrap().name, own);
+    assert_eq!(boundary(attacker).await, narrow);
     attacker.patch("app", json!({ "roleClassName": null, "mode": null })).await;
     attacker.ready("app").await;
 }

@@ -6,6 +6,7 @@ mod support;
 use iamrole_operator::api::iamroleclass::UnlistedExceptions;
 use serde_json::json;
 use std::collections::BTreeSet;
+use support::proxy::Fault;
 use support::{World, allow, aws, condition, ec2, trust};
 
 const READ_ONLY: &str = "arn:aws:iam::aws:policy/ReadOnlyAccess";
@@ -287,4 +288,35 @@ async fn kept_is_what_nobody_listed_and_not_what_was_ours() {
     assert_eq!((role.attached.len(), role.inline.len()), (0, 0));
 
     assert!(object.status.unwrap().unlisted.is_empty());
+}
+
+/// A read from before a deletion tells nothing of the role that has the name by now, however many had it since.
+#[tokio::test]
+async fn a_read_of_a_role_that_we_deleted_decides_nothing_about_the_one_that_is_there() {
+    let mut world = World::without_operator("ghost", |_| {}).await;
+    world.operator.settle = "30s";
+    world.operator.start().await;
+    let name = world.templated("app");
+    let mut ids = Vec::new();
+    for last in [false, false, true] {
+        world.create("app", json!({ "trustPolicy": ec2() })).await;
+        world.ready("app").await;
+        ids.push(aws::role(&world.iam, &name).await.expect("the role").id);
+        if !last {
+            world.delete("app").await;
+            world.gone("app").await;
+        }
+    }
+    world.proxy.fault("GetRole", &name, usize::MAX, Fault::Rewrite(ids[2].clone(), ids[0].clone()));
+    world.proxy.forget();
+    world.patch("app", json!({ "inlinePolicies": [{ "name": "more", "document": allow("s3:Get*") }] })).await;
+    world
+        .until("app", "a read that shows the present", |role| {
+            condition(role, "Ready").is_some_and(|ready| ready.message.contains("does not show yet"))
+        })
+        .await;
+    assert_eq!(world.proxy.writes(), [""; 0]);
+    world.proxy.heal();
+    world.ready("app").await;
+    assert_eq!(aws::role(&world.iam, &name).await.expect("the role").inline.len(), 1);
 }

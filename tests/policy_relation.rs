@@ -175,6 +175,13 @@ proptest! {
                 prop_assert!(was && is, "{}\n{}\n{}", old.to_json(), new.to_json(), between.to_json());
             }
         }
+        if !after.may_allow_more_than(&before) {
+            for request in world() {
+                let more = says(&new, Effect::Allow, &request) && !says(&old, Effect::Allow, &request);
+                let less = says(&old, Effect::Deny, &request) && !says(&new, Effect::Deny, &request);
+                prop_assert!(!more && !less, "{}\n{}", old.to_json(), new.to_json());
+            }
+        }
         let back = relation(&after, &before);
         prop_assert_eq!(found == Relation::Same, back == Relation::Same);
         prop_assert!((found == Relation::Alters) == (back == Relation::Alters));

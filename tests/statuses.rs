@@ -36,7 +36,9 @@ fn recorded() -> BTreeMap<String, Vec<Written>> {
     }
     let version =
         |written: &Written| written.object["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse::<u64>().ok());
-    all.values_mut().for_each(|history| history.sort_by_key(version));
+    for history in all.values_mut() {
+        history.sort_by_key(version);
+    }
     all
 }
 
@@ -79,7 +81,8 @@ fn every_status_of_the_suite_is_a_possible_one() {
     }
 }
 
-fn object(generation: i64, observed: Value, conditions: &[Value]) -> Value {
+fn object(generation: i64, observed: impl Into<Value>, conditions: &[Value]) -> Value {
+    let observed: Value = observed.into();
     json!({ "kind": "IamRole", "metadata": { "generation": generation, "resourceVersion": "7" },
         "status": { "observedGeneration": observed, "conditions": conditions } })
 }
@@ -94,15 +97,15 @@ fn the_evaluator_reads_as_kstatus_does() {
     let ready = |status: &str| condition("Ready", status, "R", 1, "00");
     let beside = |kind: &str| condition(kind, "True", "R", 1, "00");
     for (object, expected) in [
-        (object(1, json!(1), &[ready("True")]), Kstatus::Current),
-        (object(2, json!(1), &[ready("True")]), Kstatus::InProgress),
-        (object(1, json!(1), &[ready("False")]), Kstatus::InProgress),
-        (object(1, json!(1), &[ready("Unknown")]), Kstatus::InProgress),
-        (object(1, json!(1), &[ready("False"), beside("Reconciling")]), Kstatus::InProgress),
-        (object(1, json!(1), &[ready("False"), beside("Stalled")]), Kstatus::Failed),
-        (object(1, json!(1), &[beside("Stalled"), beside("Reconciling")]), Kstatus::Failed),
-        (object(1, json!(1), &[beside("Reconciling"), beside("Stalled")]), Kstatus::InProgress),
-        (object(1, json!(-1), &[]), Kstatus::InProgress),
+        (object(1, 1, &[ready("True")]), Kstatus::Current),
+        (object(2, 1, &[ready("True")]), Kstatus::InProgress),
+        (object(1, 1, &[ready("False")]), Kstatus::InProgress),
+        (object(1, 1, &[ready("Unknown")]), Kstatus::InProgress),
+        (object(1, 1, &[ready("False"), beside("Reconciling")]), Kstatus::InProgress),
+        (object(1, 1, &[ready("False"), beside("Stalled")]), Kstatus::Failed),
+        (object(1, 1, &[beside("Stalled"), beside("Reconciling")]), Kstatus::Failed),
+        (object(1, 1, &[beside("Reconciling"), beside("Stalled")]), Kstatus::InProgress),
+        (object(1, -1, &[]), Kstatus::InProgress),
         (json!({ "metadata": { "generation": 1 } }), Kstatus::Current),
     ] {
         assert_eq!(kstatus(&object), expected, "{object}");
@@ -112,13 +115,16 @@ fn the_evaluator_reads_as_kstatus_does() {
     }
 }
 
+/// Breaks a status.
+type Change<'c> = &'c dyn Fn(&mut Value);
+
 #[test]
 fn each_rule_finds_what_breaks_it() {
     let good = [
         condition("Ready", "False", "AccessDenied", 2, "10"),
         condition("Reconciling", "True", "AccessDenied", 2, "10"),
     ];
-    let before = object(2, json!(2), &good);
+    let before = object(2, 2, &good);
     assert_eq!(rules::faults(None, &before), Vec::<String>::new());
     let with = |change: &dyn Fn(&mut Value)| {
         let mut object = before.clone();
@@ -128,7 +134,7 @@ fn each_rule_finds_what_breaks_it() {
         rules::faults(Some(&before), &object)
     };
     assert_eq!(with(&|_| {}), Vec::<String>::new());
-    let conditions: [(&str, &dyn Fn(&mut Value)); 13] = [
+    let conditions: [(&str, Change<'_>); 13] = [
         ("observedGeneration is not", &|o| o["status"]["observedGeneration"] = json!(1)),
         ("observedGeneration is not", &|o| o["status"]["observedGeneration"] = json!("2")),
         ("of another generation", &|o| o["status"]["conditions"][0]["observedGeneration"] = json!(1)),
@@ -152,7 +158,7 @@ fn each_rule_finds_what_breaks_it() {
     }
     let stalled =
         [condition("Ready", "False", "AccessDenied", 2, "10"), condition("Stalled", "True", "AccessDenied", 2, "10")];
-    let stalled = object(2, json!(2), &stalled);
+    let stalled = object(2, 2, &stalled);
     let again = rules::faults(
         Some(&stalled),
         &json!({ "kind": "IamRole", "metadata": { "generation": 2, "resourceVersion": "9" },

@@ -3,58 +3,54 @@
 use super::apply::Case;
 use super::context::Context;
 use super::events::Tone;
-use super::memory::Entry;
 use super::status::find;
 use super::subject::Subject;
 use crate::api::{ConditionType, Reason};
 use crate::role::Desired;
-use crate::role::advice::advice;
+use crate::role::advice::{advice, kept_advice};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Tells what was not told yet. An event that could not be written is told at the next look.
 pub async fn advise(subject: &Subject, ctx: &Context, case: Case<'_>, desired: &Desired) {
-    let is_told = is_told(subject, case);
-    let news = ctx.memory.with(&subject.uid, |entry| {
-        let all = of(entry, case, desired);
-        let told = entry.advice.get_or_insert_with(|| if is_told { all.clone() } else { BTreeSet::new() });
+    let all = advice(desired, &case.account.quotas.limits);
+    let known = || if is_told(subject, case) { all.iter().cloned().collect() } else { BTreeSet::new() };
+    let news: Vec<&String> = ctx.memory.with(&subject.uid, |entry| {
+        let told = entry.advice.get_or_insert_with(known);
         told.retain(|note| all.contains(note));
-        all.difference(told).cloned().collect::<Vec<String>>()
+        all.iter().filter(|note| !told.contains(*note)).collect()
     });
     for note in news {
-        let reference = subject.reference();
-        if ctx.events.publish(&reference, Tone::Warning, Reason::PolicyWarning, "Lint", &note).await {
-            ctx.memory.with(&subject.uid, |entry| entry.advice.get_or_insert_default().insert(note));
+        if tell(subject, ctx, note).await {
+            ctx.memory.with(&subject.uid, |entry| entry.advice.get_or_insert_default().insert(note.clone()));
         }
     }
 }
 
-/// Remembers which inline policies stay on the role though nobody listed them, which takes a look at it, and tells what
-/// follows.
-pub async fn saw_kept(
+/// The same of the inline policies, by name and size, that stay on the role though nobody listed it: that is known after a look at it.
+/// An earlier process has told it where status names all that stays.
+pub async fn advise_of_kept(
     subject: &Subject,
     ctx: &Context,
     case: Case<'_>,
     desired: &Desired,
     kept: BTreeMap<String, usize>,
 ) {
+    let note = kept_advice(desired, &case.account.quotas.limits, &kept);
     let is_told = is_told(subject, case) && kept.keys().all(|name| subject.status.unlisted.contains(name));
-    let is_news = ctx.memory.with(&subject.uid, |entry| {
-        let first = entry.kept_inline.is_none();
-        let is_news = entry.kept_inline.replace(kept).unwrap_or_default() != *entry.kept_inline.get_or_insert_default();
-        if is_news && first && is_told {
-            entry.advice = Some(of(entry, case, desired));
-        }
-        is_news
+    let news = ctx.memory.with(&subject.uid, |entry| {
+        let told = entry.kept_advice.get_or_insert_with(|| note.clone().filter(|_| is_told));
+        *told = told.take().filter(|told| note.as_ref() == Some(told));
+        note.filter(|_| told.is_none())
     });
-    if is_news {
-        advise(subject, ctx, case, desired).await;
+    if let Some(note) = news
+        && tell(subject, ctx, &note).await
+    {
+        ctx.memory.with(&subject.uid, |entry| entry.kept_advice = Some(Some(note)));
     }
 }
 
-fn of(entry: &Entry, case: Case<'_>, desired: &Desired) -> BTreeSet<String> {
-    let none = BTreeMap::new();
-    let kept = entry.kept_inline.as_ref().unwrap_or(&none);
-    advice(desired, &case.account.quotas.limits, kept).into_iter().collect()
+async fn tell(subject: &Subject, ctx: &Context, note: &str) -> bool {
+    ctx.events.publish(&subject.reference(), Tone::Warning, Reason::PolicyWarning, "Lint", note).await
 }
 
 /// Whether an earlier process told it, as far as status shows: whatever it says of this spec after it was accepted.

@@ -1,6 +1,6 @@
 //! Makes AWS match: claim, finalizer, observe, plan, intent, execute, status.
 
-use super::advise::{advise, saw_kept};
+use super::advise::{advise, advise_of_kept};
 use super::carry::{Carried, Run, SHORT};
 use super::contested::{contested, name_the_dead};
 use super::context::Context;
@@ -235,7 +235,7 @@ impl Work<'_> {
             }
             if let Some(observed) = &observed {
                 let kept = plan.kept_inline(observed);
-                Box::pin(saw_kept(subject, self.ctx, self.case, &self.desired, kept)).await;
+                Box::pin(advise_of_kept(subject, self.ctx, self.case, &self.desired, kept)).await;
             }
             let contests = self.withhold(subject, &mut plan, observed.as_deref());
             self.intend(subject, &plan, observed.as_deref(), adopting).await?;
@@ -288,7 +288,7 @@ impl Work<'_> {
             return Ok(Decision::Do(self.create(&record), None));
         };
         self.ctx.memory.with(&subject.uid, |entry| entry.first_miss = None);
-        if self.shows_departed(&observed) {
+        if shows_departed(self.ctx, &self.desired.account.id, &observed) {
             return Ok(Decision::Later(SHORT));
         }
         let ownership = judge(&self.desired, &observed).map_err(|failure| {
@@ -303,6 +303,9 @@ impl Work<'_> {
                 } else {
                     observed
                 };
+                if shows_departed(self.ctx, &self.desired.account.id, &observed) {
+                    return Ok(Decision::Later(SHORT));
+                }
                 if let Some(delay) = self.is_past(subject, &observed, &asked, lacks) {
                     return Ok(Decision::Later(delay));
                 }
@@ -340,16 +343,6 @@ impl Work<'_> {
             let left = recent.unsettled(now, settle).unwrap_or(SHORT);
             let past = recent.is_past(observed, asked, now, settle).then_some(left);
             past.or_else(|| lacks.then(|| left.max(MISSES_APART)))
-        })
-    }
-
-    /// Whether the read shows a role or policy that we deleted a moment ago: another of its name may be there since, and
-    /// the tags of the old one would tell whose that is.
-    fn shows_departed(&self, observed: &Observed) -> bool {
-        let (account, now, settle) = (&self.desired.account.id, self.ctx.started.elapsed(), self.ctx.settle);
-        self.ctx.sweeps.departed(|departed| {
-            let gone = |name: &str, id: &str| departed.shows_past(account, name, id, now, settle);
-            gone(&observed.name, &observed.id) || observed.own.iter().any(|(arn, policy)| gone(arn, &policy.id))
         })
     }
 
@@ -473,6 +466,16 @@ impl Work<'_> {
         record.into_status(&mut self.status);
         has_rests
     }
+}
+
+/// Whether the read shows a role or policy that we deleted a moment ago: another of its name may be there since, and the
+/// tags of the old one would tell whose that is.
+pub fn shows_departed(ctx: &Context, account: &str, observed: &Observed) -> bool {
+    let (now, settle) = (ctx.started.elapsed(), ctx.settle);
+    ctx.sweeps.departed(|departed| {
+        let gone = |name: &str, id: &str| departed.shows_past(account, name, id, now, settle);
+        gone(&observed.name, &observed.id) || observed.own.iter().any(|(arn, policy)| gone(arn, &policy.id))
+    })
 }
 
 /// Why there is something to do. What was found at first stays while it is retried: status has moved on by

@@ -6,7 +6,7 @@ use crate::api::iamrole::{Cause, Change, ClassRef};
 use crate::role::Action;
 use crate::role::contest::Repairs;
 use crate::role::recent::Recent;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +26,17 @@ const REQUESTS_APART: Duration = Duration::from_secs(10);
 /// What a role is made from: the generation of the object, and the class with its own.
 pub type Basis = (i64, ClassRef);
 
+/// A look at the boundary of a role whose spec is not carried out.
+#[derive(Clone, Debug)]
+pub struct BoundarySeen {
+    /// The spec and the class that it names.
+    pub basis: Basis,
+    /// The class that made the role, where it is another one.
+    pub made: Option<ClassRef>,
+    /// When.
+    pub at: Instant,
+}
+
 /// What is remembered of one object.
 #[derive(Clone, Debug, Default)]
 pub struct Entry {
@@ -40,14 +51,16 @@ pub struct Entry {
     pub inherited: Option<bool>,
     /// What was taken for applied may have been a read of the past: what differs at the next look is no drift.
     pub unsure: bool,
-    /// The inline policies that stay on the role though its spec does not list them, by name and size, as last seen.
-    pub kept_inline: Option<BTreeMap<String, usize>>,
+    /// What was told last of the inline policies that stay though nobody listed them; absent before a look at the role.
+    pub kept_advice: Option<Option<String>>,
     /// The advice that was given and still holds, so that it is given once.
     pub advice: Option<BTreeSet<String>>,
     /// When a foreign role was tagged as ours; the rest waits until that has settled.
     pub adopted: Option<Instant>,
     /// What was written to AWS a moment ago, against reads of the past.
     pub recent: Recent,
+    /// Id of the role that we delete, or have deleted.
+    pub departing: Option<String>,
     /// We have deleted the role ourselves; that it is not seen is no surprise then.
     pub deleted: bool,
     /// When our last attempt to create the role began or, later, was answered or given up.
@@ -62,8 +75,10 @@ pub struct Entry {
     pub untold: Option<Vec<Change>>,
     /// When the role is to be looked at by itself for the sake of what no walk shows.
     hidden_check: Option<Instant>,
-    /// When a role whose spec is not carried out was last seen to have its boundary, and for which spec and class.
-    pub boundary_seen: Option<(Basis, Instant)>,
+    /// When a role whose spec is not carried out was last seen to have its boundary.
+    pub boundary_seen: Option<BoundarySeen>,
+    /// Since when nobody knows whether the role has its boundary, since something fails.
+    boundary_unseen: Option<Instant>,
     /// When the role was first found missing.
     pub first_miss: Option<Instant>,
     /// The generation of a class for which the rights were found to suffice.
@@ -129,6 +144,7 @@ impl Entry {
         self.failing_since = None;
         self.failing_generation = None;
         self.waning_since = None;
+        self.boundary_unseen = None;
     }
 
     /// How long the requested check `token` has to wait for its turn after the last one; `None` if it may begin. One that
@@ -151,10 +167,22 @@ impl Entry {
     /// over. `None` if it is to be looked for now.
     #[must_use]
     pub fn saw_boundary(&self, basis: &Basis, period: Duration, now: Instant) -> Option<Duration> {
-        let (_, at) = self.boundary_seen.as_ref().filter(|(of, _)| of == basis)?;
-        let since = now.saturating_duration_since(*at);
+        let seen = self.boundary_seen.as_ref().filter(|seen| seen.basis == *basis)?;
+        let since = now.saturating_duration_since(seen.at);
         // Tries come by themselves, too, and one a little early does for the next.
         (since < period.mul_f64(0.7)).then(|| period.mul_f64(0.9).saturating_sub(since))
+    }
+
+    /// Notes that the role has its boundary.
+    pub fn sees_boundary(&mut self, seen: BoundarySeen) {
+        self.boundary_seen = Some(seen);
+        self.boundary_unseen = None;
+    }
+
+    /// For how long nobody has looked at the boundary while something fails. Whoever makes that fail again and again, by
+    /// edits say, must not put off the look.
+    pub fn misses_boundary(&mut self, now: Instant) -> Duration {
+        now.saturating_duration_since(*self.boundary_unseen.get_or_insert(now))
     }
 
     /// Whether somebody asks for a check by a token that was not seen yet.
@@ -236,7 +264,7 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
-    use super::{Entry, STALLED_AFTER};
+    use super::{BoundarySeen, Entry, STALLED_AFTER};
     use crate::api::Reason;
     use crate::controller::failure::{Failure, Retry};
     use std::time::Duration;
@@ -316,7 +344,7 @@ mod tests {
                 let retry = if let Some(left) = entry.saw_boundary(&basis, period, now) {
                     refusal.within(left)
                 } else {
-                    entry.boundary_seen = Some((basis.clone(), now));
+                    entry.sees_boundary(BoundarySeen { basis: basis.clone(), made: None, at: now });
                     longest = looked.map_or(longest, |before| longest.max(now - before));
                     looked = Some(now);
                     refusal

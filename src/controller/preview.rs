@@ -1,5 +1,6 @@
 //! Mode Observe: what would be done, and nothing done.
 
+use super::advise::advise_of_kept;
 use super::apply::{Case, count, of_aws};
 use super::contested::dead_principals;
 use super::context::Context;
@@ -37,11 +38,15 @@ pub async fn preview(
     let exists = role.is_some();
     let desired = &desired;
     let dead = role.as_ref().and_then(|role| dead_principals(desired, role));
+    let seen = role.clone();
     let plan = would_do(desired, role, &record, case.account.quotas.attachments)
         .map_err(|failure| Setback::early(failure, status.clone()))?;
     if plan.barred {
         status.class.clone_from(&subject.status.class);
         return Err(Setback::early(Failure::problems(&plan.refused), status));
+    }
+    if let Some(seen) = &seen {
+        advise_of_kept(subject, ctx, case, desired, plan.kept_inline(seen)).await;
     }
     show_whole_plan(&mut status, &desired.name, &plan);
     status.unlisted.clone_from(&plan.unlisted);

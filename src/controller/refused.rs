@@ -6,11 +6,11 @@ use super::carry::report;
 use super::context::Context;
 use super::failure::{Failure, Retry};
 use super::identity::{self, ours};
-use super::memory::Entry;
+use super::memory::{Basis, BoundarySeen, Entry};
 use super::roles::{Setback, Stepped, class_ref, interval, period, reached};
 use super::subject::Subject;
-use crate::api::iamrole::{Cause, Change, Mode};
-use crate::api::{IamRoleClass, IamRoleStatus, Reason};
+use crate::api::iamrole::{Cause, Change, ClassRef, Mode};
+use crate::api::{IamRoleClass, IamRoleStatus, Reason, TAG_CLASS};
 use crate::aws::Account;
 use crate::role::desired::{Facts, desired, role_name, tokens};
 use crate::role::found::found;
@@ -58,12 +58,17 @@ pub async fn bounded(
         return setback;
     }
     setback.failure.retry = setback.failure.retry.within(interval(case.class));
-    let passes = matches!(setback.failure.retry, Retry::Wait(_) | Retry::Passing);
-    if !untouched || passes || case.settings.mode != Mode::Enforce {
+    if case.settings.mode != Mode::Enforce {
         return setback;
     }
-    let seen = (subject.generation, class_ref(case.class));
-    let fresh = ctx.memory.with(&subject.uid, |entry| entry.saw_boundary(&seen, period(case.class), Instant::now()));
+    let now = Instant::now();
+    let passes = matches!(setback.failure.retry, Retry::Wait(_) | Retry::Passing);
+    let missed_for = ctx.memory.with(&subject.uid, |entry| entry.misses_boundary(now));
+    if (!untouched || passes) && missed_for < period(case.class).mul_f64(0.7) {
+        return setback;
+    }
+    let basis = (subject.generation, class_ref(case.class));
+    let fresh = is_fresh(subject, ctx, case.class, &basis);
     if let Some(left) = fresh.filter(|_| subject.requested().is_none()) {
         // A class that is not ready for long, say, must not cost a look at each of its roles at each try.
         setback.failure.retry = setback.failure.retry.within(left);
@@ -71,19 +76,39 @@ pub async fn bounded(
     }
     let owner = &subject.owner(ctx, case.class);
     let given = role_name(case.spec, case.facts(ctx, owner));
-    let mut looked = true;
+    let (mut looked, mut made) = (true, None);
     for name in roles(subject, given) {
         let named = Named { class: case.class, selects: true };
         match hold_boundary(subject, ctx, named, case.account, owner, &name).await {
-            Ok(Some(held)) => held.into_status(&mut setback.status),
-            Ok(None) => {}
+            Ok(look) => {
+                made = look.made.or(made);
+                if let Some(held) = look.held {
+                    held.into_status(&mut setback.status);
+                }
+            }
             Err(error) => looked &= missed(&mut setback, case.class, &error),
         }
     }
     if looked {
-        ctx.memory.with(&subject.uid, |entry| entry.boundary_seen = Some((seen, Instant::now())));
+        let soon = made.as_ref().and_then(|made| ctx.classes.get(&ObjectRef::new(&made.name)));
+        setback.failure.retry =
+            soon.map_or(setback.failure.retry, |class| setback.failure.retry.within(interval(&class)));
+        let seen = BoundarySeen { basis, made, at: Instant::now() };
+        ctx.memory.with(&subject.uid, |entry| entry.sees_boundary(seen));
     }
     setback
+}
+
+/// For how long what was seen of the boundary counts: until the class that is named or the one that made the role wants
+/// another look, or until the latter changes.
+fn is_fresh(subject: &Subject, ctx: &Context, class: &IamRoleClass, basis: &Basis) -> Option<Duration> {
+    let made = ctx.memory.with(&subject.uid, |entry| entry.boundary_seen.as_ref().and_then(|seen| seen.made.clone()));
+    let mut shortest = period(class);
+    if let Some(made) = made {
+        let known = ctx.classes.get(&ObjectRef::new(&made.name)).filter(|class| class_ref(class) == made)?;
+        shortest = shortest.min(period(&known));
+    }
+    ctx.memory.with(&subject.uid, |entry| entry.saw_boundary(basis, shortest, Instant::now()))
 }
 
 /// What it means that the boundary could not be seen to. False if it is to be tried soon.
@@ -118,6 +143,15 @@ pub struct Named<'a> {
     pub selects: bool,
 }
 
+/// A look at the boundary of a role.
+#[derive(Default)]
+pub struct Look {
+    /// What was put right.
+    pub held: Option<Held>,
+    /// The class that made the role, where that is another one than the named.
+    made: Option<ClassRef>,
+}
+
 /// A boundary that was put right.
 pub struct Held {
     boundary: String,
@@ -135,7 +169,7 @@ impl Held {
 }
 
 /// Sees to it that a role of ours has the boundary that its class forces, which is the one that made it, else the one that is
-/// `named`. `None` where there was nothing to do; a failure with [`Retry::Wait`] where AWS may not show yet what we wrote.
+/// `named`. A failure with [`Retry::Wait`] where AWS may not show yet what we wrote.
 ///
 /// Nothing else of the spec is carried out, so the role has what it was given before.
 pub async fn hold_boundary(
@@ -145,22 +179,28 @@ pub async fn hold_boundary(
     account: &Account,
     owner: &Owner,
     name: &str,
-) -> Result<Option<Held>, Failure> {
-    let Some(observed) = ours(ctx, named.class, account, owner, name).await? else { return Ok(None) };
+) -> Result<Look, Failure> {
+    let Some(observed) = ours(ctx, named.class, account, owner, name).await? else { return Ok(Look::default()) };
     let tokens = tokens(owner, &account.account);
     let of = |class: &IamRoleClass| Forced {
         class: class.name_any(),
         boundary: class.spec.permissions_boundary.as_ref().and_then(|arn| tokens.expand(arn).ok()),
     };
-    let made = |class: &str| {
-        let class = ctx.classes.get(&ObjectRef::new(class))?;
+    let other = observed.tags.get(TAG_CLASS).filter(|class| **class != named.class.name_any());
+    let other = other.and_then(|class| ctx.classes.get(&ObjectRef::new(class)));
+    let made = other.as_ref().map(|class| class_ref(class));
+    if other.as_ref().is_some_and(|class| !is_looked_at(ctx, class)) {
+        return Err(Failure::wait(MISSED, format!("the class that made role {name} is being looked at")));
+    }
+    let by_maker = |_: &str| {
+        let class = other.clone()?;
         let here = reached(ctx, &class).is_some_and(|other| other.account.id == account.account.id);
         let forced = of(&class);
         Some(if here { forced } else { Forced { boundary: None, ..forced } })
     };
     let mut by_name = of(named.class);
     by_name.boundary = by_name.boundary.filter(|_| named.selects);
-    let Some(forced) = plan::forced(&by_name, made, &observed) else { return Ok(None) };
+    let Some(forced) = plan::forced(&by_name, by_maker, &observed) else { return Ok(Look { held: None, made }) };
     let action = Action::PutBoundary(forced.clone());
     let (now, settle) = (ctx.started.elapsed(), ctx.settle);
     let is_late = |entry: &mut Entry| entry.recent.is_past(&observed, &Asked::default(), now, settle);
@@ -176,7 +216,13 @@ pub async fn hold_boundary(
     ctx.memory.with(&subject.uid, |entry| entry.recent.note(&action, &observed, &account.account, now));
     let found = if why == Cause::Drift { found(&action, Some(&observed), &account.account) } else { None };
     let change = report(ctx, subject, &observed.name, &action, why, found).await;
-    Ok(Some(Held { boundary: forced, change }))
+    Ok(Look { held: Some(Held { boundary: forced, change }), made })
+}
+
+/// Whether the present generation of a class was looked at.
+fn is_looked_at(ctx: &Context, class: &IamRoleClass) -> bool {
+    let state = ctx.class_state(&class.name_any(), &class.uid().unwrap_or_default());
+    state.is_some_and(|state| state.generation >= class.metadata.generation.unwrap_or_default())
 }
 
 /// What keeps the operator from its work and the class does not permit: it is done all the same, and said.

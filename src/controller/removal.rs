@@ -6,6 +6,7 @@
 //! 4. No role, or one that is not ours: an event, release.
 //! 5. Ours: the deletion plan; what blocks it is named.
 
+use super::apply::shows_departed;
 use super::apply::{facts, of_aws};
 use super::carry::{report, stopping};
 use super::context::Context;
@@ -13,7 +14,7 @@ use super::events::Tone;
 use super::failure::{Failure, Retry};
 use super::refused::{Named, hold_boundary, missed};
 use super::resolve::default_class;
-use super::roles::{Outcome, Setback, Stepped, class_ref, gone, interval, namespace_labels};
+use super::roles::{Outcome, Setback, Stepped, class_ref, gone, interval, namespace_labels, period};
 use super::status::{Tri, Verdict, show_left};
 use super::subject::Subject;
 use super::unread::salvaged_mode;
@@ -25,7 +26,7 @@ use crate::role::deletion::{self, Terms};
 use crate::role::desired::{Exceptions, role_name, tokens};
 use crate::role::recent::MISSES_APART;
 use crate::role::settings::{Settings, settings};
-use crate::role::{Action, Asked, ObservedProfile, Owner, Ownership, Plan, Record};
+use crate::role::{Action, Asked, Observed, ObservedProfile, Owner, Ownership, Plan, Record};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeMap;
@@ -179,6 +180,10 @@ impl Removal<'_> {
         if state.role.is_some() {
             self.ctx.memory.with(&subject.uid, |entry| entry.first_miss = None);
         }
+        if state.role.as_ref().is_some_and(|role| self.shows_earlier(subject, role)) {
+            let message = format!("AWS still shows a role {name} that is gone; looking again");
+            return Err(failed(Failure::wait(LAG, message)));
+        }
         if state.role.is_none() && (self.may_be_late(subject, &record) || self.is_first_miss(subject, &record)) {
             let message = format!("role {name} is not there (yet); looking again before the object is let go");
             return Err(failed(Failure::wait(Duration::from_secs(5), message)));
@@ -299,7 +304,9 @@ impl Removal<'_> {
     }
 
     async fn hold_boundary(&self, subject: &Subject, mut setback: Box<Setback>) -> Box<Setback> {
-        let passes = matches!(setback.failure.retry, Retry::Wait(_) | Retry::Passing);
+        let missed_for = self.ctx.memory.with(&subject.uid, |entry| entry.misses_boundary(Instant::now()));
+        let passes = matches!(setback.failure.retry, Retry::Wait(_) | Retry::Passing)
+            && missed_for < period(self.class).mul_f64(0.7);
         // Deletion goes by the class that status remembers, and status can be forged: no class gives a boundary to the
         // roles of a namespace that it does not select.
         let labels = namespace_labels(subject, self.ctx);
@@ -311,8 +318,11 @@ impl Removal<'_> {
         setback.failure.retry = setback.failure.retry.within(interval(self.class));
         let named = Named { class: self.class, selects };
         match hold_boundary(subject, self.ctx, named, self.account, &self.owner, &name).await {
-            Ok(Some(held)) => held.into_status(&mut setback.status),
-            Ok(None) => {}
+            Ok(look) => {
+                if let Some(held) = look.held {
+                    held.into_status(&mut setback.status);
+                }
+            }
             Err(error) => {
                 missed(&mut setback, self.class, &error);
             }
@@ -341,7 +351,13 @@ impl Removal<'_> {
                         report(self.ctx, subject, name, &step.action, Cause::Spec, None).await;
                         continue;
                     }
-                    Err(error) => self.blocked(subject, name, &step.action, error, stays).await,
+                    Err(error) => {
+                        if error.kind == Kind::Transient {
+                            // It may have been done.
+                            self.note_departure(subject, &step.action, state);
+                        }
+                        self.blocked(subject, name, &step.action, error, stays).await
+                    }
                 },
             };
             let mut status = subject.status.clone();
@@ -358,15 +374,29 @@ impl Removal<'_> {
         self.ctx.sweeps.departed(|departed| departed.note(account, name, id, now, settle));
     }
 
+    /// Whether the read shows a role that was deleted a moment ago, and not by this object.
+    fn shows_earlier(&self, subject: &Subject, role: &Observed) -> bool {
+        let own = self.ctx.memory.with(&subject.uid, |entry| entry.departing.as_ref() == Some(&role.id));
+        !own && shows_departed(self.ctx, &self.account.account.id, role)
+    }
+
+    fn note_departure(&self, subject: &Subject, action: &Action, state: &RoleState) {
+        match (action, &state.role) {
+            (Action::DeleteRole, Some(role)) => {
+                self.ctx.memory.with(&subject.uid, |entry| entry.departing = Some(role.id.clone()));
+                self.depart(&role.name, Some(&role.id));
+            }
+            (Action::DeletePolicy(arn), _) => {
+                self.depart(arn, state.own.get(arn).map(|policy| policy.id.as_str()));
+            }
+            _ => {}
+        }
+    }
+
     /// What this deletion did itself is not the past when the next look shows it.
     fn note_write(&self, subject: &Subject, action: &Action, state: &RoleState) {
         let (account, now) = (&self.account.account, self.ctx.started.elapsed());
-        if let (Action::DeleteRole, Some(role)) = (action, &state.role) {
-            self.depart(&role.name, Some(&role.id));
-        }
-        if let Action::DeletePolicy(arn) = action {
-            self.depart(arn, state.own.get(arn).map(|policy| policy.id.as_str()));
-        }
+        self.note_departure(subject, action, state);
         self.ctx.memory.with(&subject.uid, |entry| {
             entry.deleted |= matches!(action, Action::DeleteRole);
             if let Some(role) = &state.role {

@@ -342,7 +342,7 @@ impl<'a> Walk<'a> {
 
     fn is_past(&self, name: &str, stray: &Stray) -> bool {
         let (now, settle) = (self.ctx.started.elapsed(), self.ctx.settle);
-        self.ctx.sweeps.departed(|departed| departed.shows_past(self.account, name, &stray.id, now, settle))
+        self.ctx.sweeps.departed(|departed| departed.may_show_past(self.account, name, &stray.id, now, settle))
     }
 
     /// Roles that are as wanted need no look until after the next walk; the others are looked at now.

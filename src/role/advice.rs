@@ -6,17 +6,18 @@ use std::collections::BTreeMap;
 
 /// So many pieces of advice are given at most; the last one then says how many more there are.
 const TOLD: usize = 10;
+/// So many policies are named at most.
+const NAMED: usize = 5;
 
-/// Advice on a role, most often none; each names the field and is told by itself, so none is long. Sizes come first:
-/// they say what will be refused soon. `kept` are the inline policies that stay on the role though the spec does not list
-/// them, by name and size: they take of the same quota.
+/// Advice on a spec, most often none; each names the field and is told by itself, so none is long. Sizes come first:
+/// they say what will be refused soon.
 #[must_use]
-pub fn advice(desired: &Desired, limits: &Limits, kept: &BTreeMap<String, usize>) -> Vec<String> {
+pub fn advice(desired: &Desired, limits: &Limits) -> Vec<String> {
     let documents = std::iter::once(&desired.trust)
         .chain(desired.inline.values())
         .chain(desired.own.iter().map(|policy| &policy.document));
     let lint = documents.flat_map(|document| document.lint(&desired.account)).map(|finding| finding.to_string());
-    let mut all: Vec<String> = near(desired, limits, kept).chain(lint).collect();
+    let mut all: Vec<String> = near(desired, limits).chain(lint).collect();
     if all.len() > TOLD {
         let more = all.split_off(TOLD - 1).len();
         all.push(format!(
@@ -27,9 +28,8 @@ pub fn advice(desired: &Desired, limits: &Limits, kept: &BTreeMap<String, usize>
 }
 
 /// What is close to a quota.
-fn near(desired: &Desired, limits: &Limits, kept: &BTreeMap<String, usize>) -> impl Iterator<Item = String> {
-    let listed = desired.inline.iter().map(|(name, document)| (name.as_str(), document.size()));
-    let inline = listed.chain(kept.iter().map(|(name, size)| (name.as_str(), *size)));
+fn near(desired: &Desired, limits: &Limits) -> impl Iterator<Item = String> {
+    let inline = desired.inline.iter().map(|(name, document)| (name.as_str(), document.size()));
     let mut sizes = vec![
         ("the trust policy".to_owned(), limits.of_trust(&desired.trust)),
         ("the inline policies together".to_owned(), limits.of_inline(inline)),
@@ -46,9 +46,29 @@ fn near(desired: &Desired, limits: &Limits, kept: &BTreeMap<String, usize>) -> i
     })
 }
 
+/// What is close to the quota of inline policies because of those that stay on the role though nobody listed them, given by
+/// name and size.
+#[must_use]
+pub fn kept_advice(desired: &Desired, limits: &Limits, kept: &BTreeMap<String, usize>) -> Option<String> {
+    let listed = desired.inline.iter().map(|(name, document)| (name.as_str(), document.size()));
+    let usage = limits.of_inline(listed.chain(kept.iter().map(|(name, size)| (name.as_str(), *size))));
+    let Usage { used, limit, .. } = usage;
+    let (theirs, count) = (kept.values().sum::<usize>(), kept.len());
+    let named: Vec<&str> = kept.keys().take(NAMED).map(String::as_str).collect();
+    let more = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
+    (usage.is_near() && count > 0).then(|| {
+        format!(
+            "the inline policies of the role: {used} of the {limit} characters that IAM takes are used, {theirs} of them by \
+             policies that the spec does not list: {}{more}. Remove in AWS what nobody needs, or make the biggest of the spec \
+             a customer managed policy, before it grows",
+            named.join(", ")
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::advice;
+    use super::{advice, kept_advice};
     use crate::policy::Limits;
     use crate::role::desired::tests::make;
     use serde_json::{Value, json};
@@ -64,7 +84,7 @@ mod tests {
             "inlinePolicies": [{ "name": "n".repeat(128), "document": document((0..findings).map(wide).collect()) }],
             "customerManagedPolicies": [{ "name": "big", "document": document(vec![long]) }],
         }));
-        advice(&desired.unwrap(), &Limits::default(), &BTreeMap::new())
+        advice(&desired.unwrap(), &Limits::default())
     }
 
     #[test]
@@ -74,13 +94,14 @@ mod tests {
         let desired = make(json!({ "inlinePolicies": [{ "name": "small", "document": document }] })).unwrap();
         let told = |kept: usize| {
             let kept = [("theirs".to_owned(), kept), ("other".to_owned(), 10)].into();
-            advice(&desired, &Limits::default(), &kept)
+            kept_advice(&desired, &Limits::default(), &kept)
         };
         let listed = desired.inline["small"].size();
-        assert_eq!(told(8191 - 10 - listed), Vec::<String>::new());
-        let near = told(8192 - 10 - listed);
-        assert!(near.len() == 1 && near[0].starts_with("the inline policies together: 8192 of the 10240"), "{near:?}");
-        assert!(near[0].contains("policy \"theirs\""), "{near:?}");
+        assert_eq!(told(8191 - 10 - listed), None);
+        let near = told(8192 - 10 - listed).unwrap();
+        assert!(near.starts_with("the inline policies of the role: 8192 of the 10240"), "{near}");
+        assert!(near.contains(&format!("{} of them", 8192 - listed)) && near.contains("other, theirs."), "{near}");
+        assert_eq!(kept_advice(&desired, &Limits { inline_total: 10, ..Limits::default() }, &BTreeMap::new()), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default)]
 pub struct Departed {
     /// By account and lower-case name or ARN.
-    roles: HashMap<(String, String), Departure>,
+    roles: HashMap<(String, String), Vec<Departure>>,
     /// With so many it is time to forget some.
     most: usize,
 }
@@ -23,22 +23,44 @@ struct Departure {
 impl Departed {
     /// Notes that a role or policy is gone, and forgets those that no read shows any more.
     pub fn note(&mut self, account: &str, name: &str, id: Option<&str>, now: Duration, settle: Duration) {
+        let is_recent = |departure: &Departure| now.saturating_sub(departure.at) < settle;
         if self.roles.len() >= self.most {
-            self.roles.retain(|_, departure| now.saturating_sub(departure.at) < settle);
+            self.roles.retain(|_, departures| departures.iter().any(is_recent));
             // Twice as many, so that forgetting costs each departure next to nothing.
             self.most = 2 * self.roles.len() + 16;
         }
-        let departure = Departure { id: id.map(str::to_owned), at: now };
-        self.roles.insert((account.to_owned(), name.to_lowercase()), departure);
+        let departures = self.roles.entry((account.to_owned(), name.to_lowercase())).or_default();
+        let id = id.map(str::to_owned);
+        departures.retain(|departure| is_recent(departure) && departure.id != id);
+        departures.push(Departure { id, at: now });
     }
 
-    /// Whether what a read shows under that name is from before we deleted it. A role of another id was made since.
+    /// Whether what a read shows under that name is from before we deleted it, as far as is known: of a departure without
+    /// an id, anything is. A role of another id was made since.
+    #[must_use]
+    pub fn may_show_past(&self, account: &str, name: &str, id: &str, now: Duration, settle: Duration) -> bool {
+        self.any(account, name, now, settle, |known| known.is_none_or(|known| known == id))
+    }
+
+    /// Whether what a read shows under that name is surely what we deleted.
     #[must_use]
     pub fn shows_past(&self, account: &str, name: &str, id: &str, now: Duration, settle: Duration) -> bool {
-        let departure = self.roles.get(&(account.to_owned(), name.to_lowercase()));
-        departure.is_some_and(|departure| {
-            now.saturating_sub(departure.at) < settle && departure.id.as_deref().is_none_or(|known| known == id)
-        })
+        self.any(account, name, now, settle, |known| known == Some(id))
+    }
+
+    fn any(
+        &self,
+        account: &str,
+        name: &str,
+        now: Duration,
+        settle: Duration,
+        is: impl Fn(Option<&str>) -> bool,
+    ) -> bool {
+        let departures = self.roles.get(&(account.to_owned(), name.to_lowercase()));
+        departures
+            .into_iter()
+            .flatten()
+            .any(|departure| now.saturating_sub(departure.at) < settle && is(departure.id.as_deref()))
     }
 }
 
@@ -69,16 +91,24 @@ mod tests {
             ("of which no id was known", A, "unknown", "AROA7", 101, true),
         ];
         for (what, account, name, id, now, is_past) in cases {
-            assert_eq!(departed.shows_past(account, name, id, at(now), SETTLE), is_past, "{what}");
+            assert_eq!(departed.may_show_past(account, name, id, at(now), SETTLE), is_past, "{what}");
+            let surely = is_past && name != "unknown";
+            assert_eq!(departed.shows_past(account, name, id, at(now), SETTLE), surely, "{what}");
         }
     }
 
     #[test]
-    fn it_is_not_remembered_for_ever_and_the_last_departure_counts() {
+    fn it_is_not_remembered_for_ever_and_every_departure_of_a_name_is() {
         let mut departed = Departed::default();
         departed.note(A, "app", Some("AROA1"), at(0), SETTLE);
         departed.note(A, "app", Some("AROA2"), at(20), SETTLE);
-        assert!(departed.shows_past(A, "app", "AROA2", at(40), SETTLE));
+        departed.note(A, "app", None, at(21), SETTLE);
+        let shows = |departed: &Departed, id, now| departed.shows_past(A, "app", id, at(now), SETTLE);
+        assert!(shows(&departed, "AROA1", 29) && !shows(&departed, "AROA1", 30));
+        assert!(shows(&departed, "AROA2", 49) && !shows(&departed, "AROA2", 50));
+        departed.note(A, "app", Some("AROA2"), at(40), SETTLE);
+        assert!(shows(&departed, "AROA2", 69), "noted again");
+        assert_eq!(departed.roles.values().next().unwrap().len(), 2);
         for i in 0..1000 {
             departed.note(A, &format!("role-{i}"), None, at(100 + i), SETTLE);
         }

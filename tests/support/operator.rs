@@ -117,7 +117,8 @@ impl Operator {
     /// Waits until it ends by itself; returns the exit code.
     pub async fn ended(&mut self) -> Option<i32> {
         let mut child = self.child.take()?;
-        let ended = tokio::time::timeout(Duration::from_secs(30), child.wait()).await.expect("it ends in time");
+        // The chart gives it 60.
+        let ended = tokio::time::timeout(Duration::from_secs(55), child.wait()).await.expect("it ends in time");
         ended.expect("a status").code()
     }
 

@@ -228,7 +228,7 @@ fn advice_on_sizes_names_the_biggest_part() {
     let big = json!({ "Version": "2012-10-17",
         "Statement": [{ "Sid": "Buckets", "Effect": "Allow", "Action": "s3:GetObject", "Resource": resources }] });
     let desired = make(json!({ "inlinePolicies": [{ "name": "big", "document": big }] })).unwrap();
-    let advice = crate::role::advice::advice(&desired, &Limits::default(), &std::collections::BTreeMap::new());
+    let advice = crate::role::advice::advice(&desired, &Limits::default());
     assert_eq!(advice.len(), 1, "{advice:?}");
     let starts = "the inline policies together: 8590 of the 10240 characters that IAM takes are used. The biggest part is policy \"big\"";
     assert!(advice[0].starts_with(starts) && advice[0].ends_with("before it grows"), "{advice:?}");

@@ -47,10 +47,9 @@ pub struct Forced {
 pub fn forced(named: &Forced, of: impl FnOnce(&str) -> Option<Forced>, observed: &Observed) -> Option<String> {
     let other = observed.tags.get(TAG_CLASS).filter(|class| **class != named.class);
     let boundary = match other.map(|class| of(class)) {
-        None => named.boundary.clone(),
         Some(Some(made)) => made.boundary,
         Some(None) if observed.boundary.is_some() => None,
-        Some(None) => named.boundary.clone(),
+        _ => named.boundary.clone(),
     };
     boundary.filter(|boundary| observed.boundary.as_ref() != Some(boundary))
 }
