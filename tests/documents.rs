@@ -195,9 +195,8 @@ async fn what_aws_words_in_a_way_that_is_not_understood_is_written_twice_more_an
     assert!(condition(&world.ready("app").await, "Drifted").is_none(), "it clears by itself");
 }
 
-/// Each kind of document that is read, through planner and adapter: what AWS shows in other words is written once where that can allow
-/// no more than what is wanted, and twice where it may; then it is left. An own policy is known by its version and not read
-/// while the last one that we wrote is the default, so no wording of AWS makes it be written again.
+/// Each kind of document, through planner and adapter: what AWS shows in other words is written once where that can allow
+/// no more than what is wanted, and twice where it may; then it is left.
 #[tokio::test]
 async fn every_kind_of_document_is_written_once_or_twice_where_aws_words_it_otherwise() {
     let mut world = World::new("documents").await;
@@ -209,11 +208,13 @@ async fn every_kind_of_document_is_written_once_or_twice_where_aws_words_it_othe
     let spec = json!({
         "trustPolicy": trust(&json!({ "AWS": ["111122223333", "210987654321"] })),
         "inlinePolicies": [{ "name": "inline", "document": two("s3:GetObject", "s3:PutObject") }],
+        "customerManagedPolicies": [{ "name": "own", "document": two("ec2:StartInstances", "ec2:StopInstances") }],
     });
     // What shows it, what is shown, what instead that is less and what that is more, what writes it.
     let kinds = [
         ("trust", "GetRole", "210987654321", "111122223333", "444455556666", "UpdateAssumeRolePolicy"),
         ("inline", "GetRolePolicy", "s3%3APutObject", "s3%3AGetObject", "s3%3ADeleteObject", "PutRolePolicy"),
+        ("own", "GetPolicyVersion", "ec2:Stop", "ec2:Start", "ec2:Reboot", "CreatePolicyVersion"),
     ];
     let mut roles = Vec::new();
     for (kind, look, shown, less, more, write) in kinds {

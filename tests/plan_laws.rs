@@ -465,6 +465,31 @@ proptest! {
     }
 
     #[test]
+    fn principals_that_go_never_see_a_boundary_that_comes(
+        old in wish(), new in wish(), strangers in strangers(), ends in vec(0usize..8, 3),
+    ) {
+        let under = |wish: &Wish, boundary| want(&Wish { boundary: Some(boundary), ..wish.clone() }.spec(), Limits::default());
+        let (before, after) = (under(&old, 0), under(&new, 1));
+        let (mut aws, mut record) = settled(&before, &strangers, Aws::default());
+        let mut end = (aws.clone(), record.clone());
+        converge(&mut end.0, &after, &mut end.1, |_, _| {});
+        let stay = holders(&end.0);
+        let safe = |aws: &Aws, done: &Action| {
+            let gone: Vec<_> = holders(aws).into_iter().filter(|caller| !stay.contains(caller)).collect();
+            assert!(aws.role().boundary != after.boundary || gone.is_empty(), "{gone:?} after {done:?}");
+        };
+        // Each attempt ends after some steps, as where the process is killed.
+        for steps in ends {
+            let mut plan = make_plan(&aws, &after, &record);
+            intend(&mut record, &after, &plan);
+            plan.steps.truncate(steps);
+            carry(&mut aws, &plan, &after, &mut record, |_| false, safe);
+        }
+        converge(&mut aws, &after, &mut record, safe);
+        prop_assert_eq!(aws.role().boundary.as_ref(), after.boundary.as_ref());
+    }
+
+    #[test]
     fn a_creation_that_stops_goes_on(wish in wish(), fails in any::<u64>()) {
         let desired = want(&wish.spec(), Limits::default());
         let strangers = Strangers { inline: false, attached: false, taken: false, keeps_case: false };

@@ -9,6 +9,7 @@ mod support;
 
 use eks::{CLUSTER, Eks};
 use iamrole_operator::api::IamRole;
+use iamrole_operator::api::iamrole::Cause;
 use iamrole_operator::api::workload::{Associations, ClassWorkloadIdentity, Mechanism, PodIdentity};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -322,7 +323,29 @@ async fn eks_may_see_a_role_later_than_iam_and_is_asked_again_soon() {
     both.eks.refuse(None);
     both.bound("app", "True", "Bound").await;
     both.becomes("made as soon as EKS knows the role", &[("api", &both.arn("app"))]).await;
-    assert!(!world.events("app").await.iter().any(|(tone, ..)| tone == "Warning"), "{:?}", world.events("app").await);
+    world.event("app", "Created", "Association of ServiceAccount api").await;
+    let events = world.events("app").await;
+    let accuses = |(tone, reason, _): &(String, String, String)| tone == "Warning" || reason == "DriftRepaired";
+    assert!(!events.iter().any(accuses), "{events:?}");
+    let changes = world.status("app").await.last_changes;
+    assert!(changes.iter().all(|change| change.cause != Cause::Drift), "{changes:?}");
+}
+
+/// The class says otherwise: what was made before would give pods a role that lets them in no more.
+#[tokio::test]
+async fn what_the_class_made_before_goes_when_it_makes_none_any_more() {
+    let both = Both::new("gives-up").await;
+    let (world, arn) = (&both.world, both.arn("app"));
+    world.create("app", json!({ "serviceAccounts": lists(&["api", "web"]) })).await;
+    both.bound("app", "True", "Bound").await;
+    let none = json!({ "workloadIdentity": { "podIdentity": { "associations": "None" } } });
+    world.patch_class(none).await;
+    both.bound("app", "Unknown", "BindingNotManaged").await;
+    both.becomes("what is listed stays", &[("api", &arn), ("web", &arn)]).await;
+    world.patch("app", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    both.becomes("what is not listed goes", &[("api", &arn)]).await;
+    world.patch_class(json!({ "workloadIdentity": { "mechanism": "IRSA", "podIdentity": null } })).await;
+    both.becomes("another mechanism", &[]).await;
 }
 
 #[tokio::test]

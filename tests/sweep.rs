@@ -367,6 +367,40 @@ async fn a_role_of_nobody_that_cannot_be_read_hides_no_other() {
     }
 }
 
+/// Status names twenty of them and says how many there are; neither a walk nor a restart makes news of that.
+#[tokio::test]
+async fn many_roles_of_nobody_are_counted_at_once_and_told_once() {
+    const MANY: usize = 25;
+    let mut world = World::without_operator("sweep", |class| {
+        class.drift_check = Some(DriftCheck { interval_seconds: Some(5), method: Some(DriftMethod::Account) });
+    })
+    .await;
+    let tags = world.owner_tags("gone", "Created").await;
+    let tags: Vec<(&str, &str)> = tags.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let names: Vec<String> = (0..MANY).map(|i| format!("{}-stray-{i:02}", world.namespace)).collect();
+    for name in &names {
+        let call = world.iam.create_role().role_name(name).assume_role_policy_document(ec2().to_string());
+        call.send().await.expect("a role");
+        aws::tag_role(&world.iam, name, &tags).await;
+    }
+    world.create("app", json!({ "trustPolicy": ec2() })).await;
+    world.operator.start().await;
+    world.ready("app").await;
+    let counted = || async { class_status(&world).await.orphaned_role_count == Some(i32::try_from(MANY).unwrap()) };
+    assert!(eventually(SETTLED, counted).await, "{:?}\n{}", class_status(&world).await, world.operator.log());
+    world.operator.stop().await;
+    world.proxy.forget();
+    world.operator.start().await;
+    let walked = || async { count(&world, "GetAccountAuthorizationDetails") >= 3 };
+    let same = || async { class_status(&world).await.orphaned_role_count == Some(i32::try_from(MANY).unwrap()) };
+    assert!(eventually(SETTLED, walked).await && same().await, "{:?}", class_status(&world).await);
+    assert_eq!(count(&world, "GetRole"), 0, "as many as before, with those that status names");
+    assert_eq!(events_of_class(&world).await.len(), 1, "{:?}", events_of_class(&world).await);
+    for name in &names {
+        aws::delete_role(&world.iam, name).await;
+    }
+}
+
 /// Where the roles are read one by one, a walk looks for roles of nobody all the same, and seldom.
 async fn is_told_where_roles_are_read(change: impl FnOnce(&mut IamRoleClassSpec)) {
     let mut world = World::without_operator("sweep", |class| {

@@ -12,7 +12,7 @@ use super::memory::jitter;
 use super::preview::preview;
 use super::recover::kept;
 use super::refused::{accepted, ignored};
-use super::roles::{Outcome, Setback, Stepped, class_ref, interval, look_again};
+use super::roles::{Outcome, Setback, Stepped, class_ref, interval, look_again, release_name};
 use super::status::{Verdict, find, show_left};
 use super::subject::Subject;
 use super::sweep::UNSEEN;
@@ -93,7 +93,7 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
     let early = |failure| Setback::early(failure, status.clone());
     if case.settings.mode != Mode::Enforce {
         // Who only looks keeps nobody from the name.
-        ctx.claims.release(&subject.uid);
+        release_name(ctx, &subject.uid);
         return Box::pin(preview(subject, ctx, case, desired, status)).await;
     }
     if let Err(failure) = claim(subject, ctx, &desired)

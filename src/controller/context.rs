@@ -111,6 +111,12 @@ impl Context {
         self.class_states.get(name, uid)
     }
 
+    /// Whether any class that we serve forces a permissions boundary.
+    #[must_use]
+    pub fn forces_any(&self) -> bool {
+        self.classes.find(|class| self.serves(class) && class.spec.permissions_boundary.is_some()).is_some()
+    }
+
     /// The permissions boundaries that any class forces, with their tokens.
     #[must_use]
     pub fn forced_boundaries(&self) -> Vec<String> {

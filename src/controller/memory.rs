@@ -105,7 +105,7 @@ impl Entry {
             return Sentence { delay, stalled: false };
         }
         if self.failing_generation != Some(generation) {
-            self.succeed();
+            self.start_over();
             self.failing_generation = Some(generation);
         }
         let since = *self.failing_since.get_or_insert(now);
@@ -140,11 +140,16 @@ impl Entry {
 
     /// Forgets the failures.
     pub fn succeed(&mut self) {
+        self.start_over();
+        self.boundary_unseen = None;
+    }
+
+    /// What failed for another spec tells nothing of this one. But its boundary was not looked at either.
+    fn start_over(&mut self) {
         self.failures = 0;
         self.failing_since = None;
         self.failing_generation = None;
         self.waning_since = None;
-        self.boundary_unseen = None;
     }
 
     /// How long the requested check `token` has to wait for its turn after the last one; `None` if it may begin. One that
@@ -353,6 +358,21 @@ mod tests {
             }
             assert!(longest > period / 2 && longest <= period, "{longest:?} of {period:?}");
         }
+    }
+
+    #[test]
+    fn a_boundary_that_nobody_looks_at_is_missed_over_all_edits() {
+        let (mut entry, start) = (Entry::default(), Instant::now());
+        let at = |second: i64| start + Duration::from_secs(u64::try_from(second).unwrap());
+        for generation in 1..=60 {
+            assert_eq!(
+                entry.misses_boundary(at(generation)),
+                Duration::from_secs(u64::try_from(generation - 1).unwrap())
+            );
+            entry.fail(&failure(Retry::Passing), generation, false, at(generation));
+        }
+        entry.succeed();
+        assert_eq!(entry.misses_boundary(at(61)), Duration::ZERO);
     }
 
     #[test]

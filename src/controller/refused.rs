@@ -53,8 +53,7 @@ pub async fn bounded(
     untouched: bool,
     mut setback: Box<Setback>,
 ) -> Box<Setback> {
-    // Another class than the one that is named may have made the role.
-    if ctx.forced_boundaries().is_empty() {
+    if !may_be_bounded(subject, ctx, case.class) {
         return setback;
     }
     setback.failure.retry = setback.failure.retry.within(interval(case.class));
@@ -97,6 +96,11 @@ pub async fn bounded(
         ctx.memory.with(&subject.uid, |entry| entry.sees_boundary(seen));
     }
     setback
+}
+
+/// Whether a class may force a boundary on the role: the one that is named, or another one that may have made it.
+pub fn may_be_bounded(subject: &Subject, ctx: &Context, named: &IamRoleClass) -> bool {
+    named.spec.permissions_boundary.is_some() || (subject.status.role.is_some() && ctx.forces_any())
 }
 
 /// For how long what was seen of the boundary counts: until the class that is named or the one that made the role wants
@@ -189,7 +193,7 @@ pub async fn hold_boundary(
     let other = observed.tags.get(TAG_CLASS).filter(|class| **class != named.class.name_any());
     let other = other.and_then(|class| ctx.classes.get(&ObjectRef::new(class)));
     let made = other.as_ref().map(|class| class_ref(class));
-    if other.as_ref().is_some_and(|class| !is_looked_at(ctx, class)) {
+    if other.as_ref().is_some_and(|class| ctx.serves(class) && !is_looked_at(ctx, class)) {
         return Err(Failure::wait(MISSED, format!("the class that made role {name} is being looked at")));
     }
     let by_maker = |_: &str| {

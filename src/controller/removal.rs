@@ -6,13 +6,12 @@
 //! 4. No role, or one that is not ours: an event, release.
 //! 5. Ours: the deletion plan; what blocks it is named.
 
-use super::apply::shows_departed;
 use super::apply::{facts, of_aws};
 use super::carry::{report, stopping};
 use super::context::Context;
 use super::events::Tone;
 use super::failure::{Failure, Retry};
-use super::refused::{Named, hold_boundary, missed};
+use super::refused::{Named, hold_boundary, may_be_bounded, missed};
 use super::resolve::default_class;
 use super::roles::{Outcome, Setback, Stepped, class_ref, gone, interval, namespace_labels, period};
 use super::status::{Tri, Verdict, show_left};
@@ -312,7 +311,7 @@ impl Removal<'_> {
         let labels = namespace_labels(subject, self.ctx);
         let selects = labels.is_some_and(|labels| self.class.spec.namespace_selector.matches(&labels));
         let name = self.name(subject, &Record::from_status(&subject.status));
-        let Some(name) = name.filter(|_| !self.ctx.forced_boundaries().is_empty() && !passes) else {
+        let Some(name) = name.filter(|_| may_be_bounded(subject, self.ctx, self.class) && !passes) else {
             return setback;
         };
         setback.failure.retry = setback.failure.retry.within(interval(self.class));
@@ -377,7 +376,9 @@ impl Removal<'_> {
     /// Whether the read shows a role that was deleted a moment ago, and not by this object.
     fn shows_earlier(&self, subject: &Subject, role: &Observed) -> bool {
         let own = self.ctx.memory.with(&subject.uid, |entry| entry.departing.as_ref() == Some(&role.id));
-        !own && shows_departed(self.ctx, &self.account.account.id, role)
+        let (now, settle) = (self.ctx.started.elapsed(), self.ctx.settle);
+        let id = &self.account.account.id;
+        !own && self.ctx.sweeps.departed(|departed| departed.shows_past(id, &role.name, &role.id, now, settle))
     }
 
     fn note_departure(&self, subject: &Subject, action: &Action, state: &RoleState) {
@@ -436,7 +437,9 @@ impl Removal<'_> {
         let first =
             self.ctx.memory.with(&subject.uid, |entry| (!entry.deleted).then(|| *entry.first_miss.get_or_insert(now)));
         let known = record.role_exists() || subject.status.conditions.is_empty();
-        known && first.is_some_and(|first| now.saturating_duration_since(first) < MISSES_APART.min(self.ctx.settle))
+        // The process before this one may have made it a moment ago.
+        let (settle, is_new) = (self.ctx.settle, self.ctx.started.elapsed() < self.ctx.settle);
+        known && first.is_some_and(|first| is_new || now.saturating_duration_since(first) < MISSES_APART.min(settle))
     }
 
     /// What is on record and not shown may come to light yet, and would be left behind.

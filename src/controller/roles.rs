@@ -443,16 +443,20 @@ pub fn now() -> Time {
     Time(Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
+/// An object has no part in its role name any more: the one that waited for it is woken.
+pub fn release_name(ctx: &Context, uid: &str) {
+    let Some(claimant) = ctx.claims.release(uid) else { return };
+    let role = ctx.cached_role(&claimant.namespace, &claimant.name);
+    if let Some(role) = role.filter(|role| role.uid().as_deref() == Some(claimant.uid.as_str())) {
+        ctx.wake_role(&role);
+    }
+}
+
 /// An object is no more, or is about to be: what is remembered of it goes, and those who waited for its role
 /// name or its class are woken.
 pub fn gone(role: &RawRole, ctx: &Context) {
     let uid = role.uid().unwrap_or_default();
-    if let Some(claimant) = ctx.claims.release(&uid) {
-        let role = ctx.cached_role(&claimant.namespace, &claimant.name);
-        if let Some(role) = role.filter(|role| role.uid().as_deref() == Some(claimant.uid.as_str())) {
-            ctx.wake_role(&role);
-        }
-    }
+    release_name(ctx, &uid);
     ctx.memory.forget(&uid);
     workload::gone(role, ctx);
     let class = role.said.class.as_deref();

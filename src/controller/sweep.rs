@@ -32,8 +32,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Roles that seem to belong to nobody are asked for by name, so many in one walk.
-const CONFIRMED: usize = 20;
 /// For so long those who ask for a walk are gathered.
 const GATHER: Duration = Duration::from_millis(100);
 /// A role that no walk has shown for so many intervals is looked at by itself.
@@ -301,7 +299,8 @@ impl<'a> Walk<'a> {
     /// Those that were told already, by this process or the one before, and how many the classes tell of.
     fn known_orphans(&self) -> (BTreeSet<String>, usize) {
         let classes = self.ctx.classes.state();
-        let status = classes.iter().filter_map(|class| class.status.as_ref());
+        let served = classes.iter().filter(|class| self.ctx.serves(class));
+        let status = served.filter_map(|class| class.status.as_ref());
         let of_account = status.filter(|status| status.account_id.as_deref() == Some(self.account));
         let mut known = self.ctx.sweeps.orphans(self.account);
         let mut told = 0;
@@ -320,14 +319,19 @@ impl<'a> Walk<'a> {
     /// A page may be from before a deletion, so what is there is asked for by name. That read may be late as well: what
     /// we deleted a moment ago is known, and what the process before this one deleted at its end is waited for.
     async fn confirm(&self, account: &Account, strays: BTreeMap<String, Stray>) -> Result<BTreeSet<String>, AwsError> {
-        let (known, _) = self.known_orphans();
+        let (known, told) = self.known_orphans();
+        // Class status names some of many. As many as the process before this one told of are the same ones.
+        let names: BTreeSet<String> = strays.keys().cloned().collect();
+        if !self.ctx.sweeps.is_decided(self.account) && told == names.len() && known.is_subset(&names) {
+            return Ok(names);
+        }
         let (old, mut new): (Vec<_>, Vec<_>) = strays.into_iter().partition(|(name, _)| known.contains(name));
         let mut orphans: BTreeSet<String> = old.into_iter().map(|(name, _)| name).collect();
         new.retain(|(name, stray)| !self.is_past(name, stray));
         if !new.is_empty() {
             tokio::time::sleep_until(self.ctx.started + self.ctx.settle).await;
         }
-        for (name, stray) in new.into_iter().take(CONFIRMED) {
+        for (name, stray) in new {
             // One that nobody may read is told by a later walk, or never; that is no reason to stop here.
             match account.role_id(&name).await {
                 Ok(found) if found.as_ref() == Some(&stray.id) && stray.is_free(self.ctx, account, &name) => {

@@ -54,13 +54,15 @@ pub fn kept_advice(desired: &Desired, limits: &Limits, kept: &BTreeMap<String, u
     let usage = limits.of_inline(listed.chain(kept.iter().map(|(name, size)| (name.as_str(), *size))));
     let Usage { used, limit, .. } = usage;
     let (theirs, count) = (kept.values().sum::<usize>(), kept.len());
-    let named: Vec<&str> = kept.keys().take(NAMED).map(String::as_str).collect();
+    let mut biggest: Vec<(&String, &usize)> = kept.iter().collect();
+    biggest.sort_by_key(|(name, size)| (std::cmp::Reverse(**size), *name));
+    let named: Vec<&str> = biggest.into_iter().take(NAMED).map(|(name, _)| name.as_str()).collect();
     let more = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
+    let or = if desired.inline.is_empty() { "" } else { ", or make the biggest of the spec a customer managed policy" };
     (usage.is_near() && count > 0).then(|| {
         format!(
             "the inline policies of the role: {used} of the {limit} characters that IAM takes are used, {theirs} of them by \
-             policies that the spec does not list: {}{more}. Remove in AWS what nobody needs, or make the biggest of the spec \
-             a customer managed policy, before it grows",
+             policies that the spec does not list: {}{more}. Remove in AWS what nobody needs{or}, before it grows",
             named.join(", ")
         )
     })
@@ -100,7 +102,14 @@ mod tests {
         assert_eq!(told(8191 - 10 - listed), None);
         let near = told(8192 - 10 - listed).unwrap();
         assert!(near.starts_with("the inline policies of the role: 8192 of the 10240"), "{near}");
-        assert!(near.contains(&format!("{} of them", 8192 - listed)) && near.contains("other, theirs."), "{near}");
+        assert!(near.contains(&format!("{} of them", 8192 - listed)) && near.contains("theirs, other."), "{near}");
+        let many = (0..6).map(|i| (format!("a{i}"), 10)).chain([("zz".to_owned(), 8200)]).collect();
+        let none = make(json!({})).unwrap();
+        let told = kept_advice(&none, &Limits::default(), &many).unwrap();
+        assert!(
+            told.contains("list: zz, a0, a1, a2, a3 and 2 more. Remove in AWS what nobody needs, before"),
+            "{told}"
+        );
         assert_eq!(kept_advice(&desired, &Limits { inline_total: 10, ..Limits::default() }, &BTreeMap::new()), None);
     }
 

@@ -128,7 +128,7 @@ impl Eks<'_> {
             if let Some(wanted) = wanted {
                 findings.unknown(Reason::BindingNotManaged, self.not_managed(wanted));
             }
-            return known;
+            return self.give_up(wanted, known, status, findings).await;
         }
         if wanted.is_none() && known.here.is_empty() && known.returned.is_empty() {
             return known;
@@ -152,6 +152,47 @@ impl Eks<'_> {
         lock(&self.looks().last).insert(subject.uid.clone(), look);
         found.into_iter().for_each(|finding| findings.extend(Some(finding)));
         associated
+    }
+
+    /// Deletes what was made before the class said otherwise and is not wanted any more: pods would get the role by it, and
+    /// its trust policy does not let them in.
+    async fn give_up(
+        &self,
+        wanted: Option<&Workload>,
+        mut known: Associated,
+        status: &mut IamRoleStatus,
+        findings: &mut Findings,
+    ) -> Associated {
+        let is_wanted = |name: &String| wanted.is_some_and(|wanted| wanted.accounts.contains(name));
+        let mut goes: BTreeMap<String, Option<String>> = known.returned.iter().map(|arn| (arn.clone(), None)).collect();
+        let made = known.here.iter().filter(|(name, _)| !is_wanted(name));
+        goes.extend(made.clone().filter_map(|(name, arn)| Some((arn.clone()?, Some(name.clone())))));
+        let unheard: BTreeSet<String> = made.filter(|(_, arn)| arn.is_none()).map(|(name, _)| name.clone()).collect();
+        let Some(place) = self.place().filter(|_| Account::MAKES_ASSOCIATIONS) else { return known };
+        if !unheard.is_empty() {
+            match self.account.associations(&place, &self.binding.subject.namespace).await {
+                Ok(there) => {
+                    let there = there.into_iter().filter(|one| unheard.contains(&one.account));
+                    goes.extend(there.map(|one| (one.arn, Some(one.account))));
+                    known.here.retain(|name, _| !unheard.contains(name));
+                }
+                Err(error) => findings.extend(Some(Finding::of_aws(&error))),
+            }
+        }
+        for (arn, name) in goes {
+            let id = arn.rsplit('/').next().unwrap_or_default();
+            match self.leave(&place, &arn, id, Some(&mut *status)).await {
+                Ok(_) => {
+                    known.returned.remove(&arn);
+                    name.map(|name| known.here.remove(&name));
+                }
+                Err(error) => {
+                    name.map(|name| known.here.insert(name, Some(arn)));
+                    findings.extend(Some(Finding::of_aws(&error)));
+                }
+            }
+        }
+        known
     }
 
     async fn look(
@@ -185,7 +226,8 @@ impl Eks<'_> {
                 associated.announced.insert((*name).clone());
                 continue;
             }
-            match self.keep(&place, name, one, status).await {
+            let was_there = known.here.get(*name).is_some_and(Option::is_some);
+            match self.keep(&place, name, one, was_there, status).await {
                 Ok(Some(arn)) => drop(associated.here.insert((*name).clone(), Some(arn))),
                 Ok(None) => drop(associated.here.remove(*name)),
                 Err(finding) => findings.extend(Some(finding)),
@@ -219,12 +261,13 @@ impl Eks<'_> {
         known.knows(one) || (!self.is_stranger(&one.arn) && !by_others())
     }
 
-    /// Sees to the association of one ServiceAccount; its ARN if it is ours.
+    /// Sees to the association of one ServiceAccount; its ARN if it is ours. `was_there`: status knows that it was.
     async fn keep(
         &self,
         place: &Place,
         name: &str,
         there: Option<&Association>,
+        was_there: bool,
         status: &mut IamRoleStatus,
     ) -> Result<Option<String>, Finding> {
         let (subject, role) = (self.binding.subject, self.binding.arn);
@@ -232,7 +275,8 @@ impl Eks<'_> {
             let tags = self.owner.tags(Origin::Created);
             let made = self.account.associate(place, &subject.namespace, name, role, tags).await;
             let arn = made.map_err(|error| self.late(name, &error).unwrap_or_else(|| not_made(name, error)))?;
-            self.tell(status, Reason::Created, "CreatePodIdentityAssociation", place, name, "made").await;
+            let cause = self.cause(was_there);
+            self.tell(status, (Reason::Created, cause), "CreatePodIdentityAssociation", place, name, "made").await;
             return Ok(Some(arn));
         };
         let seen = self.account.association(place, &there.id).await.map_err(unknown)?;
@@ -245,8 +289,8 @@ impl Eks<'_> {
             Ownership::Ours(_) => {
                 let given = self.account.associate_anew(place, &seen.id, role).await;
                 given.map_err(|error| self.late(name, &error).unwrap_or_else(|| unknown(error)))?;
-                self.tell(status, Reason::Updated, "UpdatePodIdentityAssociation", place, name, "given this role")
-                    .await;
+                let (action, why) = ("UpdatePodIdentityAssociation", (Reason::Updated, self.cause(true)));
+                self.tell(status, why, action, place, name, "given this role").await;
                 Ok(Some(seen.arn))
             }
             // Somebody else made what is wanted: there is nothing to do, and nothing to take back.
@@ -300,7 +344,7 @@ impl Eks<'_> {
             let mut scratch = IamRoleStatus::default();
             let status = status.unwrap_or(&mut scratch);
             let (action, name) = ("DeletePodIdentityAssociation", &seen.account);
-            self.tell(status, Reason::Deleted, action, place, name, "deleted").await;
+            self.tell(status, (Reason::Deleted, Cause::Spec), action, place, name, "deleted").await;
         }
         Ok(true)
     }
@@ -386,11 +430,17 @@ impl Eks<'_> {
         })
     }
 
+    /// Why something is changed. A role is settled before EKS has what it needs, so only what was there once can have been
+    /// changed by somebody else.
+    fn cause(&self, was_there: bool) -> Cause {
+        if was_there && self.binding.subject.is_settled(self.class) { Cause::Drift } else { Cause::Spec }
+    }
+
     /// One event, one log line and one entry of `status.lastChanges` per change.
     async fn tell(
         &self,
         status: &mut IamRoleStatus,
-        reason: Reason,
+        (reason, cause): (Reason, Cause),
         action: &'static str,
         place: &Place,
         name: &str,
@@ -398,9 +448,8 @@ impl Eks<'_> {
     ) {
         let subject = self.binding.subject;
         let target = format!("{}/{}/{name}", place.cluster, subject.namespace);
-        let cause = if subject.is_settled(self.class) { Cause::Drift } else { Cause::Spec };
         let (reason, note) = match cause {
-            Cause::Drift if reason != Reason::Deleted => {
+            Cause::Drift => {
                 let note = format!("Somebody else changed EKS; repaired: association of ServiceAccount {name} {done}");
                 (Reason::DriftRepaired, note)
             }

@@ -196,7 +196,9 @@ impl Planner<'_> {
         match (&self.desired.boundary, &self.observed.boundary) {
             // None restricts nothing, so the first one is safe at once; and so is ours in place of a stranger's.
             (Some(wanted), found) if found.as_ref() != Some(wanted) => {
-                let is_first = found.is_none() || self.record.boundary.as_ref() == Some(wanted);
+                // What an attempt of ours has not replaced yet is no stranger's.
+                let was_set = self.record.boundary.as_ref() == Some(wanted) && self.record.replaced_boundary.is_none();
+                let is_first = found.is_none() || was_set;
                 let phase = if is_first { Phase::Restore } else { Phase::Bound };
                 self.plan.push(phase, Action::PutBoundary(wanted.clone()));
             }

@@ -199,6 +199,10 @@ fn principals_that_go_never_see_a_new_boundary() {
     let names = steps(&old, &new);
     assert_eq!(names.len(), 3, "{names:?}");
     assert!(names[0].starts_with("Narrow:") && names[1].starts_with("Bound:") && names[2].starts_with("Widen:"));
+    // An attempt that got no further than its intent is no stranger's doing.
+    let (observed, mut record) = settled(&old);
+    record.intend_boundary(new.boundary.as_ref());
+    assert_eq!(self::names(&update(&new, &observed, &record, 10, false)), names);
 }
 
 #[test]
