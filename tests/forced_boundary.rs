@@ -341,21 +341,23 @@ async fn who_edits_his_object_all_the_time_does_not_put_off_the_boundary() {
     let attacker = &tenants.attacker;
     attacker.create("app", role()).await;
     attacker.ready("app").await;
-    let edits = async {
-        for i in 0_u64.. {
-            attacker
-                .patch_object("app", json!({ "metadata": { "labels": { "i": i.to_string() } } }))
-                .await
-                .expect("it");
+    let label = |i: u64| json!({ "metadata": { "labels": { "i": i.to_string() } } });
+    let spec = |i: u64| json!({ "spec": { "description": i.to_string() } });
+    let ways: [(&dyn Fn(u64) -> Value, &str); 2] = [(&label, new), (&spec, old)];
+    for (edit, wanted) in ways {
+        let edits = async {
+            for i in 0_u64.. {
+                attacker.patch_object("app", edit(i)).await.expect("it");
+            }
+        };
+        let bounded = async {
+            force(&tenants, wanted).await;
+            eventually(Duration::from_secs(40), || async { boundary(attacker).await == wanted }).await
+        };
+        tokio::select! {
+            () = edits => unreachable!("it goes on"),
+            bounded = bounded => assert!(bounded, "{wanted}: {}", tenants.admin.operator.log()),
         }
-    };
-    let bounded = async {
-        force(&tenants, new).await;
-        eventually(Duration::from_secs(40), || async { boundary(attacker).await == new }).await
-    };
-    tokio::select! {
-        () = edits => unreachable!("it goes on"),
-        bounded = bounded => assert!(bounded, "{}", tenants.admin.operator.log()),
     }
 }
 

@@ -181,6 +181,11 @@ impl Entry {
     /// Notes that the role has its boundary.
     pub fn sees_boundary(&mut self, seen: BoundarySeen) {
         self.boundary_seen = Some(seen);
+        self.looked_at_boundary();
+    }
+
+    /// Notes that somebody has looked at the boundary.
+    pub const fn looked_at_boundary(&mut self) {
         self.boundary_unseen = None;
     }
 

@@ -11,6 +11,7 @@ use super::carry::{report, stopping};
 use super::context::Context;
 use super::events::Tone;
 use super::failure::{Failure, Retry};
+use super::memory::Entry;
 use super::refused::{Named, hold_boundary, may_be_bounded, missed};
 use super::resolve::default_class;
 use super::roles::{Outcome, Setback, Stepped, class_ref, gone, interval, namespace_labels, period};
@@ -318,6 +319,7 @@ impl Removal<'_> {
         let named = Named { class: self.class, selects };
         match hold_boundary(subject, self.ctx, named, self.account, &self.owner, &name).await {
             Ok(look) => {
+                self.ctx.memory.with(&subject.uid, Entry::looked_at_boundary);
                 if let Some(held) = look.held {
                     held.into_status(&mut setback.status);
                 }

@@ -32,6 +32,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// So many roles of nobody are named in an event, which holds 1024 characters.
+const NAMED: usize = 10;
 /// For so long those who ask for a walk are gathered.
 const GATHER: Duration = Duration::from_millis(100);
 /// A role that no walk has shown for so many intervals is looked at by itself.
@@ -162,10 +164,12 @@ async fn sweep(ctx: Arc<Context>, id: String, account: Swept) {
 
 /// What to do about roles that belong to nobody.
 fn orphans_note(account: &str, orphans: &BTreeSet<String>) -> String {
-    let names: Vec<&str> = orphans.iter().map(String::as_str).collect();
+    let names: Vec<&str> = orphans.iter().take(NAMED).map(String::as_str).collect();
+    let more = orphans.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!(
-        "owner tags of this cluster, and no IamRole to which it belongs: {} in account {account} ({}). Delete it in AWS, or \
-         apply an IamRole of the namespace and name that its tags tell",
+        "owner tags of this cluster, and no IamRole to which it belongs: {} in account {account} ({}{more}). Delete it in \
+         AWS, or apply an IamRole of the namespace and name that its tags tell",
         count(orphans.len(), "role"),
         names.join(", "),
     )

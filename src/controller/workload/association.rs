@@ -289,7 +289,7 @@ impl Eks<'_> {
             Ownership::Ours(_) => {
                 let given = self.account.associate_anew(place, &seen.id, role).await;
                 given.map_err(|error| self.late(name, &error).unwrap_or_else(|| unknown(error)))?;
-                let (action, why) = ("UpdatePodIdentityAssociation", (Reason::Updated, self.cause(true)));
+                let (action, why) = ("UpdatePodIdentityAssociation", (Reason::Updated, self.cause(was_there)));
                 self.tell(status, why, action, place, name, "given this role").await;
                 Ok(Some(seen.arn))
             }
