@@ -141,6 +141,11 @@ fn each_rule_finds_what_breaks_it() {
         rules::faults(Some(&before), &object)
     };
     assert_eq!(with(&|_| {}), Vec::<String>::new());
+    let goes = |o: &mut Value| {
+        o["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        o["metadata"]["generation"] = json!(3);
+    };
+    assert_eq!(with(&goes), Vec::<String>::new(), "who waits for its end asks for nothing else");
     let conditions: [(&str, Change<'_>); 13] = [
         ("observedGeneration is not", &|o| o["status"]["observedGeneration"] = json!(1)),
         ("observedGeneration is not", &|o| o["status"]["observedGeneration"] = json!("2")),

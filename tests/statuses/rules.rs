@@ -24,7 +24,16 @@ pub fn faults(before: Option<&Value>, object: &Value) -> Vec<String> {
     faults
 }
 
+/// An object that is to go is `Terminating` for all who wait, whatever its status says; what is written then is what the
+/// operator has to remember until it is gone.
+fn is_going(object: &Value) -> bool {
+    !object["metadata"]["deletionTimestamp"].is_null()
+}
+
 fn of_generations(object: &Value) -> Vec<String> {
+    if is_going(object) {
+        return Vec::new();
+    }
     let observed = &object["status"]["observedGeneration"];
     let mut faults = Vec::new();
     if observed.as_i64().is_none() || *observed != object["metadata"]["generation"] {
@@ -60,7 +69,7 @@ fn of_conditions(object: &Value) -> Vec<String> {
     }
     let is_there = |kind: &str| kinds.contains(kind);
     let Some(ready) = find(object, "Ready") else {
-        faults.push("there is no Ready".to_owned());
+        faults.extend((!is_going(object)).then(|| "there is no Ready".to_owned()));
         return faults;
     };
     if is_there("Reconciling") && is_there("Stalled") {
