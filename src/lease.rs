@@ -5,8 +5,9 @@
 //! `kube-lease-manager` judge a holder by comparing its clock with ours, and patch without a version.
 //!
 //! A holder trusts itself for the renew deadline, the others wait for the longer lease duration. A holder that was
-//! frozen in between (SIGSTOP, a paused machine) finds its time used up when it wakes: [`Leadership`] is asked
-//! before each request that leaves the process, not once per reconciliation.
+//! frozen in between (SIGSTOP, a frozen cgroup) finds its time used up when it wakes: [`Leadership`] is asked
+//! before each request that leaves the process, not once per reconciliation. The clock that tells stands still while the
+//! whole machine is suspended; `docs/design.md` says what then holds.
 
 mod decision;
 

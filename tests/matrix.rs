@@ -9,6 +9,8 @@ mod act;
 mod cluster;
 #[path = "matrix/contest.rs"]
 mod contest;
+#[path = "matrix/crowd.rs"]
+mod crowd;
 #[path = "matrix/faults.rs"]
 mod faults;
 #[path = "matrix/iam.rs"]
@@ -34,7 +36,8 @@ mod wire;
 mod world;
 
 use lives::{
-    Life, adopted, created, forced, growing, inherited, keeping, kept, lost, meddled, owning, plain, restored, skewed,
+    Life, adopted, bare, created, forced, growing, inherited, keeping, kept, lost, meddled, owning, plain, restored,
+    skewed,
 };
 use std::time::Duration;
 use walk::{Pace, plans, run_all};
@@ -100,7 +103,7 @@ fn a_role_of_a_lost_cluster() {
 fn reads_that_lag() {
     for seconds in [4, 20] {
         let pace = Pace { lag: Duration::from_secs(seconds), ..Pace::default() };
-        for life in [created(), kept(), adopted()] {
+        for life in [bare(), created(), kept(), adopted()] {
             matrix(life, pace);
         }
     }
@@ -123,9 +126,13 @@ fn edits_that_interrupt() {
 fn edits_that_interrupt_while_reads_lag() {
     for seconds in [4, 20] {
         let pace = Pace { lag: Duration::from_secs(seconds), hurried: true, interrupted: true, ..Pace::default() };
-        for life in
-            [growing(), owning(), owning().without(&["rename"]), owning().without(&["rename", "without", "again"])]
-        {
+        for life in [
+            bare(),
+            growing(),
+            owning(),
+            owning().without(&["rename"]),
+            owning().without(&["rename", "without", "again"]),
+        ] {
             matrix(life, pace);
         }
     }
@@ -137,4 +144,21 @@ fn edits_in_a_hurry() {
     for seconds in [0, 3] {
         matrix(created(), Pace { lag: Duration::from_secs(seconds), hurried: true, ..Pace::default() });
     }
+}
+
+/// Where nothing is waited for but AWS and the API server: many roles take hardly longer than their calls do, and each of
+/// them is made in one go.
+#[test]
+fn many_new_roles() {
+    let latency = crowd::Latency { aws: Duration::from_millis(50), kubernetes: Duration::from_millis(25) };
+    let [few, many] = [200, 1000].map(|roles| {
+        let made = crowd::make(roles, 16, latency);
+        let least = latency.aws * u32::try_from(made.calls).expect("a number") / 16;
+        let times = made.wall.as_secs_f64() / least.as_secs_f64();
+        println!("{roles} roles: {:?}, {times:.2} times the least; {:?} for one at most", made.wall, made.longest);
+        assert_eq!((made.calls, made.at_once), (3 * roles, 16), "{roles} roles");
+        (times, made.longest)
+    });
+    assert!(many.0 <= 1.25, "1,000 roles take {:.2} times the least", many.0);
+    assert!(many.1 <= few.1.mul_f64(1.25), "{:?} for a role among 200, {:?} among 1,000", few.1, many.1);
 }

@@ -466,7 +466,7 @@ proptest! {
 
     #[test]
     fn principals_that_go_never_see_a_boundary_that_comes(
-        old in wish(), new in wish(), strangers in strangers(), ends in vec(0usize..8, 3),
+        old in wish(), new in wish(), strangers in strangers(), ends in vec((0usize..8, any::<u64>()), 3),
     ) {
         let under = |wish: &Wish, boundary| want(&Wish { boundary: Some(boundary), ..wish.clone() }.spec(), Limits::default());
         let (before, after) = (under(&old, 0), under(&new, 1));
@@ -478,12 +478,12 @@ proptest! {
             let gone: Vec<_> = holders(aws).into_iter().filter(|caller| !stay.contains(caller)).collect();
             assert!(aws.role().boundary != after.boundary || gone.is_empty(), "{gone:?} after {done:?}");
         };
-        // Each attempt ends after some steps, as where the process is killed.
-        for steps in ends {
+        // Each attempt ends after some steps, as where the process is killed, and some of them fail.
+        for (steps, fails) in ends {
             let mut plan = make_plan(&aws, &after, &record);
             intend(&mut record, &after, &plan);
             plan.steps.truncate(steps);
-            carry(&mut aws, &plan, &after, &mut record, |_| false, safe);
+            carry(&mut aws, &plan, &after, &mut record, |i| fails >> (i % 64) & 1 == 1, safe);
         }
         converge(&mut aws, &after, &mut record, safe);
         prop_assert_eq!(aws.role().boundary.as_ref(), after.boundary.as_ref());

@@ -75,6 +75,20 @@ impl Lanes {
         Self { width: width.max(1), lanes: Mutex::default() }
     }
 
+    /// For accounts that take so many calls at once. A role holds its place while its status, its finalizer and its events
+    /// are written, too: with twice as many roles as calls there is always one that has a call to make, as long as the API
+    /// server takes no longer for that than AWS for the calls.
+    #[must_use]
+    pub fn of_calls(calls: u16) -> Self {
+        Self::new(2 * usize::from(calls))
+    }
+
+    /// Places in each lane.
+    #[must_use]
+    pub const fn width(&self) -> usize {
+        self.width
+    }
+
     /// Waits for a place in the lane `name`; `None` where there is none for what can as well come later.
     pub async fn enter(&self, name: &str, urgency: Urgency) -> Option<Place> {
         let lane = self.lane(name);

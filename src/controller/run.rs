@@ -92,10 +92,10 @@ pub enum Error {
     Lost(#[from] Lost),
 }
 
-/// The process's surroundings.
 /// How the API server's audit log calls the operator.
 const AGENT: &str = concat!("iamrole-operator/", env!("CARGO_PKG_VERSION"));
 
+/// The process's surroundings.
 #[derive(Clone)]
 struct Process {
     metrics: Metrics,
@@ -207,7 +207,7 @@ async fn work(
         wake_class,
         memory: Memory::default(),
         class_memory: Memory::default(),
-        lanes: Lanes::new(lane_width(options.concurrency)),
+        lanes: Lanes::of_calls(options.concurrency),
         class_lanes: Lanes::new(CLASS_CONCURRENCY),
         claims: super::claims::Claims::default(),
         sweeps: Sweeps::working(),
@@ -220,7 +220,7 @@ async fn work(
 
     let counted = Arc::downgrade(&ctx);
     ctx.metrics.count_by(move || counted.upgrade().map(|ctx| census::take(&ctx)).unwrap_or_default());
-    ctx.metrics.workers("iamrole", lane_width(options.concurrency));
+    ctx.metrics.workers("iamrole", ctx.lanes.width());
     ctx.metrics.workers("iamroleclass", CLASS_CONCURRENCY);
     let namespaces = watch_namespaces(watches.clone(), namespace_writer, ctx.clone(), stop.clone());
     let classes = watch::classes(watches.clone(), class_writer);
@@ -261,11 +261,6 @@ fn role_scopes(namespaces: &[String]) -> (Vec<RoleScope>, Vec<Watched>) {
 
 fn store_of_namespaces() -> (Store<PartialObjectMeta<Namespace>>, Writer<PartialObjectMeta<Namespace>>) {
     store()
-}
-
-/// While one role waits for AWS another can write its status: half as many roles again as calls to AWS.
-fn lane_width(concurrency: u16) -> usize {
-    usize::from(concurrency) + usize::from(concurrency / 2)
 }
 
 async fn stopped(mut stop: Receiver<bool>) {

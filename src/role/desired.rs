@@ -77,6 +77,8 @@ pub struct Desired {
     pub max_session: Option<i32>,
     /// ARN of the boundary; absent means none of ours.
     pub boundary: Option<String>,
+    /// The boundary is the one that the class forces.
+    pub forces_boundary: bool,
     /// Tags of spec and class, without the owner tags.
     pub tags: BTreeMap<String, String>,
     /// Trust policy, with what is generated for the ServiceAccounts.
@@ -225,6 +227,7 @@ pub fn desired(spec: &IamRoleSpec, settings: &Settings, facts: Facts<'_>) -> Res
             description,
             max_session: spec.max_session_duration_seconds,
             boundary,
+            forces_boundary: facts.class.permissions_boundary.is_some(),
             tags,
             trust,
             workload,

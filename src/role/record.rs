@@ -72,6 +72,14 @@ impl Record {
         self.replaced_boundary = self.replaced_boundary.take().or(before).filter(|before| before != wanted);
     }
 
+    /// Notes that a role has been found again that has the boundary `found`. What was written down before is what an
+    /// attempt to create it was to set, and replaces that one yet.
+    pub fn find_boundary(&mut self, found: Option<&String>) {
+        if self.boundary.is_some() && self.replaced_boundary.is_none() {
+            self.replaced_boundary = found.filter(|found| self.boundary.as_ref() != Some(*found)).cloned();
+        }
+    }
+
     /// Notes which boundary the role has.
     pub fn set_boundary(&mut self, boundary: Option<String>) {
         self.boundary = boundary;

@@ -128,7 +128,7 @@ impl Run<'_> {
             edit.apply(&mut inner.cluster);
             (inner.laws.ends.take(), inner.end.take())
         };
-        while !(world.lock().is_ready() || interrupted && world.lock().struck()) {
+        while !(world.lock().cluster.is_ready() || interrupted && world.lock().struck()) {
             let Ok(again) = operator.reconcile().await else {
                 *operator = Operator::start(world, self.number).await;
                 continue;
@@ -182,7 +182,7 @@ impl Run<'_> {
         match (&inner.cluster.role, again) {
             (None, _) => Ok(Ok(Rest::Silent)),
             (_, None) => Err("it waits for a change that nobody will make".to_owned()),
-            (_, Some(again)) if again >= SETTLED && inner.is_ready() => {
+            (_, Some(again)) if again >= SETTLED && inner.cluster.is_ready() => {
                 Ok(Ok(if silent { Rest::Silent } else { Rest::Ready }))
             }
             (_, Some(again)) => Ok(Err(again)),

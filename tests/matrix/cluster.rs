@@ -87,6 +87,17 @@ impl Cluster {
         json!([meta["generation"], meta["finalizers"], meta["deletionTimestamp"]])
     }
 
+    /// Whether status says that the object's generation is in AWS.
+    pub fn is_ready(&self) -> bool {
+        let Some(role) = &self.role else { return false };
+        let conditions = role["status"]["conditions"].as_array();
+        conditions.into_iter().flatten().any(|condition| {
+            condition["type"] == "Ready"
+                && condition["status"] == "True"
+                && condition["observedGeneration"] == role["metadata"]["generation"]
+        })
+    }
+
     /// Answers a request.
     pub fn call(&mut self, method: &str, path: &str, body: &[u8]) -> Answer {
         let role = format!("/apis/iamrole.dev/v1alpha1/namespaces/{NAMESPACE}/iamroles/{NAME}");

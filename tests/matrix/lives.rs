@@ -279,6 +279,12 @@ pub fn owning() -> Life {
     Life { name: "owning", acts: acts(specs, &json!({})), ..created() }
 }
 
+/// A role with nothing but its trust, which goes soon after it came.
+pub fn bare() -> Life {
+    let specs = [("create", json!({ "roleName": "api", "trustPolicy": trust(&[ONE]) }))];
+    Life { name: "bare", acts: acts(specs, &json!({})), ..created() }
+}
+
 /// A role that gets more just before it goes, of which lists do not tell at once.
 pub fn growing() -> Life {
     let of = |inline: &[Value], managed: &[String]| json!({ "roleName": "api", "trustPolicy": trust(&[ONE]), "inlinePolicies": inline, "managedPolicies": managed });

@@ -142,6 +142,7 @@ impl Laws {
             let now = may(after, role);
             broken.extend(combined(old, new, &now));
             broken.extend(bounded(old, new, &now, role.boundary.as_ref()));
+            broken.extend(loosened(old, new, &now, role.boundary.as_ref()));
             broken.extend(kept(old, new, &now).into_iter().filter(|_| self.keeps));
         }
         broken
@@ -231,6 +232,15 @@ fn bounded(old: &End, new: &End, now: &Facts, boundary: Option<&String>) -> Opti
     };
     (!now.allows.is_empty() && !held && !fits(old) && !fits(new))
         .then(|| format!("permissions under boundary {boundary:?}"))
+}
+
+/// Who goes never has anything under the boundary that comes. One where there was none takes nothing but away, and comes
+/// first.
+fn loosened(old: &End, new: &End, now: &Facts, boundary: Option<&String>) -> Option<String> {
+    let comes = old.boundary.is_some() && old.boundary != new.boundary && boundary == new.boundary.as_ref();
+    let gone: Vec<_> = now.callers.difference(&new.facts.callers).collect();
+    (new.there && comes && !now.allows.is_empty() && !gone.is_empty())
+        .then(|| format!("{gone:?} under boundary {boundary:?}"))
 }
 
 /// What is there before and after is there now.

@@ -49,7 +49,7 @@ async fn started(world: &Arc<World>, spec: &Value) -> Operator {
     apply(world, spec);
     let mut operator = Operator::start(world, 0).await;
     live(&mut operator, Duration::from_mins(10)).await;
-    assert!(world.lock().is_ready(), "{:?}", world.lock().cluster.role);
+    assert!(world.lock().cluster.is_ready(), "{:?}", world.lock().cluster.role);
     operator
 }
 
@@ -87,7 +87,7 @@ async fn a_policy_that_others_use_is_told_once_by_their_names() {
         }
         assert!(world.lock().change(|iam| iam.roles.get_mut("other").expect("a role").managed.remove(&arn)));
         live(&mut operator, HOUR).await;
-        assert!(world.lock().is_ready() && !world.lock().iam.policies.contains_key("api-x"));
+        assert!(world.lock().cluster.is_ready() && !world.lock().iam.policies.contains_key("api-x"));
     }
 }
 
@@ -138,7 +138,7 @@ async fn a_requested_check_takes_no_late_read_for_drift_and_is_answered_at_once_
     edited["inlinePolicies"] = json!([{ "name": "new", "document": lives::allow(&["new:One"]) }]);
     apply(&world, &edited);
     operator.reconcile().await.expect("nobody kills it");
-    assert!(world.lock().is_ready());
+    assert!(world.lock().cluster.is_ready());
     let writes = calls(&world, "PutRolePolicy");
     for second in 1..25 {
         ask(&format!("soon {second}"));
@@ -268,6 +268,6 @@ async fn a_principal_that_stays_deleted_costs_ever_fewer_refusals_and_its_return
     world.lock().change(|iam| iam.gone.clear());
     let refused = calls(&world, update);
     live(&mut operator, 2 * HOUR).await;
-    assert!(world.lock().is_ready(), "{:?}", world.lock().cluster.role);
+    assert!(world.lock().cluster.is_ready(), "{:?}", world.lock().cluster.role);
     assert_eq!(calls(&world, update), refused + 1);
 }

@@ -109,15 +109,8 @@ impl World {
     pub fn aws(&self, invocation: &str, body: &str) -> Reply {
         let form = Form::parse(body);
         let action = form.get("Action");
-        if action == "GetCallerIdentity" {
-            let arn = text("Arn", &format!("arn:aws:iam::{ACCOUNT}:user/operator"));
-            return Reply::Answer(
-                200,
-                wire::answer(action, &(arn + &text("UserId", "AIDA1") + &text("Account", ACCOUNT))),
-            );
-        }
-        if action == "GetAccountSummary" {
-            return Reply::Answer(200, wire::answer(action, "<SummaryMap></SummaryMap>"));
+        if let Some(answer) = fact(action) {
+            return answer;
         }
         let inner = &mut *self.lock();
         let side = if is_read(action) { Side::Read } else { Side::Write };
@@ -222,6 +215,19 @@ impl World {
             }
         }
     }
+}
+
+/// Answers what is asked of the account before any role.
+pub fn fact(action: &str) -> Option<Reply> {
+    let result = match action {
+        "GetCallerIdentity" => {
+            let arn = text("Arn", &format!("arn:aws:iam::{ACCOUNT}:user/operator"));
+            arn + &text("UserId", "AIDA1") + &text("Account", ACCOUNT)
+        }
+        "GetAccountSummary" => "<SummaryMap></SummaryMap>".to_owned(),
+        _ => return None,
+    };
+    Some(Reply::Answer(200, wire::answer(action, &result)))
 }
 
 fn removes(action: &str) -> bool {
@@ -351,19 +357,8 @@ impl Inner {
         self.said.iter().filter(move |said| is_false(&said.reason)).map(|said| &said.note)
     }
 
-    /// Whether status says that the object's generation is in AWS.
-    pub fn is_ready(&self) -> bool {
-        let Some(role) = &self.cluster.role else { return false };
-        let conditions = role["status"]["conditions"].as_array();
-        conditions.into_iter().flatten().any(|condition| {
-            condition["type"] == "Ready"
-                && condition["status"] == "True"
-                && condition["observedGeneration"] == role["metadata"]["generation"]
-        })
-    }
-
     fn check_ready(&mut self) {
-        if self.begun && self.is_ready() && self.end.as_ref().is_some_and(|end| meaning(&self.iam) != *end) {
+        if self.begun && self.cluster.is_ready() && self.end.as_ref().is_some_and(|end| meaning(&self.iam) != *end) {
             self.broken.push("Ready while AWS is not as wanted".to_owned());
         }
     }

@@ -199,7 +199,8 @@ impl Planner<'_> {
                 // What an attempt of ours has not replaced yet is no stranger's.
                 let was_set = self.record.boundary.as_ref() == Some(wanted) && self.record.replaced_boundary.is_none();
                 let is_first = found.is_none() || was_set;
-                let phase = if is_first { Phase::Restore } else { Phase::Bound };
+                let comes = if self.desired.forces_boundary { Phase::Force } else { Phase::Bound };
+                let phase = if is_first { Phase::Restore } else { comes };
                 self.plan.push(phase, Action::PutBoundary(wanted.clone()));
             }
             // One that neither spec nor class ever set is left alone.
@@ -223,7 +224,7 @@ impl Planner<'_> {
             Relation::Widens => self.plan.push(Phase::Widen, Action::UpdateTrust(new.clone())),
             Relation::Alters => {
                 // Principals that go must not see what is added, those that come not what is removed.
-                let comes = [Phase::Add, Phase::Exchange, Phase::Bound];
+                let comes = [Phase::Add, Phase::Exchange, Phase::Force, Phase::Bound];
                 if comes.into_iter().any(|phase| self.plan.has(phase)) {
                     let between = bridge(old, new, account);
                     // Already there when the last attempt got no further.

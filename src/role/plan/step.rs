@@ -19,7 +19,9 @@ pub enum Phase {
     /// Trust that only narrows, or a bridge between two trusts. Before the boundary, since one that is replaced may
     /// let through more than the last one did, and principals that go must not see that.
     Narrow,
-    /// The boundary is set or replaced, before any permission comes.
+    /// The boundary that the class forces is set or replaced, before any permission comes.
+    Force,
+    /// The same of one that the spec names.
     Bound,
     /// New and changed permissions.
     Add,
@@ -46,13 +48,18 @@ impl Phase {
             Self::Describe | Self::DeleteOwned => false,
             Self::Restore => self > failed && !matches!(self, Self::Own | Self::Describe | Self::Narrow),
             Self::Own => self > failed && self != Self::Describe,
-            // A trust that IAM keeps refusing must not keep a boundary away: it is what the admin forces.
-            Self::Narrow => self > failed && self != Self::Bound,
+            // A trust that IAM keeps refusing must not keep away what the admin forces.
+            Self::Narrow => self > failed && self != Self::Force,
             Self::Exchange => self >= failed,
             // Each addition and each removal stands for itself; what follows needs all of them.
-            Self::Create | Self::Bound | Self::Add | Self::Remove | Self::Widen | Self::Unbound | Self::Delete => {
-                self > failed
-            }
+            Self::Create
+            | Self::Force
+            | Self::Bound
+            | Self::Add
+            | Self::Remove
+            | Self::Widen
+            | Self::Unbound
+            | Self::Delete => self > failed,
         }
     }
 }

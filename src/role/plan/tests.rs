@@ -74,17 +74,22 @@ fn without(plan: &Plan, what: &str) -> Vec<String> {
 
 #[test]
 fn a_failure_holds_up_what_follows_but_not_what_is_safe() {
-    use Phase::{Add, Bound, Create, Describe, Exchange, Narrow, Own, Remove, Unbound, Widen};
-    let all = [Create, Own, Describe, Narrow, Bound, Add, Exchange, Remove, Widen, Unbound];
+    use Phase::{Add, Bound, Create, Describe, Exchange, Force, Narrow, Own, Remove, Unbound, Widen};
+    let all = [Create, Own, Describe, Narrow, Force, Bound, Add, Exchange, Remove, Widen, Unbound];
     let held = |failed: Phase| all.into_iter().filter(move |phase| phase.blocked_by(failed)).collect::<Vec<_>>();
     assert!(held(Describe).is_empty(), "a denied UntagRole stops nothing");
-    assert_eq!(held(Own), [Narrow, Bound, Add, Exchange, Remove, Widen, Unbound]);
-    assert_eq!(held(Narrow), [Add, Exchange, Remove, Widen, Unbound], "the boundary comes all the same");
+    assert_eq!(held(Own), [Narrow, Force, Bound, Add, Exchange, Remove, Widen, Unbound]);
+    assert_eq!(
+        held(Narrow),
+        [Bound, Add, Exchange, Remove, Widen, Unbound],
+        "what the class forces comes all the same"
+    );
+    assert_eq!(held(Force), [Bound, Add, Exchange, Remove, Widen, Unbound]);
     assert_eq!(held(Bound), [Add, Exchange, Remove, Widen, Unbound]);
     assert_eq!(held(Add), [Exchange, Remove, Widen, Unbound]);
     assert_eq!(held(Exchange), [Exchange, Remove, Widen, Unbound]);
     assert_eq!(held(Remove), [Widen, Unbound]);
-    assert_eq!(held(Create).len(), 9);
+    assert_eq!(held(Create).len(), 10);
 }
 
 #[test]
@@ -199,6 +204,14 @@ fn principals_that_go_never_see_a_new_boundary() {
     let names = steps(&old, &new);
     assert_eq!(names.len(), 3, "{names:?}");
     assert!(names[0].starts_with("Narrow:") && names[1].starts_with("Bound:") && names[2].starts_with("Widen:"));
+    let (observed, record) = settled(&old);
+    let plan = |forces_boundary| update(&Desired { forces_boundary, ..new.clone() }, &observed, &record, 10, false);
+    assert!(without(&plan(false), "trust").is_empty(), "while IAM refuses that they go");
+    let forced = without(&plan(true), "trust");
+    assert!(
+        forced.len() == 1 && forced[0].starts_with("Force:"),
+        "who writes the trust does not keep it away: {forced:?}"
+    );
     // An attempt that got no further than its intent is no stranger's doing.
     let (observed, mut record) = settled(&old);
     record.intend_boundary(new.boundary.as_ref());

@@ -1,0 +1,189 @@
+//! Many roles at once, in virtual time: what the operator itself makes of latencies, whatever machine it runs on.
+
+use super::cluster::{Cluster, NAME};
+use super::iam::{Iam, Refusal};
+use super::lives::{allow, trust};
+use super::operator::{Backend, Feed, check_class, delay, process};
+use super::wire::{self, Form};
+use super::world::{Reply, fact};
+use futures::future::join_all;
+use iamrole_operator::controller::context::{Context, RawRole};
+use iamrole_operator::controller::roles;
+use kube::runtime::watcher::Event;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long each call takes.
+#[derive(Clone, Copy)]
+pub struct Latency {
+    pub aws: Duration,
+    pub kubernetes: Duration,
+}
+
+/// What was seen while roles were made.
+pub struct Made {
+    /// From the first object to the last one that is Ready.
+    pub wall: Duration,
+    /// Calls to AWS.
+    pub calls: usize,
+    /// The most of them under way at once.
+    pub at_once: usize,
+    /// From a role's first call to its last: the longest of all roles.
+    pub longest: Duration,
+}
+
+struct Inner {
+    iam: Iam,
+    class: Cluster,
+    /// The objects, by name.
+    roles: BTreeMap<String, Cluster>,
+    /// When the first call for a role began, and when the last one ended; by the role's name.
+    spans: BTreeMap<String, (Instant, Instant)>,
+    calls: usize,
+    under_way: usize,
+    at_once: usize,
+}
+
+/// AWS and Kubernetes with many objects.
+struct Crowd {
+    inner: Mutex<Inner>,
+    latency: Latency,
+}
+
+impl Backend for Crowd {
+    async fn aws(&self, _: &str, body: &str) -> Reply {
+        let form = Form::parse(body);
+        let action = form.get("Action");
+        if let Some(answer) = fact(action) {
+            return answer;
+        }
+        let began = Instant::now();
+        {
+            let inner = &mut *self.lock();
+            inner.calls += 1;
+            inner.under_way += 1;
+            inner.at_once = inner.at_once.max(inner.under_way);
+        }
+        sleep(self.latency.aws).await;
+        let inner = &mut *self.lock();
+        inner.under_way -= 1;
+        let span = inner.spans.entry(form.get("RoleName").to_owned()).or_insert((began, began));
+        span.1 = Instant::now();
+        match inner.iam.call(action, &form) {
+            Ok(result) => Reply::Answer(200, wire::answer(action, &result)),
+            Err(Refusal(code, status, message)) => Reply::Answer(status, wire::refusal(code, &message)),
+        }
+    }
+
+    async fn kubernetes(&self, method: &str, path: &str, body: &[u8]) -> Reply {
+        sleep(self.latency.kubernetes).await;
+        let inner = &mut *self.lock();
+        let named = path.split_once("/iamroles/").and_then(|(_, rest)| rest.split('/').next());
+        let (code, body) = match named {
+            // Each stand-in has an object of the same name.
+            Some(name) => {
+                let path = path.replacen(&format!("/iamroles/{name}"), &format!("/iamroles/{NAME}"), 1);
+                inner.roles.get_mut(name).expect("an object").call(method, &path, body)
+            }
+            None => inner.class.call(method, path, body),
+        };
+        Reply::Answer(code, body.to_string())
+    }
+}
+
+impl Crowd {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no panic")
+    }
+
+    /// A user applies an object with an attachment and an inline policy.
+    fn create(&self, name: &str) {
+        let inner = &mut *self.lock();
+        let mut cluster = inner.class.clone();
+        cluster.apply(&json!({
+            "trustPolicy": trust(&["111111111111"]), "managedPolicies": ["ReadOnlyAccess"],
+            "inlinePolicies": [{ "name": "inline", "document": allow(&["s3:GetObject"]) }],
+        }));
+        let meta = &mut cluster.role.as_mut().expect("an object")["metadata"];
+        (meta["name"], meta["uid"]) = (name.into(), format!("uid-of-{name}").into());
+        inner.roles.insert(name.to_owned(), cluster);
+    }
+
+    /// What the watches bring of an object.
+    fn watch(&self, name: &str, ctx: &Context, feed: &Mutex<Feed>) -> RawRole {
+        let (inner, mut feed) = (self.lock(), feed.lock().expect("no panic"));
+        feed.classes
+            .apply_watcher_event(&Event::Apply(serde_json::from_value(inner.class.class.clone()).expect("a class")));
+        let role = inner.roles[name].role.clone().expect("an object");
+        let role: RawRole = serde_json::from_value(role).expect("an object");
+        let event = Event::Apply(role.clone());
+        ctx.scopes[0].index.note(&event);
+        feed.roles.apply_watcher_event(&event);
+        role
+    }
+
+    /// Until the object is Ready and nothing wakes it. `Err` tells what it says instead.
+    async fn settle(&self, name: &str, ctx: &Arc<Context>, feed: &Mutex<Feed>) -> Result<(), String> {
+        for _ in 0..10 {
+            let wakes = self.lock().roles[name].wakes();
+            let role = self.watch(name, ctx, feed);
+            let action = roles::reconcile(Arc::new(role), ctx.clone()).await.unwrap_or_else(|never| match never {});
+            let (woken, ready) = {
+                let cluster = &self.lock().roles[name];
+                (cluster.wakes() != wakes, cluster.is_ready())
+            };
+            match delay(&action) {
+                _ if woken => {}
+                _ if ready => return Ok(()),
+                Some(again) => sleep(again).await,
+                None => break,
+            }
+        }
+        Err(self.lock().roles[name].role.clone().unwrap_or_default()["status"].to_string())
+    }
+}
+
+/// So many roles are made, with so many calls at once.
+pub fn make(roles: usize, calls: u16, latency: Latency) -> Made {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
+    runtime.block_on(async {
+        let class = Cluster::new(&json!({
+            "namespaceSelector": {}, "unbounded": true,
+            "allowed": iamrole_operator::api::iamroleclass::Allowed::everything(),
+        }));
+        let inner = Inner {
+            iam: Iam::default(),
+            class,
+            roles: BTreeMap::new(),
+            spans: BTreeMap::new(),
+            calls: 0,
+            under_way: 0,
+            at_once: 0,
+        };
+        let crowd = Arc::new(Crowd { inner: Mutex::new(inner), latency });
+        let (ctx, feed) = process(&crowd, 0, calls);
+        let (ctx, feed) = (Arc::new(ctx), Mutex::new(feed));
+        let meta = crowd.lock().class.class["metadata"].clone();
+        check_class(&ctx, &meta).await;
+        // It has been running for a while.
+        sleep(Duration::from_secs(100)).await;
+        let names: Vec<String> = (0..roles).map(|i| format!("role-{i}")).collect();
+        for name in &names {
+            crowd.create(name);
+        }
+        let started = Instant::now();
+        let ends = join_all(names.iter().map(|name| crowd.settle(name, &ctx, &feed))).await;
+        let wall = started.elapsed();
+        for end in ends {
+            end.expect("a role that is Ready");
+        }
+        let inner = crowd.lock();
+        assert_eq!(inner.iam.roles.len(), roles);
+        let longest = inner.spans.values().map(|(first, last)| *last - *first).max().unwrap_or_default();
+        Made { wall, calls: inner.calls, at_once: inner.at_once, longest }
+    })
+}
