@@ -62,8 +62,8 @@ async fn many(rows: &mut Vec<Row>) -> Vec<String> {
     let mut row = bench.measure(&case, roles, async |bench| bench.create(0, roles).await).await.with_spans();
     bench.must(row.calls.iter().filter(|call| call.writes()).count() == 3 * roles, "as many calls as roles make");
     bench.must_in_time(&mut row, TIMES_LEAST);
-    // Without the scenario of few roles: against as many calls as are under way.
-    let few = rows.iter().find(|row| row.case == FEW).map_or((setup::PARALLEL, setup::PARALLEL), Row::others_between);
+    // Without the scenario of few roles: against as many as are under way.
+    let few = rows.iter().find(|row| row.case == FEW).map_or((setup::ROLES, setup::ROLES), Row::others_between);
     let many = row.others_between();
     for (what, few, many) in [("in the median", few.0, many.0), ("at most", few.1, many.1)] {
         let grown =

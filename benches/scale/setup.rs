@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 pub const LATENCY: Duration = Duration::from_millis(50);
 /// Calls to AWS at once, as the operator makes them by default.
 pub const PARALLEL: usize = 16;
+/// Roles that are under way at once.
+pub const ROLES: usize = 2 * PARALLEL;
 /// The longest that anything here may take.
 pub const LONG: Duration = Duration::from_mins(8);
 /// Objects that are created at once.

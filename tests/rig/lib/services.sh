@@ -58,14 +58,15 @@ make_pki() {
 }
 
 start_apiserver() { # PORT ETCD
+  local audit=(--audit-policy-file "$RIG_SRC/audit.yaml" --audit-log-path "$LOGS/audit.log")
+  [[ ${RIG_AUDIT:-on} == on ]] || audit=()
   start kube-apiserver "https://127.0.0.1:$1" "$(bin kube-apiserver)" \
     --etcd-servers "$2" --bind-address 127.0.0.1 --secure-port "$1" --advertise-address 127.0.0.1 \
     --endpoint-reconciler-type none --service-cluster-ip-range 10.0.0.0/24 \
     --cert-dir "$PKI" --token-auth-file "$PKI/tokens.csv" --authorization-mode RBAC \
     --service-account-issuer https://kubernetes.default.svc \
     --service-account-key-file "$PKI/service-account.key" \
-    --service-account-signing-key-file "$PKI/service-account.key" \
-    --audit-policy-file "$RIG_SRC/audit.yaml" --audit-log-path "$LOGS/audit.log"
+    --service-account-signing-key-file "$PKI/service-account.key" "${audit[@]}"
 }
 
 # The API server made its own certificate; the authority that signed it comes last in the file.
