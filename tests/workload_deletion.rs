@@ -6,14 +6,14 @@
 mod eks;
 mod support;
 
-use eks::{CLUSTER, Eks};
+use eks::Eks;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use support::kubectl::{helm, kubectl_ok};
+use support::kubectl::kubectl_ok;
 use support::{World, aws, eventually};
 
 const ROLE_ARN: &str = "eks.amazonaws.com/role-arn";
@@ -29,25 +29,7 @@ struct Both {
 
 impl Both {
     async fn new(test: &str) -> Self {
-        let eks = Eks::start().await;
-        let mut world = World::without_operator(test, |class| {
-            class.workload_identity = serde_json::from_value(json!({
-                "mechanism": "Both", "podIdentity": { "associations": "Managed" },
-            }))
-            .expect("a class");
-        })
-        .await;
-        let namespaces = format!("watchNamespaces=[{:?}]", world.namespace);
-        let set = ["--set-json", &namespaces, "--set", "workloadIdentity.annotateServiceAccounts=true"];
-        let chart = ["template", "iamrole-operator", "charts/iamrole-operator", "--namespace", "iamrole-system"];
-        let output = helm(&[&chart[..], &set[..], &["--show-only", "templates/rbac.yaml"]].concat());
-        let here = format!("namespace: {:?}", world.namespace);
-        for text in output.stdout.split("\n---").filter(|text| text.contains(&here)) {
-            kubectl_ok(&["apply", "-f", "-"], text.trim_start_matches("---"));
-        }
-        world.operator.arguments = vec!["--annotate-service-accounts".into(), format!("--cluster-arn={CLUSTER}")];
-        world.operator.environment.push(("AWS_ENDPOINT_URL_EKS".to_owned(), eks.url()));
-        world.operator.start().await;
+        let (world, eks) = eks::both::world(test, "Both").await;
         Self { world, eks }
     }
 

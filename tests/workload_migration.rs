@@ -13,7 +13,6 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::ResourceExt as _;
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
-use support::kubectl::{helm, kubectl_ok};
 use support::{World, condition};
 use workload::{claims, pod_identity, web_identity};
 
@@ -28,25 +27,7 @@ struct Migration {
 
 impl Migration {
     async fn new() -> Self {
-        let eks = Eks::start().await;
-        let mut world = World::without_operator("migrate", |class| {
-            class.workload_identity = serde_json::from_value(json!({
-                "mechanism": "IRSA", "podIdentity": { "associations": "Managed" },
-            }))
-            .expect("a class");
-        })
-        .await;
-        let namespaces = format!("watchNamespaces=[{:?}]", world.namespace);
-        let set = ["--set-json", &namespaces, "--set", "workloadIdentity.annotateServiceAccounts=true"];
-        let chart = ["template", "iamrole-operator", "charts/iamrole-operator", "--namespace", "iamrole-system"];
-        let output = helm(&[&chart[..], &set[..], &["--show-only", "templates/rbac.yaml"]].concat());
-        let here = format!("namespace: {:?}", world.namespace);
-        for text in output.stdout.split("\n---").filter(|text| text.contains(&here)) {
-            kubectl_ok(&["apply", "-f", "-"], text.trim_start_matches("---"));
-        }
-        world.operator.arguments = vec!["--annotate-service-accounts".into(), format!("--cluster-arn={CLUSTER}")];
-        world.operator.environment.push(("AWS_ENDPOINT_URL_EKS".to_owned(), eks.url()));
-        world.operator.start().await;
+        let (world, eks) = eks::both::world("migrate", "IRSA").await;
 
         let accounts: Api<ServiceAccount> = Api::namespaced(world.client.clone(), &world.namespace);
         let mut account = ServiceAccount::default();

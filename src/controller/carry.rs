@@ -1,10 +1,10 @@
 //! Carries a plan out: a loop over its steps that keeps the record and says what was done.
 
 use super::apply::{Case, of_aws};
+use super::conflict::{View, conflict};
 use super::context::Context;
 use super::events::Tone;
 use super::failure::{Failure, Retry};
-use super::removal::{View, conflict};
 use super::status::says;
 use super::subject::Subject;
 use crate::api::Reason;

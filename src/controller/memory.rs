@@ -23,6 +23,9 @@ const HIDDEN: Duration = Duration::from_hours(24);
 /// Who may annotate an object must not get the account throttled.
 const REQUESTS_APART: Duration = Duration::from_secs(10);
 
+/// The part of an interval after which a look at a boundary does for the next one: tries come by themselves, too.
+const EARLY: f64 = 0.7;
+
 /// What a role is made from: the generation of the object, and the class with its own.
 pub type Basis = (i64, ClassRef);
 
@@ -174,8 +177,7 @@ impl Entry {
     pub fn saw_boundary(&self, basis: &Basis, period: Duration, now: Instant) -> Option<Duration> {
         let seen = self.boundary_seen.as_ref().filter(|seen| seen.basis == *basis)?;
         let since = now.saturating_duration_since(seen.at);
-        // Tries come by themselves, too, and one a little early does for the next.
-        (since < period.mul_f64(0.7)).then(|| period.mul_f64(0.9).saturating_sub(since))
+        (since < period.mul_f64(EARLY)).then(|| period.mul_f64(0.9).saturating_sub(since))
     }
 
     /// Notes that the role has its boundary.
@@ -189,10 +191,11 @@ impl Entry {
         self.boundary_unseen = None;
     }
 
-    /// For how long nobody has looked at the boundary while something fails. Whoever makes that fail again and again, by
-    /// edits say, must not put off the look.
-    pub fn misses_boundary(&mut self, now: Instant) -> Duration {
-        now.saturating_duration_since(*self.boundary_unseen.get_or_insert(now))
+    /// Whether the boundary is to be looked at whatever fails: nobody has done so for the better part of a `period`. Whoever
+    /// makes something fail again and again, by edits say, must not put off the look.
+    pub fn boundary_is_due(&mut self, period: Duration, now: Instant) -> bool {
+        let since = *self.boundary_unseen.get_or_insert(now);
+        now.saturating_duration_since(since) >= period.mul_f64(EARLY)
     }
 
     /// Whether somebody asks for a check by a token that was not seen yet.
@@ -368,16 +371,14 @@ mod tests {
     #[test]
     fn a_boundary_that_nobody_looks_at_is_missed_over_all_edits() {
         let (mut entry, start) = (Entry::default(), Instant::now());
+        let period = Duration::from_mins(1);
         let at = |second: i64| start + Duration::from_secs(u64::try_from(second).unwrap());
-        for generation in 1..=60 {
-            assert_eq!(
-                entry.misses_boundary(at(generation)),
-                Duration::from_secs(u64::try_from(generation - 1).unwrap())
-            );
+        for generation in 0..60 {
+            assert_eq!(entry.boundary_is_due(period, at(generation)), generation >= 42, "after {generation} s");
             entry.fail(&failure(Retry::Passing), generation, false, at(generation));
         }
         entry.succeed();
-        assert_eq!(entry.misses_boundary(at(61)), Duration::ZERO);
+        assert!(!entry.boundary_is_due(period, at(61)));
     }
 
     #[test]

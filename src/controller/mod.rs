@@ -11,6 +11,7 @@ pub mod carry;
 mod census;
 pub mod claims;
 pub mod classes;
+mod conflict;
 pub mod contested;
 pub mod context;
 pub mod crds;

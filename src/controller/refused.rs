@@ -60,10 +60,10 @@ pub async fn bounded(
     if case.settings.mode != Mode::Enforce {
         return setback;
     }
-    let now = Instant::now();
     let passes = matches!(setback.failure.retry, Retry::Wait(_) | Retry::Passing);
-    let missed_for = ctx.memory.with(&subject.uid, |entry| entry.misses_boundary(now));
-    if (!untouched || passes) && missed_for < period(case.class).mul_f64(0.7) {
+    let period = period(case.class);
+    let is_due = ctx.memory.with(&subject.uid, |entry| entry.boundary_is_due(period, Instant::now()));
+    if (!untouched || passes) && !is_due {
         return setback;
     }
     let basis = (subject.generation, class_ref(case.class));

@@ -8,6 +8,7 @@
 
 use super::apply::{facts, of_aws};
 use super::carry::{report, stopping};
+use super::conflict::{View, conflict};
 use super::context::Context;
 use super::events::Tone;
 use super::failure::{Failure, Retry};
@@ -304,9 +305,9 @@ impl Removal<'_> {
     }
 
     async fn hold_boundary(&self, subject: &Subject, mut setback: Box<Setback>) -> Box<Setback> {
-        let missed_for = self.ctx.memory.with(&subject.uid, |entry| entry.misses_boundary(Instant::now()));
-        let passes = matches!(setback.failure.retry, Retry::Wait(_) | Retry::Passing)
-            && missed_for < period(self.class).mul_f64(0.7);
+        let period = period(self.class);
+        let is_due = self.ctx.memory.with(&subject.uid, |entry| entry.boundary_is_due(period, Instant::now()));
+        let passes = matches!(setback.failure.retry, Retry::Wait(_) | Retry::Passing) && !is_due;
         // Deletion goes by the class that status remembers, and status can be forged: no class gives a boundary to the
         // roles of a namespace that it does not select.
         let labels = namespace_labels(subject, self.ctx);
@@ -499,55 +500,4 @@ impl Removal<'_> {
         let view = View { role, stays, lags: unsettled.is_some() };
         conflict(self.account, view, action, &error, WAY_OUT).await.unwrap_or_else(|| self.of_aws(error))
     }
-}
-
-/// How far what is known of a role can be relied on.
-#[derive(Clone, Copy)]
-pub struct View<'a> {
-    /// Its name.
-    pub role: &'a str,
-    /// It keeps what is to be deleted.
-    pub stays: bool,
-    /// Lists may not show yet what was put on it a moment ago.
-    pub lags: bool,
-}
-
-/// Why something of the role can't be deleted, and who uses it; `None` where nobody is in the way.
-pub async fn conflict(
-    account: &Account,
-    view: View<'_>,
-    action: &Action,
-    error: &AwsError,
-    way_out: &str,
-) -> Option<Failure> {
-    let View { role, stays, lags } = view;
-    if error.kind != Kind::DeleteConflict {
-        return None;
-    }
-    let (what, users) = if let Action::DeletePolicy(arn) = action {
-        (format!("policy {arn}"), account.users_of(arn).await)
-    } else {
-        let profiles = account.profiles_of(role).await;
-        let named = |names: Vec<String>| names.into_iter().map(|name| format!("instance profile {name}")).collect();
-        (format!("role {role}"), profiles.map(named))
-    };
-    let mut users: Vec<String> = users.unwrap_or_default();
-    let own = format!("role {role}");
-    if users == [own.as_str()] && !stays {
-        // It was detached a moment ago.
-        return Some(Failure::wait(Duration::from_secs(5), format!("{what} is on its way out of {own}")));
-    }
-    users.retain(|user| stays || *user != own);
-    if users.is_empty() && lags && matches!(action, Action::DeleteRole) {
-        return Some(Failure::wait(Duration::from_secs(5), format!("AWS does not show yet all that is on {own}")));
-    }
-    let by = if users.is_empty() {
-        error.message.trim_end_matches('.').to_owned()
-    } else {
-        format!("still used by {}", users.join(", "))
-    };
-    let force = if matches!(action, Action::DeleteRole) { ", or set deletionPolicy: ForceDelete" } else { "" };
-    let message = format!("{what} can't be deleted: {by}. Remove that in AWS{force}; it goes on by itself");
-    let message = if way_out.is_empty() { message } else { format!("{message}. {way_out}") };
-    Some(Failure::slow(Reason::DeleteBlocked, message))
 }
