@@ -36,8 +36,8 @@ mod wire;
 mod world;
 
 use lives::{
-    Life, adopted, bare, created, forced, growing, inherited, keeping, kept, lost, meddled, owning, plain, restored,
-    skewed,
+    Life, adopted, bare, created, forced, growing, inherited, keeping, kept, lost, meddled, owning, plain, required,
+    restored, skewed,
 };
 use std::time::Duration;
 use walk::{Pace, plans, run_all};
@@ -62,6 +62,7 @@ fn a_role_with_strangers() {
 #[test]
 fn an_adopted_role() {
     matrix(adopted(), THIN);
+    matrix(required(), THIN);
 }
 
 #[test]
@@ -150,7 +151,13 @@ fn edits_in_a_hurry() {
 /// them is made in one go.
 #[test]
 fn many_new_roles() {
-    let latency = crowd::Latency { aws: Duration::from_millis(50), kubernetes: Duration::from_millis(25) };
+    for milliseconds in [25, 50] {
+        let kubernetes = Duration::from_millis(milliseconds);
+        take_little_longer_than_their_calls(crowd::Latency { aws: Duration::from_millis(50), kubernetes });
+    }
+}
+
+fn take_little_longer_than_their_calls(latency: crowd::Latency) {
     let [few, many] = [200, 1000].map(|roles| {
         let made = crowd::make(roles, 16, latency);
         let least = latency.aws * u32::try_from(made.calls).expect("a number") / 16;

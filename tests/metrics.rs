@@ -289,7 +289,7 @@ async fn a_running_operator_tells_what_it_has_seen() {
         r#"iamrole_aws_calls_total{call="iam:CreateRole",outcome="Success"} 1"#.to_owned(),
         format!(r#"iamrole_account_quota{{account="{ACCOUNT}",resource="roles"}}"#),
         r#"controller_runtime_terminal_reconcile_errors_total{controller="iamrole"} 1"#.to_owned(),
-        r#"controller_runtime_max_concurrent_reconciles{controller="iamrole"} 24"#.to_owned(),
+        r#"controller_runtime_max_concurrent_reconciles{controller="iamrole"} 48"#.to_owned(),
         r#"rest_client_requests_total{method="PUT",code="200"}"#.to_owned(),
     ] {
         assert!(eventually(SOON, async || metrics().await.contains(&line)).await, "{line}\n{}", metrics().await);

@@ -13,8 +13,12 @@ use support::{World, allow, aws, condition, eventually, every, trust};
 
 /// Between two disturbances; the load, not a wait for anything.
 const PACE: Duration = Duration::from_millis(150);
-const CALLS: [&str; 14] = [
+const BOUNDARIES: [Option<&str>; 3] =
+    [None, Some("arn:aws:iam::aws:policy/SecurityAudit"), Some("arn:aws:iam::aws:policy/PowerUserAccess")];
+const CALLS: [&str; 16] = [
     "CreateRole",
+    "PutRolePermissionsBoundary",
+    "DeleteRolePermissionsBoundary",
     "CreatePolicy",
     "CreatePolicyVersion",
     "AttachRolePolicy",
@@ -65,6 +69,7 @@ fn random_spec(dice: &mut Dice) -> Value {
         "trustPolicy": trust(&json!({ "Service": dice.pick(&services) })), "inlinePolicies": inline,
         "customerManagedPolicies": own, "managedPolicies": managed, "tags": { "n": dice.below(5).to_string() },
         "description": format!("edit {}", dice.below(1000)), "instanceProfile": null,
+        "permissionsBoundary": dice.pick(&BOUNDARIES),
     });
     if dice.below(4) == 0 {
         spec["instanceProfile"] = json!({});
@@ -155,7 +160,7 @@ impl Soak {
     /// A stranger changes a role by hand; whatever fails was not there.
     async fn meddle(&mut self, role: &str) -> &'static str {
         let iam = &self.world.iam;
-        match self.dice.below(5) {
+        match self.dice.below(6) {
             0 => drop(
                 iam.detach_role_policy()
                     .role_name(role)
@@ -174,6 +179,7 @@ impl Soak {
                 drop(iam.update_assume_role_policy().role_name(role).policy_document(trust).send().await);
             }
             3 => drop(iam.untag_role().role_name(role).tag_keys("n").send().await),
+            4 => drop(iam.delete_role_permissions_boundary().role_name(role).send().await),
             _ => drop(iam.update_role().role_name(role).description("theirs").max_session_duration(7200).send().await),
         }
         "meddle"
@@ -225,6 +231,7 @@ impl Soak {
             let description = spec["description"].as_str().unwrap_or_default();
             assert_eq!((&role.trust, role.description.as_str()), (&spec["trustPolicy"], description), "{name}");
             assert_eq!(role.max_session, 3600, "{name}");
+            assert_eq!(role.boundary.as_deref(), spec["permissionsBoundary"].as_str(), "{name}");
             assert_eq!(json!(role.tags), spec["tags"], "{name}");
             let documents = |field: &str| -> BTreeMap<String, Value> {
                 let list = spec[field].as_array().into_iter().flatten();

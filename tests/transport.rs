@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use support::api::ApiProxy;
 use support::operator::Operator;
+use support::tunnel::Tunnel;
 use support::{SOON, World, aws, ec2, eventually, stays, tls};
 
 /// A name that nobody can look up: only a proxy leads there.
@@ -44,6 +45,35 @@ async fn what_no_proxy_names_goes_past_the_proxy() {
     world.operator.start().await;
     world.create("app", json!({ "trustPolicy": ec2() })).await;
     world.ready("app").await;
+}
+
+/// AWS speaks https, to which a proxy is a tunnel; and whoever has one often has an authority of his own.
+#[tokio::test(flavor = "multi_thread")]
+async fn https_goes_through_the_tunnel_of_the_proxy_and_past_it_where_no_proxy_says_so() {
+    let mut world = World::without_operator("tunnel", |_| {}).await;
+    let (aws, tunnel) = (tls::before(world.proxy.address()).await, Tunnel::start().await);
+    let environment = |proxy: &str, direct: &str| {
+        vec![
+            ("AWS_ENDPOINT_URL".to_owned(), aws.clone()),
+            ("AWS_CA_BUNDLE".to_owned(), tls::authority()),
+            ("HTTPS_PROXY".to_owned(), proxy.to_owned()),
+            ("NO_PROXY".to_owned(), direct.to_owned()),
+        ]
+    };
+    world.operator.environment = environment(&tunnel.url, "");
+    world.operator.start().await;
+    world.create("app", json!({ "trustPolicy": ec2() })).await;
+    world.ready("app").await;
+    let target = aws.trim_start_matches("https://");
+    let targets = tunnel.targets();
+    assert!(!targets.is_empty() && targets.iter().all(|asked| asked == target), "nothing else: {targets:?}");
+
+    world.operator.stop().await;
+    world.operator.environment = environment("http://127.0.0.1:1", "127.0.0.1");
+    world.operator.start().await;
+    world.create("other", json!({ "trustPolicy": ec2() })).await;
+    world.ready("other").await;
+    assert_eq!((tunnel.targets(), world.proxy.count_of("CreateRole")), (targets, 2));
 }
 
 /// The variables by which a private authority is made known, each of which is enough.

@@ -15,7 +15,7 @@ pub const LATENCY: Duration = Duration::from_millis(50);
 /// Calls to AWS at once, as the operator makes them by default.
 pub const PARALLEL: usize = 16;
 /// Roles that are under way at once.
-pub const ROLES: usize = 2 * PARALLEL;
+pub const ROLES: usize = 3 * PARALLEL;
 /// The longest that anything here may take.
 pub const LONG: Duration = Duration::from_mins(8);
 /// Objects that are created at once.
@@ -165,7 +165,7 @@ impl Bench {
             });
             counts.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum()
         };
-        (count("resource=\"iamroles\"", ["PUT", "PATCH"]), count("group=\"events.k8s.io\"", ["POST", "PATCH"]))
+        (count("group=\"iamrole.dev\"", ["PUT", "PATCH"]), count("group=\"events.k8s.io\"", ["POST", "PATCH"]))
     }
 }
 

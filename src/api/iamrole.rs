@@ -311,7 +311,7 @@ pub struct IamRoleStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub permissions_boundary: Option<String>,
-    /// The boundary that permissionsBoundary is to replace; absent once it has.
+    /// The boundary that permissionsBoundary is to replace, or the same if it replaces none of ours; absent once it is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub replaced_permissions_boundary: Option<String>,

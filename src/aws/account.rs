@@ -70,6 +70,9 @@ pub struct Account {
     /// For clients of EKS, which has an endpoint in each region.
     #[cfg(feature = "eks")]
     pub(super) eks: (SdkConfig, Fence),
+    /// What EKS takes is no part of what IAM takes.
+    #[cfg(feature = "eks")]
+    pub(super) eks_pace: Pace,
     pub(super) metrics: Metrics,
     pace: Pace,
     /// Partition and account id.
@@ -192,6 +195,8 @@ impl Aws {
             iam,
             #[cfg(feature = "eks")]
             eks: (config, fence),
+            #[cfg(feature = "eks")]
+            eks_pace: self.pace(&format!("eks {id}")),
             metrics: self.metrics.clone(),
             pace,
             account: AccountRef { partition, id },
@@ -324,7 +329,6 @@ impl Account {
         (quotas, usage)
     }
 
-    // Not an async function: its future would be as large as the SDK's, 16 kB.
     pub(super) fn call<'c, T, E, F>(
         &'c self,
         call: &'static str,
@@ -336,8 +340,24 @@ impl Account {
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
         T: 'c,
     {
+        self.call_at(&self.pace, call, target, future)
+    }
+
+    // Not an async function: its future would be as large as the SDK's, 16 kB.
+    pub(super) fn call_at<'c, T, E, F>(
+        &'c self,
+        pace: &'c Pace,
+        call: &'static str,
+        target: &'c str,
+        future: F,
+    ) -> impl Future<Output = Result<T, AwsError>> + use<'c, T, E, F>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>> + 'c,
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+        T: 'c,
+    {
         let answer = Box::pin(observe_call(&self.metrics, call, target, future));
-        self.pace.run(Turn::Change, answer)
+        pace.run(Turn::Change, answer)
     }
 
     /// The next page of a list, or `None` after the last one.

@@ -95,7 +95,8 @@ mod calls {
             loop {
                 let call = eks.list_pod_identity_associations().cluster_name(&place.cluster).namespace(namespace);
                 let call = call.set_next_token(next.take()).send();
-                let answer = match self.call("eks:ListPodIdentityAssociations", &target, call).await {
+                let answer = match self.call_at(&self.eks_pace, "eks:ListPodIdentityAssociations", &target, call).await
+                {
                     Err(error) if error.kind == Kind::NotFound => return Ok(Vec::new()),
                     other => other?,
                 };
@@ -122,7 +123,15 @@ mod calls {
         pub async fn association(&self, place: &Place, id: &str) -> Result<Option<Association>, AwsError> {
             let call =
                 self.eks(place).describe_pod_identity_association().cluster_name(&place.cluster).association_id(id);
-            match self.call("eks:DescribePodIdentityAssociation", &format!("association {id}"), call.send()).await {
+            match self
+                .call_at(
+                    &self.eks_pace,
+                    "eks:DescribePodIdentityAssociation",
+                    &format!("association {id}"),
+                    call.send(),
+                )
+                .await
+            {
                 Ok(answer) => Ok(answer.association().map(read)),
                 Err(error) if error.kind == Kind::NotFound => Ok(None),
                 Err(error) => Err(error),
@@ -142,7 +151,7 @@ mod calls {
             let call = call.namespace(namespace).service_account(account).role_arn(role);
             let call = call.set_tags(Some(tags.into_iter().collect())).send();
             let target = format!("cluster {} for ServiceAccount {namespace}/{account}", place.cluster);
-            let answer = self.call("eks:CreatePodIdentityAssociation", &target, call).await?;
+            let answer = self.call_at(&self.eks_pace, "eks:CreatePodIdentityAssociation", &target, call).await?;
             Ok(answer.association().map(read).map(|made| made.arn).unwrap_or_default())
         }
 
@@ -150,14 +159,19 @@ mod calls {
         pub async fn associate_anew(&self, place: &Place, id: &str, role: &str) -> Result<(), AwsError> {
             let call = self.eks(place).update_pod_identity_association().cluster_name(&place.cluster);
             let call = call.association_id(id).role_arn(role).disable_session_tags(false).target_role_arn("").send();
-            self.call("eks:UpdatePodIdentityAssociation", &format!("association {id}"), call).await.map(drop)
+            self.call_at(&self.eks_pace, "eks:UpdatePodIdentityAssociation", &format!("association {id}"), call)
+                .await
+                .map(drop)
         }
 
         /// Deletes one; false if it was gone already.
         pub async fn dissociate(&self, place: &Place, id: &str) -> Result<bool, AwsError> {
             let call =
                 self.eks(place).delete_pod_identity_association().cluster_name(&place.cluster).association_id(id);
-            match self.call("eks:DeletePodIdentityAssociation", &format!("association {id}"), call.send()).await {
+            match self
+                .call_at(&self.eks_pace, "eks:DeletePodIdentityAssociation", &format!("association {id}"), call.send())
+                .await
+            {
                 Ok(_) => Ok(true),
                 Err(error) if error.kind == Kind::NotFound => Ok(false),
                 Err(error) => Err(error),

@@ -23,7 +23,7 @@ use crate::role::contest::Contest;
 use crate::role::desired::Facts;
 use crate::role::recent::{MISSES_APART, Recent};
 use crate::role::settings::settings;
-use crate::role::{Asked, Desired, Observed, Owner, Ownership, Plan, Record, Settings, plan};
+use crate::role::{Asked, Desired, Observed, Owner, Plan, Record, Settings, plan};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use std::sync::Arc;
@@ -296,33 +296,34 @@ impl Work<'_> {
             record.clone().into_status(&mut self.status);
             self.early(failure)
         })?;
-        match ownership {
-            Ownership::Ours(_) => {
-                let observed = if self.is_lost(subject, &record, &observed) {
-                    self.recover(&mut record, observed).await?
-                } else {
-                    observed
-                };
-                if shows_departed(self.ctx, &self.desired.account.id, &observed) {
-                    return Ok(Decision::Later(SHORT));
-                }
-                if let Some(delay) = self.is_past(subject, &observed, &asked, lacks) {
-                    return Ok(Decision::Later(delay));
-                }
-                let recent = self.unsettled(subject).is_some();
-                if !recent {
-                    record.prune(&self.desired, &observed);
-                    record.clone().into_status(&mut self.status);
-                }
-                let mut plan = plan::update(&self.desired, &observed, &record, account.quotas.attachments, recent);
-                if plan.barred {
-                    return Err(self.barred(subject, record, &observed, &plan));
-                }
-                self.recent(subject, |recent, _, _| recent.drop_repeats(&mut plan, &observed, &account.account));
-                Ok(Decision::Do(plan, Some(Box::new(observed))))
-            }
-            _ => Ok(Decision::Adopt(plan::adopt(&self.desired), Box::new(observed))),
+        if !ownership.is_ours() {
+            // What was to be made with a new role is not there.
+            record.withdraw_role();
+            record.into_status(&mut self.status);
+            return Ok(Decision::Adopt(plan::adopt(&self.desired), Box::new(observed)));
         }
+        let observed = if self.is_lost(subject, &record, &observed) {
+            self.recover(&mut record, observed).await?
+        } else {
+            observed
+        };
+        if shows_departed(self.ctx, &self.desired.account.id, &observed) {
+            return Ok(Decision::Later(SHORT));
+        }
+        if let Some(delay) = self.is_past(subject, &observed, &asked, lacks) {
+            return Ok(Decision::Later(delay));
+        }
+        let recent = self.unsettled(subject).is_some();
+        if !recent {
+            record.prune(&self.desired, &observed);
+            record.clone().into_status(&mut self.status);
+        }
+        let mut plan = plan::update(&self.desired, &observed, &record, account.quotas.attachments, recent);
+        if plan.barred {
+            return Err(self.barred(subject, record, &observed, &plan));
+        }
+        self.recent(subject, |recent, _, _| recent.drop_repeats(&mut plan, &observed, &account.account));
+        Ok(Decision::Do(plan, Some(Box::new(observed))))
     }
 
     /// Nothing is done. The role is on record all the same, or it would be looked for as a new one each time; and what was

@@ -257,6 +257,7 @@ fn enter(record: &mut Record, desired: &Desired, action: &Action, done: Done) {
                 create_date: Some(create_date),
                 origin: Some(Origin::Created),
             });
+            record.set_boundary(desired.boundary.clone());
         }
         (Action::PutBoundary(arn), _) => record.set_boundary(Some(arn.clone())),
         (Action::Attach(arn), _) if desired.managed.contains(arn) => {

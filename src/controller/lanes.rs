@@ -76,11 +76,11 @@ impl Lanes {
     }
 
     /// For accounts that take so many calls at once. A role holds its place while its status, its finalizer and its events
-    /// are written, too: with twice as many roles as calls there is always one that has a call to make, as long as the API
-    /// server takes no longer for that than AWS for the calls.
+    /// are written, too: with three times as many roles as calls there is always one that has a call to make, as long as the
+    /// API server takes no more than twice as long for that as AWS for the calls.
     #[must_use]
     pub fn of_calls(calls: u16) -> Self {
-        Self::new(2 * usize::from(calls))
+        Self::new(3 * usize::from(calls))
     }
 
     /// Places in each lane.

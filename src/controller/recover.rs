@@ -52,7 +52,6 @@ pub(super) async fn take_up(
     asked.profiles.extend(account.profiles_of(&observed.name).await?);
     let observed = account.observe_there(&observed.name, &asked).await?;
     record.take_up_policies(&observed, &desired.owner);
-    record.find_boundary(observed.boundary.as_ref());
     let mut profiles = observed.profiles.values().filter(|profile| desired.owner.judge(&profile.tags).is_ours());
     if let (None, Some(profile)) = (&record.profile, profiles.next()) {
         record.profile = Some(ProfileRef { name: profile.name.clone(), arn: Some(profile.arn.clone()) });

@@ -15,7 +15,7 @@ use crate::aws::Account;
 use crate::role::desired::{Facts, desired, role_name, tokens};
 use crate::role::found::found;
 use crate::role::plan::{self, Forced};
-use crate::role::{Action, Asked, Desired, Owner};
+use crate::role::{Action, Asked, Desired, Owner, Record};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::BTreeSet;
@@ -212,7 +212,8 @@ pub async fn hold_boundary(
         let message = format!("AWS does not show yet that role {} has its boundary", observed.name);
         return Err(Failure::wait(settle, message));
     }
-    let why = if subject.status.permissions_boundary.as_ref() == Some(&forced) { Cause::Drift } else { Cause::Class };
+    let was_bounded = Record::from_status(&subject.status).was_bounded(&forced);
+    let why = if was_bounded { Cause::Drift } else { Cause::Class };
     if why == Cause::Drift {
         ctx.metrics.drift_found();
     }

@@ -136,7 +136,6 @@ async fn sweep(ctx: Arc<Context>, id: String, account: Swept) {
         }
     }
     match &ended {
-        Ended::Complete { obstacle: None, .. } => walk.conclude(account.interval),
         Ended::Complete { obstacle: Some(obstacle), .. } | Ended::Not(obstacle) => {
             ctx.metrics.not_swept(&id);
             let is_new = ctx.sweeps.obstacle(&id) != Some(*obstacle);
@@ -145,7 +144,7 @@ async fn sweep(ctx: Arc<Context>, id: String, account: Swept) {
                 tracing::info!(account = id, ?obstacle, "the account is not walked; each role is looked at by itself");
             }
         }
-        Ended::Broken => {}
+        Ended::Complete { obstacle: None, .. } | Ended::Broken => {}
     }
     ctx.sweeps.end(&id, ended, Instant::now());
     for class in &account.classes {
@@ -234,7 +233,17 @@ impl<'a> Walk<'a> {
 
     async fn through(&mut self, account: &Swept, obstacle: Option<Obstacle>) -> Ended {
         for identity in &account.identities {
-            match self.pages(identity).await {
+            let walked = match self.pages(identity).await {
+                Ok(strays) => {
+                    if obstacle.is_none() {
+                        // Roles of nobody may take long to confirm, and the others must not wait for that.
+                        self.conclude(account.interval);
+                    }
+                    self.confirm(identity, strays).await
+                }
+                Err(error) => Err(error),
+            };
+            match walked {
                 Ok(orphans) => return Ended::Complete { orphans, obstacle },
                 Err(error) if error.kind == Kind::Denied => {
                     tracing::warn!(account = self.account, %error, "may not walk the account; see docs/permissions.md");
@@ -248,7 +257,8 @@ impl<'a> Walk<'a> {
         Ended::Not(Obstacle::Denied)
     }
 
-    async fn pages(&mut self, account: &Arc<Account>) -> Result<BTreeSet<String>, AwsError> {
+    /// Shows the account to all candidates; returns what has our tags and is no candidate's.
+    async fn pages(&mut self, account: &Arc<Account>) -> Result<BTreeMap<String, Stray>, AwsError> {
         let ctx = self.ctx;
         let names: BTreeSet<String> = self.roles.keys().cloned().collect();
         let wanted = |name: &str| names.contains(&name.to_lowercase());
@@ -279,7 +289,7 @@ impl<'a> Walk<'a> {
         };
         account.walk_details(&of_interest, detailed).await?;
         self.policies(account).await?;
-        self.confirm(account, strays).await
+        Ok(strays)
     }
 
     async fn policies(&mut self, account: &Account) -> Result<(), AwsError> {

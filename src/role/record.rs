@@ -29,7 +29,8 @@ pub struct Record {
     pub tag_keys: BTreeSet<String>,
     /// The boundary that we set.
     pub boundary: Option<String>,
-    /// The one that `boundary` is to replace: until it has, either of them may be there.
+    /// The one that `boundary` is to replace: until it has, either of them may be there. The same as `boundary` if what it is
+    /// to replace, if anything, is not ours.
     pub replaced_boundary: Option<String>,
     /// The instance profile; without ARN it was only intended.
     pub profile: Option<ProfileRef>,
@@ -67,17 +68,20 @@ impl Record {
     /// Notes that `wanted` is about to be set; without one the last boundary stays on record until it is gone.
     pub fn intend_boundary(&mut self, wanted: Option<&String>) {
         let Some(wanted) = wanted else { return };
+        if self.boundary.as_ref() == Some(wanted) {
+            return;
+        }
         let before = self.boundary.replace(wanted.clone());
-        // The first of several that never came to be is the one that is there.
-        self.replaced_boundary = self.replaced_boundary.take().or(before).filter(|before| before != wanted);
+        // The first of several that never came to be is the one that is there. Where it is none of ours, whatever is there
+        // is not taken for ours.
+        let ours = [self.replaced_boundary.take(), before].into_iter().flatten().find(|before| before != wanted);
+        self.replaced_boundary = ours.or_else(|| Some(wanted.clone()));
     }
 
-    /// Notes that a role has been found again that has the boundary `found`. What was written down before is what an
-    /// attempt to create it was to set, and replaces that one yet.
-    pub fn find_boundary(&mut self, found: Option<&String>) {
-        if self.boundary.is_some() && self.replaced_boundary.is_none() {
-            self.replaced_boundary = found.filter(|found| self.boundary.as_ref() != Some(*found)).cloned();
-        }
+    /// Whether the boundary `wanted` is known to have been on the role: another one, or none, is somebody else's doing.
+    #[must_use]
+    pub fn was_bounded(&self, wanted: &String) -> bool {
+        self.boundary.as_ref() == Some(wanted) && self.replaced_boundary.is_none()
     }
 
     /// Notes which boundary the role has.
@@ -205,6 +209,9 @@ impl Record {
         self.inline.retain(|name| desired.inline.contains_key(name) || observed.inline.contains_key(name));
         let seen: BTreeSet<String> = observed.tags.keys().map(|key| key.to_lowercase()).collect();
         self.tag_keys.retain(|key| desired.tags.contains_key(key) || seen.contains(&key.to_lowercase()));
+        if self.boundary.is_some() && self.boundary == observed.boundary {
+            self.replaced_boundary = None;
+        }
     }
 
     /// Takes over which version of a policy AWS has, where `plan` changes nothing about it: somebody may have made another

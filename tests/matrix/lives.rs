@@ -410,7 +410,8 @@ pub fn inherited() -> Life {
 /// A role that was there before, is taken over, and is left when the object goes.
 pub fn adopted() -> Life {
     let mut iam = account();
-    iam.roles.insert("api".to_owned(), role("api", &[arn("foreign")], &[("theirs", allow(&["theirs:One"]))]));
+    let api = role("api", &[arn("foreign")], &[("theirs", allow(&["theirs:One"]))]);
+    iam.roles.insert("api".to_owned(), Role { boundary: Some(arn("Wall")), ..api });
     Life {
         name: "adopted",
         iam,
@@ -420,6 +421,13 @@ pub fn adopted() -> Life {
         adoptable: true,
         heir_of: Vec::new(),
     }
+}
+
+/// The same where the role has to be there.
+pub fn required() -> Life {
+    let mut acts = acts(small(), &json!({ "adoption": "Required" }));
+    acts.truncate(1);
+    Life { name: "required", acts, ..adopted() }
 }
 
 /// An account where everything can be done once: a role that has something, one that has nothing, a policy that

@@ -363,6 +363,7 @@ pub fn enter(record: &mut Record, desired: &Desired, action: &Action) {
             if let Some(role) = &mut record.role {
                 role.id = Some("AROA1".into());
             }
+            record.set_boundary(desired.boundary.clone());
         }
         Action::UntagRole(keys) => record.tag_keys.retain(|key| !keys.contains(key)),
         Action::PutBoundary(arn) => record.set_boundary(Some(arn.clone())),

@@ -16,6 +16,7 @@ pub mod operator;
 pub mod pages;
 pub mod proxy;
 pub mod tls;
+pub mod tunnel;
 
 use futures::StreamExt as _;
 use iamrole_operator::api::iamroleclass::{Account, Allowed, DriftCheck, DriftMethod};

@@ -197,8 +197,7 @@ impl Planner<'_> {
             // None restricts nothing, so the first one is safe at once; and so is ours in place of a stranger's.
             (Some(wanted), found) if found.as_ref() != Some(wanted) => {
                 // What an attempt of ours has not replaced yet is no stranger's.
-                let was_set = self.record.boundary.as_ref() == Some(wanted) && self.record.replaced_boundary.is_none();
-                let is_first = found.is_none() || was_set;
+                let is_first = found.is_none() || self.record.was_bounded(wanted);
                 let comes = if self.desired.forces_boundary { Phase::Force } else { Phase::Bound };
                 let phase = if is_first { Phase::Restore } else { comes };
                 self.plan.push(phase, Action::PutBoundary(wanted.clone()));

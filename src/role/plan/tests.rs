@@ -219,6 +219,37 @@ fn principals_that_go_never_see_a_new_boundary() {
 }
 
 #[test]
+fn a_boundary_that_is_none_of_ours_is_not_taken_for_ours_once_it_is_to_be_replaced() {
+    let with = |who: &str, boundary: Option<&str>| {
+        let boundary = boundary.map(|name| format!("arn:aws:iam::111122223333:policy/{name}"));
+        spec(json!({ "trustPolicy": trust(&json!({ "AWS": who })), "permissionsBoundary": boundary }))
+    };
+    let (old, new, without) = (with("333344445555", None), with("444455556666", Some("b")), with("333344445555", None));
+    let (mut observed, mut record) = settled(&old);
+    observed.boundary = Some("arn:aws:iam::111122223333:policy/theirs".into());
+    let first = names(&update(&new, &observed, &record, 10, false));
+    assert!(first[0].starts_with("Narrow:") && first[1].starts_with("Bound:"), "{first:?}");
+    // The attempt got no further than its intent.
+    record.intend_boundary(new.boundary.as_ref());
+    assert_eq!(
+        names(&update(&new, &observed, &record, 10, false)),
+        first,
+        "who goes does not see it the second time either"
+    );
+    let again = update(&without, &observed, &record, 10, false);
+    assert!(again.is_empty(), "theirs stays: {:?}", names(&again));
+    // Once it was set, another one is a stranger's.
+    let mut set = record.clone();
+    set.set_boundary(new.boundary.clone());
+    let repair = names(&update(&new, &observed, &set, 10, false));
+    assert!(repair[0].starts_with("Restore:"), "{repair:?}");
+    // Also where the answer was lost, and a look has shown it.
+    let shown = Observed { boundary: new.boundary.clone(), ..observed.clone() };
+    record.prune(&new, &shown);
+    assert!(record.was_bounded(new.boundary.as_ref().unwrap()));
+}
+
+#[test]
 fn a_bridge_that_stands_is_not_built_again() {
     let with = |who: &str, action: &str| {
         let mut fields = inline(&[("a", &[action])]);
