@@ -151,6 +151,30 @@ async fn a_release_lives_and_leaves_what_roles_need() {
     other.uninstall();
 }
 
+/// The commands of the notes that come with a document of their own, up to the next empty line.
+fn pasted(notes: &str) -> String {
+    let lines = notes.lines().skip_while(|line| !line.contains("<<"));
+    lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_the_notes_tell_to_paste_is_taken_by_a_shell() {
+    let release = Release::new();
+    release.apply(&[]);
+    let notes = helm(&["get", "notes", &release.name, "--namespace", &release.namespace]).stdout;
+    let commands = pasted(&notes).replace("NAMESPACE", &release.namespace);
+    // Nothing serves the role: what waits for it is only to be reached.
+    let script = format!(
+        "kubectl() {{ case \" $* \" in *' apply '*) command kubectl \"$@\" --dry-run=server ;; *) echo \"then: $*\" ;; esac; }}\n\
+         {commands}\necho the end\n"
+    );
+    let shell = Command::new("sh").args(["-e", "-c", &script]).output().unwrap();
+    let (told, wrong) = (String::from_utf8_lossy(&shell.stdout), String::from_utf8_lossy(&shell.stderr));
+    assert!(shell.status.success() && wrong.is_empty(), "{wrong}{notes}");
+    assert!(told.contains("iamrole.iamrole.dev/reader created (server dry run)"), "{told}");
+    assert!(told.contains(" wait iamroles/reader ") && told.ends_with("the end\n"), "{told}");
+}
+
 #[tokio::test]
 async fn the_crds_chart_takes_over_and_stays_when_it_goes() {
     let release = Release::new();
