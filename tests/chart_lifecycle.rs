@@ -188,10 +188,11 @@ async fn the_crds_chart_takes_over_and_stays_when_it_goes() {
 }
 
 /// What `helm test` runs, as the operator's pod would.
-fn check(arguments: &[&str], endpoint: &str) -> (bool, String) {
+fn check(controller: &str, arguments: &[&str], endpoint: &str) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_iamrole"))
         .arg("check")
         .args(arguments)
+        .env("IAMROLE_CONTROLLER", controller)
         .env("KUBECONFIG", env("RIG_OPERATOR_KUBECONFIG"))
         .env("AWS_ENDPOINT_URL", endpoint)
         .output()
@@ -203,26 +204,26 @@ fn check(arguments: &[&str], endpoint: &str) -> (bool, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn helm_test_tells_a_good_installation_from_a_bad_one() {
     let world = World::new("check").await;
-    let controller = format!("--controller={}", world.operator.controller);
+    let controller = &world.operator.controller;
     let address = world.operator.address();
     let operator = format!("--operator={address}");
     let endpoint = world.proxy.url();
-    let (good, text) = check(&[&controller, &operator], &endpoint);
+    let (good, text) = check(controller, &[&operator], &endpoint);
     assert!(good, "{text}");
     for part in [address.as_str(), "arn:aws:", &world.namespace] {
         assert!(text.contains(part), "{part}: {text}");
     }
 
     let short = "--timeout=2s";
-    let (good, text) = check(&[&controller, "--operator=127.0.0.1:1", short], &endpoint);
+    let (good, text) = check(controller, &["--operator=127.0.0.1:1", short], &endpoint);
     assert!(!good && text.contains("http://127.0.0.1:1/readyz"), "{text}");
     // No credentials, as in a pod without an identity.
-    let (good, text) = check_without_identity(&[&controller, &operator, short]);
+    let (good, text) = check_without_identity(&[&operator, short]);
     assert!(!good && text.contains("the AWS identity") && text.contains("docs/permissions.md"), "{text}");
 
     world.patch_class(json!({ "account": { "id": "999999999999" } })).await;
     let fails = || async {
-        let (good, text) = check(&[&controller, "--timeout=0s"], &endpoint);
+        let (good, text) = check(controller, &["--timeout=0s"], &endpoint);
         !good && text.contains("AccountMismatch")
     };
     assert!(eventually(SOON, fails).await, "a class that can't be used");

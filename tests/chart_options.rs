@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod fences;
 mod support;
 
+use clap::CommandFactory as _;
+use fences::fences;
+use iamrole_operator::cli::Cli;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -237,7 +241,7 @@ fn pods_are_spread_and_placed() {
         r#"extraVolumes=[{"name":"v","emptyDir":{}}]"#,
         r#"extraVolumeMounts=[{"name":"v","mountPath":"/v"}]"#,
         r#"extraEnv=[{"name":"HTTPS_PROXY","value":"http://proxy:3128"}]"#,
-        r#"extraArgs=["--controller=other"]"#,
+        r#"extraArgs=["--leader-elect-retry-period=1s"]"#,
     ];
     let all = objects(&render(CHART, &placed));
     let operator = of_kind(&all, "Deployment")[0]["spec"]["template"]["spec"].clone();
@@ -252,7 +256,28 @@ fn pods_are_spread_and_placed() {
         assert!(!container["securityContext"].is_null() && !container["resources"].is_null());
     }
     let arguments = operator["containers"][0]["args"].to_string();
-    assert!(arguments.contains(r#""--controller=other""#), "{arguments}");
+    assert!(arguments.contains(r#""--leader-elect-retry-period=1s""#), "{arguments}");
+}
+
+#[test]
+fn helm_test_looks_at_the_classes_of_its_own_installation() {
+    let told = fences("docs/accounts.md").into_iter().find(|fence| fence.text.contains("IAMROLE_CONTROLLER"));
+    let values: Value = serde_saphyr::from_str(&told.expect("values for a second installation").text).unwrap();
+    let values: Vec<String> =
+        values.as_object().unwrap().iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let all = objects(&render(CHART, &values.iter().map(String::as_str).collect::<Vec<_>>()));
+    let pod = &of_kind(&all, "Pod")[0]["spec"];
+    for spec in [&of_kind(&all, "Deployment")[0]["spec"]["template"]["spec"], pod] {
+        let env = list(&spec["containers"][0]["env"]);
+        assert!(env.contains(&json!({ "name": "IAMROLE_CONTROLLER", "value": "NAME" })), "{env:?}");
+    }
+    // What both can be told, both read from the same variable.
+    let program = Cli::command();
+    let of = |verb: &str| program.find_subcommand(verb).unwrap().get_arguments().cloned().collect::<Vec<_>>();
+    let (run, check) = (of("run"), of("check"));
+    let shared = check.iter().filter_map(|one| Some((one, run.iter().find(|other| other.get_id() == one.get_id())?)));
+    let variables: Vec<_> = shared.map(|(one, other)| (one.get_env().unwrap(), other.get_env().unwrap())).collect();
+    assert!(!variables.is_empty() && variables.iter().all(|(one, other)| one == other), "{variables:?}");
 }
 
 #[test]
