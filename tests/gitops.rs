@@ -4,9 +4,12 @@
 
 mod support;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 use std::path::Path;
-use support::kubectl::{kubectl, kubectl_ok};
+use std::time::{Duration, Instant};
+use support::kubectl::{Output, helm, kubectl, kubectl_ok};
+use support::{World, condition, ec2};
 
 /// The objects of a stream of YAML documents.
 fn objects(stream: &str) -> Vec<Value> {
@@ -152,4 +155,49 @@ fn what_is_for_flux_waits_for_the_operator_and_keeps_its_names() {
     );
     assert_eq!(checks["spec"]["healthChecks"][0]["kind"], "IamRole");
     assert!(checks["spec"].get("wait").is_none(), "Flux leaves healthChecks out where it waits for all");
+}
+
+/// Longest that Helm is told to wait.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// `helm upgrade --install --wait` of a chart with one role, and how long it took.
+fn deployed(namespace: &str, trust: &Value) -> (Output, Duration) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("chart-of-a-role");
+    std::fs::create_dir_all(folder.join("templates")).unwrap();
+    std::fs::write(folder.join("Chart.yaml"), "apiVersion: v2\nname: shop\nversion: 1.0.0\n").unwrap();
+    let role = json!({
+        "apiVersion": "iamrole.dev/v1alpha1", "kind": "IamRole", "metadata": { "name": "orders" },
+        "spec": { "trustPolicy": trust },
+    });
+    std::fs::write(folder.join("templates/role.yaml"), role.to_string()).unwrap();
+    let began = Instant::now();
+    let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+    let chart = folder.to_str().unwrap();
+    let output = helm(&["upgrade", "--install", "shop", chart, "--namespace", namespace, "--wait", &timeout]);
+    (output, began.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn helm_waits_for_a_role_and_fails_at_once_where_it_is_stalled() {
+    let world = World::new("helm").await;
+    let ready = || async {
+        let (good, _) = deployed(&world.namespace, &ec2());
+        assert!(good.ok, "{}", good.stderr);
+        let role = world.get("orders").await;
+        let of_now =
+            |ready: &Condition| ready.status == "True" && ready.observed_generation == role.metadata.generation;
+        assert!(condition(&role, "Ready").is_some_and(of_now), "Helm did not wait: {:?}", role.status);
+    };
+    ready().await;
+
+    let mut mistyped = ec2();
+    mistyped["Statement"][0]["Conditions"] = json!({ "Bool": { "aws:SecureTransport": "true" } });
+    let (refused, took) = deployed(&world.namespace, &mistyped);
+    assert!(!refused.ok, "{}", refused.stdout);
+    assert!(took < PATIENCE / 4, "{took:?}");
+    let message = condition(&world.get("orders").await, "Stalled").unwrap().message.clone();
+    assert!(message.contains("Conditions") && refused.stderr.contains(&message), "{message}\n{}", refused.stderr);
+
+    // The way out is the next upgrade, which does not take the failure for its own.
+    ready().await;
 }
