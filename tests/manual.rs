@@ -29,13 +29,14 @@ const BLOCKS_ELSEWHERE: [(&str, &str, &str); 3] = [
 const GROUPS_ELSEWHERE: [&str; 2] = ["argoproj.io", "kustomize.config.k8s.io"];
 
 /// Commands that can be neither executed nor read here, by what they begin with.
-const COMMANDS_ELSEWHERE: [(&str, &str); 13] = [
+const COMMANDS_ELSEWHERE: [(&str, &str); 14] = [
     ("eksctl ", "makes things in AWS; not here"),
     ("terraform ", "not here"),
     ("flux ", "not here"),
     ("source ", "the shell's own"),
     ("BENCH_ONLY=", "a part of make bench, which takes minutes"),
     ("cosign ", "asks the network"),
+    ("docker ", "asks the network"),
     ("gh ", "asks the network"),
     ("go run ", "asks the network"),
     ("pipx ", "asks the network"),
@@ -278,9 +279,17 @@ fn try_out(fence: &Fence, words: &[String], world: &World, files: &std::path::Pa
         "aws" => tally.aws.push(words.to_vec()),
         "make" => assert!(read("Makefile").contains(&format!("\n{}:", words[1])), "{}: {line}", fence.place()),
         "tests/rig/rig" => {
-            let usage = Command::new(root().join("tests/rig/rig")).arg("help").output().unwrap();
-            let usage = String::from_utf8_lossy(&usage.stdout).into_owned();
-            assert!(usage.contains(&format!("\n  {}", words[1])), "{}: {line}", fence.place());
+            assert!(usage("tests/rig/rig", "help").contains(&format!("\n  {}", words[1])), "{}: {line}", fence.place());
+        }
+        "hack/image" => {
+            let usage = usage("hack/image", "--help");
+            let unknown = words.iter().find(|word| word.starts_with("--") && !usage.contains(word.as_str()));
+            assert!(unknown.is_none(), "{}: {line}", fence.place());
+        }
+        "sh" => {
+            let told =
+                |file: &String| fences(file).iter().any(|fence| fence.text.starts_with(&format!("# {}\n", words[1])));
+            assert!(documents().iter().any(told), "{}: nobody is told to write {}", fence.place(), words[1]);
         }
         "cargo" => is_of_cargo(fence, &words[1..]),
         _ if line.starts_with("UPDATE_DOCS=1 cargo ") => is_of_cargo(fence, &words[2..]),
@@ -288,8 +297,13 @@ fn try_out(fence: &Fence, words: &[String], world: &World, files: &std::path::Pa
     }
 }
 
+fn usage(script: &str, help: &str) -> String {
+    let usage = Command::new(root().join(script)).arg(help).output().unwrap();
+    String::from_utf8_lossy(&usage.stdout).into_owned()
+}
+
 fn is_of_cargo(fence: &Fence, words: &[String]) {
-    let known = ["test", "run", "build", "clippy", "fmt", "doc", "bench"];
+    let known = ["test", "run", "build", "install", "clippy", "fmt", "doc", "bench"];
     assert!(known.contains(&words[0].as_str()), "{}: cargo {}", fence.place(), words.join(" "));
     for pair in words.windows(2).filter(|pair| pair[0] == "--test") {
         assert!(root().join(format!("tests/{}.rs", pair[1])).exists(), "{}: no test {}", fence.place(), pair[1]);

@@ -96,7 +96,7 @@ pub fn fences(file: &str) -> Vec<Fence> {
 }
 
 /// Words in capitals, which the reader replaces.
-const PLACEHOLDERS: [(&str, &str); 17] = [
+const PLACEHOLDERS: [(&str, &str); 18] = [
     ("ACCOUNT", "111122223333"),
     ("ARN", "arn:aws:iam::111122223333:policy/orders"),
     ("CLUSTER", "prod"),
@@ -106,6 +106,7 @@ const PLACEHOLDERS: [(&str, &str); 17] = [
     ("NAME", "orders"),
     ("NAMESPACE", "shop"),
     ("REGION", "eu-central-1"),
+    ("REGISTRY", "registry.example.com"),
     ("REVISION", "1"),
     ("ROLE", "orders-prod"),
     ("ROLE_ARN", "arn:aws:iam::111122223333:role/orders-prod"),
