@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod fences;
 mod support;
 
+use fences::{fences, read};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 use support::chart::{CHART, CRDS};
 use support::kubectl::{helm, kubectl, kubectl_ok};
@@ -185,6 +188,72 @@ async fn the_crds_chart_takes_over_and_stays_when_it_goes() {
     }
     release.uninstall();
     kubectl_ok(&["get", "crd", "iamroles.iamrole.dev", "iamroleclasses.iamrole.dev"], "");
+}
+
+/// The CRDs with another group and other names, so that nobody who asks for ours gets these.
+fn write_crds(group: &str, folder: &Path, change: impl Fn(&mut Value)) {
+    std::fs::create_dir_all(folder).unwrap();
+    for name in ["iamroles", "iamroleclasses"] {
+        let shipped = std::fs::read_to_string(format!("crds/{name}.iamrole.dev.yaml")).unwrap();
+        let mut crd: Value = serde_saphyr::from_str(&shipped).unwrap();
+        crd["metadata"]["name"] = json!(format!("old{name}.{group}"));
+        crd["spec"]["group"] = json!(group);
+        crd["spec"]["names"] = json!({ "kind": format!("Old{name}"), "plural": format!("old{name}") });
+        change(&mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]);
+        std::fs::write(folder.join(format!("{name}.yaml")), crd.to_string()).unwrap();
+    }
+}
+
+/// The commands of the only block for a shell in a document that has these words.
+fn told(file: &str, words: &str) -> String {
+    let blocks: Vec<_> = fences(file).into_iter().filter(|fence| fence.text.contains(words)).collect();
+    assert_eq!(blocks.len(), 1, "{file}: {words}");
+    blocks[0].text.clone()
+}
+
+/// Does what a document tells, after older CRDs came by `before`; a copy of the charts is where the document expects them.
+fn new_fields_come(before: &str, tell: &str) {
+    let release = Release::new();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&release.name);
+    let group = format!("{}.example", release.name);
+    let (chart, crds) = (folder.join(CHART), folder.join(CRDS));
+    std::fs::create_dir_all(crds.join("templates")).unwrap();
+    for file in ["Chart.yaml", "values.yaml", "values.schema.json", "templates/crds.yaml"] {
+        std::fs::copy(Path::new(CRDS).join(file), crds.join(file)).unwrap();
+    }
+    write_crds(&group, &crds.join("files"), |_| {});
+    write_crds(&group, &chart.join("crds"), |fields| drop(fields.as_object_mut().unwrap().remove("description")));
+    std::fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: iamrole-operator\nversion: 0.0.1\n").unwrap();
+
+    let shell = |commands: &str| {
+        let commands = commands.replace("iamrole-system", &release.namespace);
+        let done = Command::new("sh").args(["-e", "-c", &commands]).current_dir(&folder).output().unwrap();
+        assert!(done.status.success(), "{before}; {commands}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    let crd = format!("oldiamroles.{group}");
+    let has_field = || kubectl_ok(&["get", "crd", &crd, "-o", "json"], "").contains("Description of the role. Absent");
+    shell(before);
+    assert!(!has_field(), "{before}");
+    write_crds(&group, &chart.join("crds"), |_| {});
+    shell(tell);
+    assert!(has_field(), "{before}; {tell}");
+    kubectl_ok(&["delete", "crd", &crd, &format!("oldiamroleclasses.{group}"), "--wait=false"], "");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn crds_of_an_older_version_get_new_fields_by_the_commands_of_the_documents() {
+    let old = "install old charts/iamrole-operator --namespace iamrole-system";
+    let (old3, old) = (format!("helm3 {old}"), format!("helm {old}"));
+    let upgrade = told("docs/operate.md", "helm upgrade --install iamrole-operator-crds");
+    let apply = told("charts/iamrole-operator/README.md", "charts/iamrole-operator/crds/");
+    new_fields_come(&old, &upgrade);
+    new_fields_come(&old, &apply);
+    new_fields_come(&old3, &upgrade);
+    new_fields_come(&old3, &upgrade.replace("helm upgrade", "helm3 upgrade"));
+    // What kubectl applied last.
+    assert!(read("docs/operate.md").contains("add `--force-conflicts`"));
+    new_fields_come(&apply, &format!("{} --force-conflicts", upgrade.trim_end()));
 }
 
 /// What `helm test` runs, as the operator's pod would.
