@@ -5,6 +5,7 @@
 
 use clap::Parser;
 use iamrole_operator::cli::{Cli, Command, aws_policy, check, crds, run};
+use iamrole_operator::telemetry;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -17,7 +18,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("iamrole: {error}");
+            telemetry::fatal(&error);
             ExitCode::FAILURE
         }
     }

@@ -40,3 +40,13 @@ pub fn start_logs(level: &str) -> Result<(), LogError> {
     tracing_subscriber::registry().with(filter).with(json).try_init()?;
     Ok(())
 }
+
+/// Says why the program ends: as a line of the log, so that its last one can be read as all others, or as plain text
+/// where no log was started or its filter would keep the reason from everybody.
+pub fn fatal(error: &str) {
+    if tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!("{error}");
+    } else {
+        eprintln!("iamrole: {error}");
+    }
+}
