@@ -194,7 +194,7 @@ fn alerts_dashboard_and_docs_ask_for_metrics_labels_and_values_that_there_are() 
     for (place, expression) in all_expressions() {
         let used = selectors(&expression);
         assert!(!used.metrics.is_empty(), "{place}: {expression}");
-        let mut labels = BTreeSet::from(["job", "instance", "pod"]);
+        let mut labels = BTreeSet::from(["job", "namespace", "instance", "pod"]);
         for (metric, matchers) in &used.metrics {
             let of =
                 known.get(metric.as_str()).unwrap_or_else(|| panic!("{place}: there is no {metric}: {expression}"));
