@@ -7,6 +7,8 @@ mod underway;
 pub use metrics::{Census, ClassLabels, Format, Metrics, RoleLabels};
 pub use underway::{ActiveGuard, WaitingGuard};
 
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::panic;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -27,7 +29,7 @@ pub enum LogError {
     Init(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Starts JSON logs on standard error at `level` (a level or a filter as of `tracing`).
+/// Starts JSON logs on standard error at `level` (a level or a filter as of `tracing`). Panics are a line of them, too.
 pub fn start_logs(level: &str) -> Result<(), LogError> {
     let filter = EnvFilter::try_new(level).map_err(|source| LogError::Level { level: level.to_owned(), source })?;
     let json = tracing_subscriber::fmt::layer()
@@ -38,7 +40,26 @@ pub fn start_logs(level: &str) -> Result<(), LogError> {
         .with_target(false)
         .with_writer(std::io::stderr);
     tracing_subscriber::registry().with(filter).with(json).try_init()?;
+    log_panics();
     Ok(())
+}
+
+fn log_panics() {
+    let plain = panic::take_hook();
+    panic::set_hook(Box::new(move |panicked| {
+        if !tracing::enabled!(tracing::Level::ERROR) {
+            return plain(panicked);
+        }
+        let trace = Backtrace::capture();
+        let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
+        let place = panicked.location().map(ToString::to_string);
+        tracing::error!(
+            place,
+            trace,
+            "panicked: {}",
+            panicked.payload_as_str().unwrap_or("for no reason that is a text")
+        );
+    }));
 }
 
 /// Says why the program ends: as a line of the log, so that its last one can be read as all others, or as plain text

@@ -4,6 +4,7 @@
 
 mod support;
 
+use iamrole_operator::telemetry;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use std::process::Command;
@@ -56,6 +57,24 @@ async fn every_line_is_json_and_says_which_object_it_is_about() {
         assert!(of["object"] == name && of["generation"].as_u64() > Some(0), "{line}");
     }
     assert!(roles > 5 && classes > 0, "{roles} lines about roles, {classes} about classes");
+}
+
+#[test]
+fn a_panic_is_a_line_of_the_log() {
+    const SELF: &str = "PANICS_WITH_A_LOG";
+    if std::env::var_os(SELF).is_some() {
+        telemetry::start_logs("info").unwrap();
+        panic!("not\nmeant");
+    }
+    let run = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_panic_is_a_line_of_the_log", "--nocapture"])
+        .env(SELF, "1")
+        .output()
+        .unwrap();
+    let log = String::from_utf8(run.stderr).unwrap();
+    let [line] = lines(&log).try_into().unwrap_or_else(|_| panic!("one line: {log}"));
+    assert_eq!((&line["level"], &line["message"]), (&json!("ERROR"), &json!("panicked: not\nmeant")));
+    assert!(line["place"].as_str().unwrap().starts_with("tests/logs.rs:"), "{line}");
 }
 
 /// The operator where another program listens already: its exit code, and what it said.
