@@ -197,6 +197,8 @@ async fn observe_shows_before_what_an_adoption_would_do() {
     let planned: Vec<&str> = status.plan.iter().map(|planned| planned.action.as_str()).collect();
     assert_eq!(planned, ["TagRole", "PutRolePolicy"], "{:#?}", status.plan);
     assert_eq!(status.unlisted, [READ_ONLY, "theirs"], "an adopted role keeps what nobody listed");
+    let effective = json!(status.effective);
+    assert_eq!(effective, json!({ "mode": "Observe", "deletionPolicy": "Retain", "whenUnlisted": "Keep" }));
     assert_eq!(world.proxy.writes(), [""; 0]);
     assert_eq!(aws::role(&world.iam, &name).await, before);
 }

@@ -124,6 +124,24 @@ async fn suspended_by_annotation_no_call_is_made_until_it_resumes() {
 }
 
 #[tokio::test]
+async fn what_others_do_meanwhile_is_told_as_theirs() {
+    let world = World::new("modes").await;
+    let managed = ["ReadOnlyAccess"];
+    world.create("app", json!({ "trustPolicy": ec2(), "managedPolicies": managed })).await;
+    world.ready("app").await;
+    let annotate =
+        |value: serde_json::Value| json!({ "metadata": { "annotations": { "iamrole.dev/suspend": value } } });
+    world.patch_object("app", annotate(json!("incident"))).await.unwrap();
+    world.condition("app", "Ready", "Unknown", Some("Suspended")).await;
+    let arn = "arn:aws:iam::aws:policy/ReadOnlyAccess";
+    world.iam.detach_role_policy().role_name(world.templated("app")).policy_arn(arn).send().await.unwrap();
+    world.patch_object("app", annotate(json!(null))).await.unwrap();
+    world.ready("app").await;
+    let told = &world.status("app").await.last_changes[0];
+    assert_eq!((told.action.as_str(), json!(told.cause)), ("AttachRolePolicy", json!("Drift")), "{told:?}");
+}
+
+#[tokio::test]
 async fn suspended_by_its_class_no_call_is_made_until_it_resumes() {
     let world = World::with_class("modes", |class| class.suspend = Some(true)).await;
     world.create("app", json!({ "suspend": false, "trustPolicy": ec2() })).await;

@@ -24,6 +24,13 @@ const AT_ONCE: usize = 32;
 const AFTER_WALK: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(200);
 
+/// What the API server has counted.
+struct Writes {
+    roles: usize,
+    classes: usize,
+    events: usize,
+}
+
 pub struct Bench {
     pub world: World,
     pub failed: Vec<String>,
@@ -137,8 +144,9 @@ impl Bench {
         Row {
             case: case.to_owned(),
             calls: self.world.proxy.all(),
-            writes: now.0 - writes.0,
-            events: now.1 - writes.1,
+            writes: now.roles - writes.roles,
+            class_writes: now.classes - writes.classes,
+            events: now.events - writes.events,
             latency: self.latency,
             wall,
             load,
@@ -155,7 +163,7 @@ impl Bench {
     }
 
     /// Requests so far that changed a role, and that told an event, as the API server has counted them.
-    async fn writes(&self) -> (usize, usize) {
+    async fn writes(&self) -> Writes {
         let request = axum::http::Request::get("/metrics").body(Vec::new()).expect("a request");
         let metrics = self.world.client.request_text(request).await.expect("the API server's metrics");
         let count = |of: &str, verbs: [&str; 2]| {
@@ -165,7 +173,11 @@ impl Bench {
             });
             counts.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum()
         };
-        (count("group=\"iamrole.dev\"", ["PUT", "PATCH"]), count("group=\"events.k8s.io\"", ["POST", "PATCH"]))
+        Writes {
+            roles: count("resource=\"iamroles\"", ["PUT", "PATCH"]),
+            classes: count("resource=\"iamroleclasses\"", ["PUT", "PATCH"]),
+            events: count("group=\"events.k8s.io\"", ["POST", "PATCH"]),
+        }
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Row {
     pub writes: usize,
     /// Requests to the API server that told an event.
     pub events: usize,
+    /// Writes of classes.
+    pub class_writes: usize,
     /// How long each call to AWS took at least.
     pub latency: Duration,
     pub wall: Duration,

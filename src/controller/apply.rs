@@ -479,6 +479,18 @@ pub fn shows_departed(ctx: &Context, account: &str, observed: &Observed) -> bool
     })
 }
 
+/// The object is suspended. If it was as wanted, whatever differs when it is taken up again is somebody else's doing.
+pub fn rest(ctx: &Context, subject: &Subject, class: &IamRoleClass) {
+    if subject.is_settled(class) {
+        let basis = (subject.generation, class_ref(class));
+        ctx.memory.with(&subject.uid, |entry| {
+            if !entry.unsure {
+                entry.cause = Some((basis, Cause::Drift));
+            }
+        });
+    }
+}
+
 /// Why there is something to do. What was found at first stays while it is retried: status has moved on by
 /// then.
 fn cause(ctx: &Context, subject: &Subject, settled: bool, class: &IamRoleClass) -> Cause {

@@ -12,6 +12,7 @@ use super::status::{Tri, Verdict, show_whole_plan};
 use super::subject::Subject;
 use crate::api::iamrole::{Adoption, Origin};
 use crate::api::{IamRoleStatus, Reason};
+use crate::role::settings::settings;
 use crate::role::{Asked, Desired, Observed, Plan, Record, plan};
 use k8s_openapi::jiff::Timestamp;
 
@@ -47,6 +48,12 @@ pub async fn preview(
     }
     if let Some(seen) = &seen {
         advise_of_kept(subject, ctx, case, desired, plan.kept_inline(seen)).await;
+    }
+    if seen.as_ref().is_some_and(|seen| !desired.owner.judge(&seen.tags).is_ours()) {
+        // What applies once it is taken over, which is what somebody wants to know before.
+        let Case { spec, class, .. } = case;
+        let adopted = settings(spec, Some(&class.spec), Some(Origin::Adopted), subject.suspend_annotation());
+        status.effective = Some(adopted.effective());
     }
     show_whole_plan(&mut status, &desired.name, &plan);
     status.unlisted.clone_from(&plan.unlisted);

@@ -187,6 +187,7 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
     let mut status = subject.status.clone();
     status.effective = Some(settings.effective());
     if let Some(by) = settings.suspended_by {
+        apply::rest(ctx, subject, &class);
         return Ok(suspended(status, by));
     }
     let account = match account(ctx, &class, subject) {
