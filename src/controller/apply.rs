@@ -479,7 +479,8 @@ pub fn shows_departed(ctx: &Context, account: &str, observed: &Observed) -> bool
     })
 }
 
-/// The object is suspended. If it was as wanted, whatever differs when it is taken up again is somebody else's doing.
+/// The object is suspended by its annotation. If it was as wanted, whatever differs when it is taken up again is somebody
+/// else's doing. (A suspension in the spec or in the class is a new generation, and all that follows is told as of that.)
 pub fn rest(ctx: &Context, subject: &Subject, class: &IamRoleClass) {
     if subject.is_settled(class) {
         let basis = (subject.generation, class_ref(class));
