@@ -37,7 +37,7 @@ mod world;
 
 use lives::{
     Life, adopted, bare, created, forced, growing, inherited, keeping, kept, lost, meddled, owning, plain, required,
-    restored, skewed,
+    restored, skewed, usurped,
 };
 use std::time::Duration;
 use walk::{Pace, plans, run_all};
@@ -63,6 +63,7 @@ fn a_role_with_strangers() {
 fn an_adopted_role() {
     matrix(adopted(), THIN);
     matrix(required(), THIN);
+    matrix(usurped(), THIN);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! How fast an account is called: how many calls are under way at once and, once AWS refuses some as too many, how many
-//! leave in a second. All that goes to one account waits in one line, whatever it is for, and what a person waits for
-//! goes first.
+//! leave in a second. All that goes to IAM of one account waits in one line, whatever it is for, and what a person waits
+//! for goes first; what goes to EKS waits in another one.
 
 use super::limit::Limit;
 use std::collections::BTreeMap;

@@ -297,8 +297,7 @@ impl Work<'_> {
             self.early(failure)
         })?;
         if !ownership.is_ours() {
-            // What was to be made with a new role is not there.
-            record.withdraw_role();
+            record.withdraw_other(&observed.id);
             record.into_status(&mut self.status);
             return Ok(Decision::Adopt(plan::adopt(&self.desired), Box::new(observed)));
         }

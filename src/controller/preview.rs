@@ -40,6 +40,9 @@ pub async fn preview(
     let desired = &desired;
     let dead = role.as_ref().and_then(|role| dead_principals(desired, role));
     let seen = role.clone();
+    if let Some(foreign) = seen.as_ref().filter(|seen| !desired.owner.judge(&seen.tags).is_ours()) {
+        record.withdraw_other(&foreign.id);
+    }
     let plan = would_do(desired, role, &record, case.account.quotas.attachments)
         .map_err(|failure| Setback::early(failure, status.clone()))?;
     if plan.barred {

@@ -113,6 +113,15 @@ impl Record {
         *self = Self { own, profile, ..Self::default() };
     }
 
+    /// The role that is there, by id, is not ours and may be taken over. What was intended for a new role leaves, and so does
+    /// what is known of an earlier one of the name, which is gone.
+    pub fn withdraw_other(&mut self, found: &str) {
+        if self.role.as_ref().and_then(|role| role.id.as_deref()) != Some(found) {
+            self.role = None;
+        }
+        self.withdraw_role();
+    }
+
     /// Lets go of what an action removed, once AWS said so.
     pub fn forget(&mut self, action: &Action) {
         match action {

@@ -430,6 +430,20 @@ pub fn required() -> Life {
     Life { name: "required", acts, ..adopted() }
 }
 
+/// A stranger puts a role of his own in the place of the one that is there, and that is taken over in turn.
+pub fn usurped() -> Life {
+    let mut acts = acts(small(), &json!({ "adoption": "IfExists" }));
+    acts[0].leads = true;
+    let before = |iam: &mut Iam| {
+        let other = role("api", &[arn("foreign")], &[("theirs", allow(&["theirs:One"]))]);
+        let other = Role { id: "AROAusurper".to_owned(), boundary: Some(arn("Wall")), ..other };
+        iam.roles.insert("api".to_owned(), other);
+    };
+    acts[1] = Act { name: "usurp", edit: Edit::Nothing, before, leads: false };
+    acts.truncate(2);
+    Life { name: "usurped", acts, ..adopted() }
+}
+
 /// An account where everything can be done once: a role that has something, one that has nothing, a policy that
 /// nobody uses.
 pub fn furnished() -> Iam {

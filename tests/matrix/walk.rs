@@ -3,7 +3,7 @@
 use super::act::{Ended, Known, Run};
 use super::cluster::Cluster;
 use super::faults::{Fault, IN_DOUBT, Script, Side, faults};
-use super::iam::Iam;
+use super::iam::{Iam, Role};
 use super::lives::{Act, Edit, Life};
 use super::meaning::{End, Laws};
 use super::world::Call;
@@ -45,9 +45,10 @@ pub struct Pace {
 pub fn plans(life: Life, pace: Pace) -> Vec<Plan> {
     let Life { name, mut iam, mut cluster, acts, strangers, adoptable, heir_of } = life;
     let mut plans: Vec<Plan> = Vec::new();
-    for (i, act) in acts.into_iter().enumerate() {
+    for act in acts {
         (act.before)(&mut iam);
-        let adoptable = adoptable && i == 0;
+        let is_foreign = |role: &Role| !crate::model::owner().judge(&role.tags).is_ours();
+        let adoptable = adoptable && iam.roles.get("api").is_some_and(is_foreign);
         let laws = Laws {
             role: "api".to_owned(),
             ends: None,
