@@ -71,7 +71,9 @@ async fn many(rows: &mut Vec<Row>) -> Vec<String> {
         bench.must(many <= SPAN.0 * few + SPAN.1, &grown);
     }
     rows.push(row);
-    rows.push(restart(&mut bench, roles).await);
+    // The first walk of all tells the class how drift is looked for.
+    bench.world.proxy.forget();
+    bench.walked().await;
     let case = format!("steady check of {roles}");
     let mut row = bench.measure(&case, roles, async |bench| bench.walked().await).await;
     bench.must(row.calls.len() <= HANDFUL, "a steady check takes 5 calls at most");
@@ -79,6 +81,7 @@ async fn many(rows: &mut Vec<Row>) -> Vec<String> {
     bench.must(writes == 0, "a steady check writes nothing to Kubernetes");
     row.wall = row.between_calls() + LATENCY;
     rows.push(row);
+    rows.push(restart(&mut bench, roles, 0).await);
     rows.push(bench.measure(&format!("delete-{roles}"), roles, async |bench| bench.delete_all().await).await);
     bench.failed
 }
@@ -94,8 +97,8 @@ async fn slow(rows: &mut Vec<Row>) -> Vec<String> {
     bench.failed
 }
 
-/// A new process finds the roles as they are.
-async fn restart(bench: &mut Bench, roles: usize) -> Row {
+/// A new process finds the roles as they are, and writes to the class at most so often.
+async fn restart(bench: &mut Bench, roles: usize, class_writes: usize) -> Row {
     bench.world.operator.kill().await;
     let case = format!("restart with {roles}");
     let row = bench
@@ -108,8 +111,7 @@ async fn restart(bench: &mut Bench, roles: usize) -> Row {
     let most = HANDFUL + 2 * (roles.saturating_sub(1) / 1000);
     bench.must(row.calls.len() <= most, &format!("{case} takes {most} calls at most"));
     bench.must(row.writes + row.events == 0, &format!("{case} writes nothing to Kubernetes"));
-    // The first walk of all tells the class how drift is looked for.
-    bench.must(row.class_writes <= 1, &format!("{case} writes nothing to the class but how drift is looked for"));
+    bench.must(row.class_writes <= class_writes, &format!("{case}: the class is written {} times", row.class_writes));
     row
 }
 
@@ -136,7 +138,8 @@ async fn memory(rows: &mut Vec<Row>) -> Vec<String> {
     let mut bench = Bench::start("memory", 900, Duration::ZERO).await;
     rows.push(bench.measure(&format!("create-{roles}"), roles, async |bench| bench.create(0, roles).await).await);
     let resident = bench.world.operator.resident();
-    rows.push(restart(&mut bench, roles).await);
+    // Its first walk is the first of all, and tells the class how drift is looked for.
+    rows.push(restart(&mut bench, roles, 1).await);
     let again = bench.world.operator.resident();
     let (before, after) = (resident / 1024, again / 1024);
     if let Some(row) = rows.last_mut() {

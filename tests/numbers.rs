@@ -77,6 +77,13 @@ async fn a_restart_with_fifty_steady_roles_writes_nothing() {
     for i in 0..ROLES {
         versions.insert(name(i), version(&world.ready(&name(i)).await));
     }
+    // The first walk of all, which a restart brings about, tells the class how drift is looked for.
+    assert_eq!(world.operator.stop().await, Some(0));
+    world.operator.start().await;
+    let class = || async { world.classes().get(&world.namespace).await.expect("the class") };
+    let told = || async { class().await.status.is_some_and(|status| status.drift_check_method.is_some()) };
+    assert!(eventually(Duration::from_mins(2), told).await, "{:?}", world.proxy.actions());
+    let class = class().await.metadata.resource_version;
     assert_eq!(world.operator.stop().await, Some(0));
     world.proxy.forget();
     world.operator.start().await;
@@ -87,6 +94,8 @@ async fn a_restart_with_fifty_steady_roles_writes_nothing() {
     // Beside who we are and the quotas, which the class asks.
     assert_eq!(world.proxy.actions(), ["ListRoles", "GetAccountAuthorizationDetails"]);
     assert_eq!(world.proxy.writes(), [""; 0]);
+    let class_after = world.classes().get(&world.namespace).await.expect("the class").metadata.resource_version;
+    assert_eq!(class_after, class);
     for (name, before) in versions {
         assert_eq!(version(&world.get(&name).await), before, "{name}");
     }

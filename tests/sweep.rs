@@ -74,7 +74,8 @@ async fn a_walk_costs_the_same_for_one_role_and_for_many_and_writes_nothing() {
         let walks = walks();
         let seen = calls(&world);
         assert_eq!(seen.keys().collect::<Vec<_>>(), ["GetAccountAuthorizationDetails", "ListPolicies", "ListRoles"]);
-        assert!(seen.values().all(|calls| (walks - 1..=walks + 1).contains(calls)), "{roles} roles: {seen:?}");
+        // The SDK asks twice where an answer takes too long, and that has nothing to do with the number of roles.
+        assert!(seen.values().all(|calls| (walks - 1..=2 * walks).contains(calls)), "{roles} roles: {seen:?}");
         for (name, before) in versions {
             assert_eq!(version(&world.get(&name).await), before, "{name}");
         }
@@ -420,6 +421,18 @@ async fn is_told_where_roles_are_read(change: impl FnOnce(&mut IamRoleClassSpec)
     assert_eq!(class_status(&world).await.drift_check_method, Some(DriftMethod::Role));
     let walks = count(&world, "ListRoles");
     assert!(stays(Duration::from_secs(12), || async { count(&world, "ListRoles") == walks }).await, "seldom");
+
+    // What was told stands over a restart, and is no news.
+    world.operator.stop().await;
+    world.proxy.forget();
+    world.operator.start().await;
+    let told = || async { class_status(&world).await.orphaned_roles == [stray.clone()] };
+    assert!(stays(Duration::from_secs(3), told).await, "{:?}", class_status(&world).await);
+    let walked = || async { count(&world, "GetAccountAuthorizationDetails") >= 1 };
+    assert!(eventually(SETTLED, walked).await, "{:?}", world.proxy.actions());
+    assert!(stays(Duration::from_secs(3), told).await, "{:?}", class_status(&world).await);
+    assert_eq!(count(&world, "GetRole"), 0, "it is one of those that status names");
+    assert_eq!(events_of_class(&world).await.len(), 1, "{:?}", events_of_class(&world).await);
     aws::delete_role(&world.iam, &stray).await;
 }
 

@@ -7,7 +7,8 @@ use super::finalizer;
 use super::memory::{Sentence, jitter};
 use super::roles::{now, uses_class};
 use super::status::{Verdict, conditions, is_news, is_ready, is_stalled};
-use crate::api::iamroleclass::ORPHANS;
+use super::sweeps::method;
+use crate::api::iamroleclass::{DriftMethod, ORPHANS};
 use crate::api::{ANNOTATION_RECONCILE, IamRoleClass, IamRoleClassStatus, Reason};
 use crate::aws::{Account, AwsError, Kind, Session};
 use crate::policy::Tokens;
@@ -254,10 +255,24 @@ async fn identify(class: &IamRoleClass, ctx: &Context) -> Result<Arc<Account>, F
 pub fn tell_of_walks(class: &IamRoleClass, ctx: &Context, account: &str, status: &mut IamRoleClassStatus) {
     let Some(method) = ctx.sweeps.method_of(&class.spec, account) else { return };
     status.drift_check_method = Some(method);
+    if !ctx.sweeps.is_decided(account) && is_to_be_walked(class, ctx, account) {
+        // What the process before this one has told stands until somebody has looked again.
+        return;
+    }
     let is_first = ctx.is_first_class(&class.name_any(), account);
     let orphans = if is_first { ctx.sweeps.orphans(account) } else { BTreeSet::default() };
     status.orphaned_role_count = i32::try_from(orphans.len()).ok().filter(|count| *count > 0);
     status.orphaned_roles = orphans.into_iter().take(ORPHANS as usize).collect();
+}
+
+/// Whether some class has the account walked, the given one first of all; one that was not looked at yet may lead there.
+fn is_to_be_walked(class: &IamRoleClass, ctx: &Context, account: &str) -> bool {
+    let wants = |class: &IamRoleClass| method(&class.spec) != DriftMethod::Role && class.spec.suspend != Some(true);
+    let leads = |class: &IamRoleClass| {
+        let state = ctx.class_state(&class.name_any(), &class.uid().unwrap_or_default());
+        state.is_none_or(|state| state.account.is_ok_and(|to| to.account.id == account))
+    };
+    wants(class) || ctx.classes.find(|other| ctx.serves(other) && wants(other) && leads(other)).is_some()
 }
 
 async fn report(class: &IamRoleClass, ctx: &Context, found: Result<Arc<Account>, Failure>) -> (Action, &'static str) {
