@@ -112,7 +112,7 @@ start_moto() {
   local port
   port=$(free_ports 1)
   start moto "http://127.0.0.1:$port" env MOTO_IAM_LOAD_MANAGED_POLICIES=true \
-    "$VENV/bin/moto_server" -H 127.0.0.1 -p "$port"
+    "$VENV/bin/python" "$RIG_SRC/moto/serve" -H 127.0.0.1 -p "$port"
 }
 
 check_endpoint() { # URL: does anything answer, whatever it says?
