@@ -49,6 +49,8 @@ pub struct World {
     pub iam: aws_sdk_iam::Client,
     pub proxy: Proxy,
     pub operator: Operator,
+    /// How long [`Self::until`] and [`Self::gone`] wait.
+    pub patience: Duration,
 }
 
 /// A setting of the rig.
@@ -92,7 +94,7 @@ impl World {
         Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await.expect("a namespace");
         let proxy = Proxy::start(endpoint).await;
         let operator = Operator::new(&namespace, &proxy.url());
-        let world = Self { namespace, client, iam, proxy, operator };
+        let world = Self { namespace, client, iam, proxy, operator, patience: SOON };
         let mut spec = IamRoleClassSpec {
             namespace_selector: Selector { match_labels: labels, ..Selector::default() },
             unbounded: Some(true),
@@ -204,7 +206,7 @@ impl World {
 
     /// Waits until the object is as `done` wants it.
     pub async fn until(&self, name: &str, what: &str, done: impl Fn(&IamRole) -> bool) -> IamRole {
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + self.patience;
         loop {
             let role = self.get(name).await;
             if done(&role) {
@@ -222,7 +224,9 @@ impl World {
 
     /// Waits until the object is gone.
     pub async fn gone(&self, name: &str) {
-        let done = eventually(SOON, || async { self.roles().get_opt(name).await.expect("an answer").is_none() }).await;
+        let done =
+            eventually(self.patience, || async { self.roles().get_opt(name).await.expect("an answer").is_none() })
+                .await;
         assert!(done, "{name} is still there: {:#?}\n{}", self.status(name).await, self.operator.log());
     }
 
