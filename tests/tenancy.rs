@@ -446,6 +446,7 @@ async fn his_rights_end_at_his_namespace() {
         client: attacker.client.clone(),
         iam: attacker.iam.clone(),
         proxy: attacker.proxy.clone(),
+        patience: attacker.patience,
         operator: support::operator::Operator::new(&tenants.victim.namespace, &attacker.proxy.url()),
     };
     denied(elsewhere.try_create("app", role()).await);

@@ -24,7 +24,8 @@ pub struct Tenants {
 /// The same place for somebody else.
 fn world(of: &World, namespace: &str, client: Client) -> World {
     let operator = Operator::new(namespace, &of.proxy.url());
-    World { namespace: namespace.to_owned(), client, iam: of.iam.clone(), proxy: of.proxy.clone(), operator }
+    let (namespace, iam, proxy, patience) = (namespace.to_owned(), of.iam.clone(), of.proxy.clone(), of.patience);
+    World { namespace, client, iam, proxy, operator, patience }
 }
 
 impl Tenants {
