@@ -7,8 +7,8 @@ use super::finalizer;
 use super::memory::{Sentence, jitter};
 use super::roles::{now, uses_class};
 use super::status::{Verdict, conditions, is_news, is_ready, is_stalled};
-use super::sweeps::method;
-use crate::api::iamroleclass::{DriftMethod, ORPHANS};
+use super::sweeps::has_walks;
+use crate::api::iamroleclass::ORPHANS;
 use crate::api::{ANNOTATION_RECONCILE, IamRoleClass, IamRoleClassStatus, Reason};
 use crate::aws::{Account, AwsError, Kind, Session};
 use crate::policy::Tokens;
@@ -267,12 +267,12 @@ pub fn tell_of_walks(class: &IamRoleClass, ctx: &Context, account: &str, status:
 
 /// Whether some class has the account walked, the given one first of all; one that was not looked at yet may lead there.
 fn is_to_be_walked(class: &IamRoleClass, ctx: &Context, account: &str) -> bool {
-    let wants = |class: &IamRoleClass| method(&class.spec) != DriftMethod::Role && class.spec.suspend != Some(true);
     let leads = |class: &IamRoleClass| {
         let state = ctx.class_state(&class.name_any(), &class.uid().unwrap_or_default());
         state.is_none_or(|state| state.account.is_ok_and(|to| to.account.id == account))
     };
-    wants(class) || ctx.classes.find(|other| ctx.serves(other) && wants(other) && leads(other)).is_some()
+    let others = |other: &IamRoleClass| ctx.serves(other) && has_walks(&other.spec) && leads(other);
+    has_walks(&class.spec) || ctx.classes.find(others).is_some()
 }
 
 async fn report(class: &IamRoleClass, ctx: &Context, found: Result<Arc<Account>, Failure>) -> (Action, &'static str) {

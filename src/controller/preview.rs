@@ -36,23 +36,22 @@ pub async fn preview(
     {
         role = Some(take_up(case.account, &mut desired, &mut record, observed).await.map_err(failed)?);
     }
-    let exists = role.is_some();
     let desired = &desired;
     let dead = role.as_ref().and_then(|role| dead_principals(desired, role));
-    let seen = role.clone();
-    if let Some(foreign) = seen.as_ref().filter(|seen| !desired.owner.judge(&seen.tags).is_ours()) {
+    let foreign = role.as_ref().filter(|role| !desired.owner.judge(&role.tags).is_ours());
+    if let Some(foreign) = foreign {
         record.withdraw_other(&foreign.id);
     }
-    let plan = would_do(desired, role, &record, case.account.quotas.attachments)
+    let plan = would_do(desired, role.as_ref(), &record, case.account.quotas.attachments)
         .map_err(|failure| Setback::early(failure, status.clone()))?;
     if plan.barred {
         status.class.clone_from(&subject.status.class);
         return Err(Setback::early(Failure::problems(&plan.refused), status));
     }
-    if let Some(seen) = &seen {
-        advise_of_kept(subject, ctx, case, desired, plan.kept_inline(seen)).await;
+    if let Some(role) = &role {
+        advise_of_kept(subject, ctx, case, desired, plan.kept_inline(role)).await;
     }
-    if seen.as_ref().is_some_and(|seen| !desired.owner.judge(&seen.tags).is_ours()) {
+    if foreign.is_some() {
         // What applies once it is taken over, which is what somebody wants to know before.
         let Case { spec, class, .. } = case;
         let adopted = settings(spec, Some(&class.spec), Some(Origin::Adopted), subject.suspend_annotation());
@@ -73,7 +72,7 @@ pub async fn preview(
             dead.unwrap_or_default(),
         );
         let mut verdict = Verdict::rest(Tri::False, Reason::ChangesPending, message);
-        verdict.drift = exists.then(|| (verdict.reason, verdict.message.clone()));
+        verdict.drift = role.is_some().then(|| (verdict.reason, verdict.message.clone()));
         verdict
     };
     let again = Some(interval(case.class));
@@ -81,14 +80,14 @@ pub async fn preview(
     Ok(Outcome { status, verdict: Some(verdict), again, rests: None, handled })
 }
 
-fn would_do(desired: &Desired, role: Option<Observed>, record: &Record, attachments: usize) -> Result<Plan, Failure> {
-    let Some(mut observed) = role else {
+fn would_do(desired: &Desired, role: Option<&Observed>, record: &Record, attachments: usize) -> Result<Plan, Failure> {
+    let Some(observed) = role else {
         return if desired.adoption == Adoption::Required { Err(missing(desired)) } else { Ok(plan::create(desired)) };
     };
-    if judge(desired, &observed)?.is_ours() {
-        return Ok(plan::update(desired, &observed, record, attachments, false));
+    if judge(desired, observed)?.is_ours() {
+        return Ok(plan::update(desired, observed, record, attachments, false));
     }
-    let mut plan = plan::adopt(desired);
+    let (mut plan, mut observed) = (plan::adopt(desired), observed.clone());
     observed.tags.extend(desired.role_tags(Origin::Adopted));
     let rest = plan::update(desired, &observed, record, attachments, false);
     plan.steps.extend(rest.steps);

@@ -11,7 +11,7 @@ use super::recover::kept;
 use super::roles::{class_named, class_ref, period};
 use super::status::find;
 use super::subject::{Subject, version};
-use super::sweeps::{Ended, Obstacle, is_walked, method};
+use super::sweeps::{Ended, Obstacle, has_walks, is_walked, method};
 use crate::api::iamrole::{Mode, PolicyRef};
 use crate::api::iamroleclass::DriftMethod;
 use crate::api::{ConditionType, IamRoleClass, Reason, TAG_CLUSTER, TAG_NAME, TAG_NAMESPACE};
@@ -89,9 +89,7 @@ fn accounts(ctx: &Context) -> BTreeMap<String, Swept> {
     let mut accounts: BTreeMap<String, Swept> = BTreeMap::new();
     let mut classes = ctx.classes.state();
     classes.sort_by_key(|class| class.name_any());
-    let is_in_use = |class: &&Arc<IamRoleClass>| ctx.serves(class) && class.spec.suspend != Some(true);
-    // Where each role is read for what EKS alone shows, a walk still finds roles of nobody.
-    for class in classes.iter().filter(is_in_use).filter(|class| method(&class.spec) != DriftMethod::Role) {
+    for class in classes.iter().filter(|class| ctx.serves(class) && has_walks(&class.spec)) {
         let state = ctx.class_state(&class.name_any(), &class.uid().unwrap_or_default());
         let Some(account) = state.and_then(|state| state.account.ok()) else { continue };
         let is_walked = is_walked(&class.spec);

@@ -220,6 +220,13 @@ pub fn is_walked(class: &IamRoleClassSpec) -> bool {
     method(class) != DriftMethod::Role && !associations
 }
 
+/// Whether the account of a class is walked for it: also where each of its roles is read for what EKS alone shows, since a
+/// walk still finds roles of nobody.
+#[must_use]
+pub fn has_walks(class: &IamRoleClassSpec) -> bool {
+    method(class) != DriftMethod::Role && class.suspend != Some(true)
+}
+
 /// How the class wants drift to be looked for.
 #[must_use]
 pub fn method(class: &IamRoleClassSpec) -> DriftMethod {
