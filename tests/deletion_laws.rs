@@ -67,7 +67,7 @@ fn world(case: &Case) -> (Aws, Record) {
     let desired = want(&spec(), Limits::default());
     let (mut aws, mut record) = (Aws::default(), Record::default());
     let plan = plan::create(&desired);
-    intend(&mut record, &desired, &plan);
+    intend(&mut record, &desired, &plan, &aws);
     assert_eq!(carry(&mut aws, &plan, &desired, &mut record, |_| false, |_, _| {}), 0);
     record.settle(&desired, None);
     let held = Held::new(&desired.inline["b-work"]);

@@ -54,7 +54,9 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::QuotaExceeded => "Remove something, or ask AWS for a higher quota.",
         Reason::PolicyRejected => "Correct the document, or attach another policy.",
         Reason::Rejected => "Read AWS's code and text in the message.",
-        Reason::DeleteBlocked => "Remove what the message names, or set `deletionPolicy` to `ForceDelete` or `Retain`.",
+        Reason::DeleteBlocked => {
+            "Remove what the message names. A deletion also goes on with `deletionPolicy: ForceDelete` or `Retain`."
+        }
         Reason::Busy | Reason::Unavailable | Reason::KubernetesError => "Nothing; it is tried again.",
         Reason::InstanceProfileNotOwned => "Choose another `instanceProfile.name`, or remove the profile in AWS.",
         Reason::Recovered => "Nothing; list what the event names if it is meant to stay.",

@@ -9,6 +9,7 @@ mod tenants;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use std::time::Duration;
+use support::proxy::Fault;
 use support::{SOON, World, allow, aws, ec2, eventually, every};
 use tenants::{Tenants, policy_arn};
 
@@ -123,6 +124,33 @@ async fn a_forced_boundary_that_is_taken_off_or_replaced_is_put_back_first_of_al
         let role = aws::role(iam, &name).await.expect("the role");
         assert_eq!((role.boundary.as_deref(), role.attached.len()), (Some(boundary), 0));
     }
+}
+
+#[tokio::test]
+async fn what_a_class_forced_in_an_attempt_that_nobody_noted_goes_with_it() {
+    let mut world = World::new("forced").await;
+    world.create("app", role()).await;
+    world.ready("app").await;
+    let name = world.templated("app");
+    world.patch("app", json!({ "inlinePolicies": [{ "name": "bad", "document": { "Statement": [] } }] })).await;
+    world.reason("app", "InvalidSpec").await;
+    world.proxy.fault("PutRolePermissionsBoundary", &name, 1, Fault::Delay(Duration::from_secs(2)));
+    world
+        .patch_class(json!({ "unbounded": null, "permissionsBoundary": "arn:aws:iam::aws:policy/ReadOnlyAccess" }))
+        .await;
+    assert!(
+        eventually(SOON, || async { world.proxy.count_of("PutRolePermissionsBoundary") > 0 }).await,
+        "{}",
+        world.operator.log()
+    );
+    world.operator.kill().await;
+    assert!(eventually(SOON, || async { world.proxy.under_way() == 0 }).await, "what was delayed arrives");
+    assert!(boundary(&world).await.ends_with("/ReadOnlyAccess"));
+    world.patch_class(json!({ "unbounded": true, "permissionsBoundary": null })).await;
+    world.operator.start().await;
+    world.patch("app", json!({ "inlinePolicies": null })).await;
+    world.ready("app").await;
+    assert_eq!(boundary(&world).await, "");
 }
 
 #[tokio::test]

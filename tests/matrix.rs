@@ -61,7 +61,7 @@ fn a_role_with_strangers() {
 
 #[test]
 fn an_adopted_role() {
-    matrix(adopted(), THIN);
+    matrix(adopted(), Pace::default());
     matrix(required(), THIN);
     matrix(usurped(), THIN);
 }

@@ -84,6 +84,15 @@ async fn a_policy_name_that_is_taken_holds_up_removals_and_nothing_else_and_heal
     let plan = world.status("app").await.plan;
     let held: BTreeSet<&str> = plan.iter().map(|planned| planned.action.as_str()).collect();
     assert_eq!(held, BTreeSet::from(["DeleteRolePolicy", "DetachRolePolicy"]));
+
+    let lambda = trust(&json!({ "Service": "lambda.amazonaws.com" }));
+    world.patch("app", json!({ "trustPolicy": lambda })).await;
+    world.reason("app", "PolicyNameTaken").await;
+    let trusted = aws::role(&world.iam, &name).await.expect("the role").trust;
+    assert!(
+        trusted != lambda && !trusted.to_string().contains("ec2"),
+        "who goes does not wait, who comes does: {trusted}"
+    );
     assert_eq!(aws::policy(&world.iam, &arn).await, Some(before));
 
     world.iam.delete_policy().policy_arn(&arn).send().await.expect("a deletion");

@@ -38,6 +38,9 @@ async fn without_its_status_a_role_is_found_again_and_what_nobody_listed_stays()
     world.operator.stop().await;
     aws::attach(&world.iam, &name, AUDIT).await;
     aws::put_inline(&world.iam, &name, "theirs", &allow("ec2:*")).await;
+    let boundary = "arn:aws:iam::aws:policy/PowerUserAccess";
+    let bound = world.iam.put_role_permissions_boundary().role_name(&name).permissions_boundary(boundary);
+    bound.send().await.expect("a boundary");
     world.patch("app", spec(&["stays"])).await;
     wipe_status(&world, "app").await;
     world.proxy.forget();
@@ -52,6 +55,7 @@ async fn without_its_status_a_role_is_found_again_and_what_nobody_listed_stays()
     let status = object.status.expect("a status");
     assert_eq!(status.unlisted, [AUDIT, "theirs"]);
     world.event("app", "Recovered", "SecurityAudit, theirs").await;
+    world.event("app", "Recovered", &format!("permissions boundary {boundary}")).await;
 
     world.operator.restart().await;
     world.proxy.forget();
@@ -63,6 +67,7 @@ async fn without_its_status_a_role_is_found_again_and_what_nobody_listed_stays()
     world.ready("app").await;
     let after = aws::role(&world.iam, &name).await.expect("the role");
     assert!(!after.attached.contains(AUDIT) && !after.inline.contains_key("theirs"), "whenUnlisted applies again");
+    assert_eq!(after.boundary.as_deref(), Some(boundary), "as the event says");
     world.delete("app").await;
     world.gone("app").await;
     assert_eq!(aws::policies_with(&world.iam, &name).await, BTreeSet::new(), "nothing is orphaned");

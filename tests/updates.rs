@@ -10,6 +10,7 @@ use support::proxy::Fault;
 use support::{SOON, World, allow, aws, ec2, eventually, trust};
 
 const AUDIT: &str = "arn:aws:iam::aws:policy/SecurityAudit";
+const ADMIN: &str = "arn:aws:iam::aws:policy/AdministratorAccess";
 /// The calls of the edit from `old` to `new`, each with an object of its own.
 const EDITING: [&str; 13] = [
     "TagRole",
@@ -158,14 +159,40 @@ async fn nothing_is_removed_and_nobody_comes_while_an_addition_is_refused() {
     world.ready("app").await;
     let name = world.templated("app");
     world.proxy.refuse("PutRolePolicy", "come", 403, "AccessDenied", "not authorized");
+    aws::attach(&world.iam, &name, ADMIN).await;
+    aws::put_inline(&world.iam, &name, "theirs", &allow("*")).await;
     world.patch("app", new()).await;
     world.reason("app", "AccessDenied").await;
     let role = aws::role(&world.iam, &name).await.expect("the role");
+    assert!(
+        !role.attached.contains(ADMIN) && !role.inline.contains_key("theirs"),
+        "what strangers put there waits for nothing"
+    );
     assert!(role.inline.contains_key("gone") && role.attached.contains("arn:aws:iam::aws:policy/ReadOnlyAccess"));
     assert!(role.attached.contains(&format!("arn:aws:iam::123456789012:policy/{name}.gone")));
     assert_eq!(role.inline["kept"], allow("sqs:*"), "other additions are made");
     assert_ne!(role.trust, lambda(), "the new principal waits until the old permissions are gone");
     world.proxy.heal();
+    is_new(&world, "app").await;
+}
+
+#[tokio::test]
+async fn an_own_policy_that_others_use_by_now_holds_up_nothing_else() {
+    let world = World::new("updates").await;
+    world.create("app", old()).await;
+    world.ready("app").await;
+    let (name, user) = (world.templated("app"), format!("{}-user", world.namespace));
+    let gone = format!("arn:aws:iam::123456789012:policy/{name}.gone");
+    aws::foreign_role(&world.iam, &user).await;
+    aws::attach(&world.iam, &user, &gone).await;
+    world.patch("app", new()).await;
+    let message = world.reason("app", "DeleteBlocked").await;
+    assert!(message.contains(&gone) && message.contains(&format!("role {user}")), "{message}");
+    let role = aws::role(&world.iam, &name).await.expect("the role");
+    assert_eq!((role.trust, role.boundary.as_deref(), role.inline.len()), (lambda(), Some(AUDIT), 2));
+    assert!(!role.attached.contains(&gone));
+    world.iam.detach_role_policy().role_name(&user).policy_arn(&gone).send().await.expect("out of use");
+    world.check_now("app").await;
     is_new(&world, "app").await;
 }
 

@@ -134,7 +134,7 @@ reasons! {
     /// The operator does not annotate ServiceAccounts, or makes no EKS Pod Identity associations, so it does not know
     /// whether they are there (`IdentityBound`).
     BindingNotManaged,
-    /// Deletion can't go on; the message names what blocks it.
+    /// What is to be deleted can't be; the message names what blocks it.
     DeleteBlocked,
     /// AWS asks for patience: throttling or a parallel change.
     Busy,

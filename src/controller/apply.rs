@@ -10,7 +10,7 @@ use super::intent::role_ref;
 use super::judge::{judge, missing};
 use super::memory::jitter;
 use super::preview::preview;
-use super::recover::kept;
+use super::recover::{Kept, kept};
 use super::refused::{accepted, ignored};
 use super::roles::{Outcome, Setback, Stepped, class_ref, interval, look_again, release_name};
 use super::status::{Verdict, find, show_left};
@@ -200,7 +200,7 @@ pub(super) struct Work<'a> {
     /// A role is created with a trust that lets nobody in, since its own names principals that don't exist (yet).
     closed: bool,
     /// The role is ours, and what status knew of it is lost: this was found on it and is kept.
-    pub(super) lost: Option<Vec<String>>,
+    pub(super) lost: Option<Kept>,
     /// Status had no role when this began.
     pub(super) unknown: bool,
     /// When this began, by the wall clock.
@@ -480,8 +480,9 @@ pub fn shows_departed(ctx: &Context, account: &str, observed: &Observed) -> bool
 
 /// The object is suspended by its annotation. If it was as wanted, whatever differs when it is taken up again is somebody
 /// else's doing. (A suspension in the spec or in the class is a new generation, and all that follows is told as of that.)
+/// Soon after the start it may be what the process before has done.
 pub fn rest(ctx: &Context, subject: &Subject, class: &IamRoleClass) {
-    if subject.is_settled(class) {
+    if subject.is_settled(class) && ctx.started.elapsed() >= ctx.settle {
         let basis = (subject.generation, class_ref(class));
         ctx.memory.with(&subject.uid, |entry| {
             if !entry.unsure {

@@ -32,12 +32,19 @@ pub async fn conflict(
     if error.kind != Kind::DeleteConflict {
         return None;
     }
-    let (what, users) = if let Action::DeletePolicy(arn) = action {
-        (format!("policy {arn}"), account.users_of(arn).await)
-    } else {
-        let profiles = account.profiles_of(role).await;
-        let named = |names: Vec<String>| names.into_iter().map(|name| format!("instance profile {name}")).collect();
-        (format!("role {role}"), profiles.map(named))
+    let (what, users) = match action {
+        Action::DeletePolicy(arn) => (format!("policy {arn}"), account.users_of(arn).await),
+        Action::DeleteProfile(name) => {
+            let found = account.profiles(std::iter::once(name.as_str())).await;
+            let roles = found.map(|found| found.into_values().flat_map(|profile| profile.roles));
+            let named = roles.map(|roles| roles.map(|role| format!("role {role}")).collect());
+            (format!("instance profile {name}"), named)
+        }
+        _ => {
+            let profiles = account.profiles_of(role).await;
+            let named = |names: Vec<String>| names.into_iter().map(|name| format!("instance profile {name}")).collect();
+            (format!("role {role}"), profiles.map(named))
+        }
     };
     let mut users: Vec<String> = users.unwrap_or_default();
     let own = format!("role {role}");

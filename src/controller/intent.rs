@@ -38,7 +38,8 @@ impl Work<'_> {
                     record.own.push(PolicyRef { name, arn, ..PolicyRef::default() });
                 }
             }
-            record.intend_boundary(self.desired.boundary.as_ref());
+            let found = observed.and_then(|observed| observed.boundary.as_ref());
+            record.intend_boundary(self.desired.boundary.as_ref(), found);
             if let Some(wanted) = self.desired.profile.as_ref().filter(|_| !plan.unfinished) {
                 let known = record.profile.take().filter(|known| known.name == *wanted);
                 record.profile = known.or_else(|| Some(ProfileRef { name: wanted.clone(), arn: None }));

@@ -64,6 +64,18 @@ pub(super) async fn take_up(
     Ok(observed)
 }
 
+/// What was on a role whose status was lost and neither spec nor class asks for.
+pub(super) struct Kept {
+    unlisted: Vec<String>,
+    boundary: Option<String>,
+}
+
+impl Kept {
+    const fn is_empty(&self) -> bool {
+        self.unlisted.is_empty() && self.boundary.is_none()
+    }
+}
+
 impl Work<'_> {
     /// Whether status lost what it knew of the role, and this reconciliation has not taken it up yet.
     pub(super) fn is_lost(&self, subject: &Subject, record: &Record, observed: &Observed) -> bool {
@@ -77,7 +89,9 @@ impl Work<'_> {
         record.clone().into_status(&mut self.status);
         let plan = plan::update(&self.desired, &observed, record, self.case.account.quotas.attachments, false);
         self.status.unlisted.clone_from(&plan.unlisted);
-        self.lost = Some(plan.unlisted);
+        let boundary = observed.boundary.clone().filter(|found| !record.has_set(found));
+        let boundary = boundary.filter(|_| self.desired.boundary.is_none());
+        self.lost = Some(Kept { unlisted: plan.unlisted, boundary });
         Ok(observed)
     }
 
@@ -85,11 +99,19 @@ impl Work<'_> {
     pub(super) async fn tell_recovered(&mut self, subject: &Subject) {
         // An attempt of ours that was not answered may look like it.
         let Some(kept) = self.lost.take().filter(|kept| self.unknown || !kept.is_empty()) else { return };
+        let Kept { unlisted, boundary } = kept;
         let role = self.status.role.as_ref().and_then(|role| role.arn.as_deref()).unwrap_or_default();
         let mut note = format!("The object had no status; role {role} was found by its owner tags");
-        if !kept.is_empty() {
-            let kept = kept.join(", ");
+        if !unlisted.is_empty() {
+            let kept = unlisted.join(", ");
             let more = format!(". Nobody listed {kept}: kept until the spec changes, then whenUnlisted applies");
+            note.push_str(&more);
+        }
+        if let Some(boundary) = boundary {
+            let more = format!(
+                ". It has permissions boundary {boundary}, which nobody asks for and which stays; if it is not \
+                                wanted, take it off in AWS"
+            );
             note.push_str(&more);
         }
         self.ctx.events.publish(&subject.reference(), Tone::Normal, Reason::Recovered, "Recover", &note).await;

@@ -9,7 +9,7 @@ use super::identity::{self, ours};
 use super::memory::{Basis, BoundarySeen, Entry};
 use super::roles::{Setback, Stepped, class_ref, interval, period, reached};
 use super::subject::Subject;
-use crate::api::iamrole::{Cause, Change, ClassRef, Mode};
+use crate::api::iamrole::{Cause, ClassRef, Mode};
 use crate::api::{IamRoleClass, IamRoleStatus, Reason, TAG_CLASS};
 use crate::aws::Account;
 use crate::role::desired::{Facts, desired, role_name, tokens};
@@ -47,7 +47,7 @@ pub async fn accepted(
 /// What a setback means where the class forces a boundary: the role is looked at as often as if all were well, and if it
 /// is `untouched`, since nothing of the spec could be carried out, its boundary is put right all the same.
 pub async fn bounded(
-    subject: &Subject,
+    subject: &mut Subject,
     ctx: &Context,
     case: Case<'_>,
     untouched: bool,
@@ -78,13 +78,8 @@ pub async fn bounded(
     let (mut looked, mut made) = (true, None);
     for name in roles(subject, given) {
         let named = Named { class: case.class, selects: true };
-        match hold_boundary(subject, ctx, named, case.account, owner, &name).await {
-            Ok(look) => {
-                made = look.made.or(made);
-                if let Some(held) = look.held {
-                    held.into_status(&mut setback.status);
-                }
-            }
+        match hold_boundary(subject, ctx, named, case.account, owner, &name, &mut setback.status).await {
+            Ok(maker) => made = maker.or(made),
             Err(error) => looked &= missed(&mut setback, case.class, &error),
         }
     }
@@ -147,44 +142,28 @@ pub struct Named<'a> {
     pub selects: bool,
 }
 
-/// A look at the boundary of a role.
-#[derive(Default)]
-pub struct Look {
-    /// What was put right.
-    pub held: Option<Held>,
-    /// The class that made the role, where that is another one than the named.
-    made: Option<ClassRef>,
-}
-
-/// A boundary that was put right.
-pub struct Held {
-    boundary: String,
-    change: Change,
-}
-
-impl Held {
-    /// Writes it down.
-    pub fn into_status(self, status: &mut IamRoleStatus) {
-        status.permissions_boundary = Some(self.boundary);
-        status.replaced_permissions_boundary = None;
-        status.last_changes.insert(0, self.change);
-        status.last_changes.truncate(super::status::CHANGES_KEPT);
-    }
+/// Writes down which boundary the role has, or is about to get.
+fn note_boundary(record: &Record, status: &mut IamRoleStatus) {
+    status.permissions_boundary.clone_from(&record.boundary);
+    status.replaced_permissions_boundary.clone_from(&record.replaced_boundary);
 }
 
 /// Sees to it that a role of ours has the boundary that its class forces, which is the one that made it, else the one that is
-/// `named`. A failure with [`Retry::Wait`] where AWS may not show yet what we wrote.
+/// `named`. What is put right is noted in `status`, in that of the object before it is done. A failure with [`Retry::Wait`]
+/// where AWS may not show yet what we wrote.
 ///
-/// Nothing else of the spec is carried out, so the role has what it was given before.
+/// Nothing else of the spec is carried out, so the role has what it was given before. Returns the class that made the role,
+/// where that is another one than the named.
 pub async fn hold_boundary(
-    subject: &Subject,
+    subject: &mut Subject,
     ctx: &Context,
     named: Named<'_>,
     account: &Account,
     owner: &Owner,
     name: &str,
-) -> Result<Look, Failure> {
-    let Some(observed) = ours(ctx, named.class, account, owner, name).await? else { return Ok(Look::default()) };
+    status: &mut IamRoleStatus,
+) -> Result<Option<ClassRef>, Failure> {
+    let Some(observed) = ours(ctx, named.class, account, owner, name).await? else { return Ok(None) };
     let tokens = tokens(owner, &account.account);
     let of = |class: &IamRoleClass| Forced {
         class: class.name_any(),
@@ -204,7 +183,7 @@ pub async fn hold_boundary(
     };
     let mut by_name = of(named.class);
     by_name.boundary = by_name.boundary.filter(|_| named.selects);
-    let Some(forced) = plan::forced(&by_name, by_maker, &observed) else { return Ok(Look { held: None, made }) };
+    let Some(forced) = plan::forced(&by_name, by_maker, &observed) else { return Ok(made) };
     let action = Action::PutBoundary(forced.clone());
     let (now, settle) = (ctx.started.elapsed(), ctx.settle);
     let is_late = |entry: &mut Entry| entry.recent.is_past(&observed, &Asked::default(), now, settle);
@@ -212,8 +191,13 @@ pub async fn hold_boundary(
         let message = format!("AWS does not show yet that role {} has its boundary", observed.name);
         return Err(Failure::wait(settle, message));
     }
-    let was_bounded = Record::from_status(&subject.status).was_bounded(&forced);
-    let why = if was_bounded { Cause::Drift } else { Cause::Class };
+    let mut record = Record::from_status(status);
+    let why = if record.was_bounded(&forced) { Cause::Drift } else { Cause::Class };
+    record.intend_boundary(Some(&forced), observed.boundary.as_ref());
+    note_boundary(&record, status);
+    let mut intended = subject.status.clone();
+    note_boundary(&record, &mut intended);
+    subject.write_status(ctx, intended).await?;
     if why == Cause::Drift {
         ctx.metrics.drift_found();
     }
@@ -221,7 +205,11 @@ pub async fn hold_boundary(
     ctx.memory.with(&subject.uid, |entry| entry.recent.note(&action, &observed, &account.account, now));
     let found = if why == Cause::Drift { found(&action, Some(&observed), &account.account) } else { None };
     let change = report(ctx, subject, &observed.name, &action, why, found).await;
-    Ok(Look { held: Some(Held { boundary: forced, change }), made })
+    record.set_boundary(Some(forced));
+    note_boundary(&record, status);
+    status.last_changes.insert(0, change);
+    status.last_changes.truncate(super::status::CHANGES_KEPT);
+    Ok(made)
 }
 
 /// Whether the present generation of a class was looked at.

@@ -304,7 +304,7 @@ impl Removal<'_> {
         subject.write_status(self.ctx, status).await.map_err(|failure| Setback::pending(failure, before))
     }
 
-    async fn hold_boundary(&self, subject: &Subject, mut setback: Box<Setback>) -> Box<Setback> {
+    async fn hold_boundary(&self, subject: &mut Subject, mut setback: Box<Setback>) -> Box<Setback> {
         let period = period(self.class);
         let is_due = self.ctx.memory.with(&subject.uid, |entry| entry.boundary_is_due(period, Instant::now()));
         let passes = matches!(setback.failure.retry, Retry::Wait(_) | Retry::Passing) && !is_due;
@@ -318,16 +318,10 @@ impl Removal<'_> {
         };
         setback.failure.retry = setback.failure.retry.within(interval(self.class));
         let named = Named { class: self.class, selects };
-        match hold_boundary(subject, self.ctx, named, self.account, &self.owner, &name).await {
-            Ok(look) => {
-                self.ctx.memory.with(&subject.uid, Entry::looked_at_boundary);
-                if let Some(held) = look.held {
-                    held.into_status(&mut setback.status);
-                }
-            }
-            Err(error) => {
-                missed(&mut setback, self.class, &error);
-            }
+        let (ctx, status) = (self.ctx, &mut setback.status);
+        match hold_boundary(subject, ctx, named, self.account, &self.owner, &name, status).await {
+            Ok(_) => ctx.memory.with(&subject.uid, Entry::looked_at_boundary),
+            Err(error) => drop(missed(&mut setback, self.class, &error)),
         }
         setback
     }

@@ -187,6 +187,9 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
     let mut status = subject.status.clone();
     status.effective = Some(settings.effective());
     if let Some(by) = settings.suspended_by {
+        if let Some(account) = reached(ctx, &class) {
+            subject.moved = workload::has_moved(subject, ctx, &account);
+        }
         apply::rest(ctx, subject, &class);
         return Ok(suspended(status, by));
     }

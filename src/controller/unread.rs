@@ -15,7 +15,7 @@ use serde_json::Value;
 /// The setback of a spec that can't be read, after the boundary of the role was looked at. The role is the one that status
 /// names, or the one of the name that spec or class give; the class the one in status, or the one that spec names, or the
 /// namespace's default.
-pub async fn unread(subject: &Subject, ctx: &Context, failure: Failure) -> Box<Setback> {
+pub async fn unread(subject: &mut Subject, ctx: &Context, failure: Failure) -> Box<Setback> {
     let setback = Setback::early(failure, subject.status.clone());
     let spec = salvaged(subject);
     let remembered = setback.status.class.as_ref().map(|class| class.name.clone());

@@ -65,16 +65,19 @@ impl Record {
         status.instance_profile = self.profile;
     }
 
-    /// Notes that `wanted` is about to be set; without one the last boundary stays on record until it is gone.
-    pub fn intend_boundary(&mut self, wanted: Option<&String>) {
+    /// Notes that `wanted` is about to be set where `found` is; without one the last boundary stays on record until it is
+    /// gone.
+    pub fn intend_boundary(&mut self, wanted: Option<&String>, found: Option<&String>) {
         let Some(wanted) = wanted else { return };
         if self.boundary.as_ref() == Some(wanted) {
             return;
         }
         let before = self.boundary.replace(wanted.clone());
-        // The first of several that never came to be is the one that is there. Where it is none of ours, whatever is there
-        // is not taken for ours.
-        let ours = [self.replaced_boundary.take(), before].into_iter().flatten().find(|before| before != wanted);
+        // The one that is there, though nobody answered; else the first of several that never came to be. Where that is none
+        // of ours, whatever is there is not taken for ours.
+        let ours = [self.replaced_boundary.take(), before];
+        let seen = ours.iter().flatten().find(|ours| *ours != wanted && found == Some(ours)).cloned();
+        let ours = seen.or_else(|| ours.into_iter().flatten().find(|before| before != wanted));
         self.replaced_boundary = ours.or_else(|| Some(wanted.clone()));
     }
 

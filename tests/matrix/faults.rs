@@ -61,7 +61,7 @@ const ANY_CALL: [Fault; 11] = [
 ];
 
 /// What IAM refuses some calls with: part of the call's name, and the refusals.
-const REFUSALS: [(&str, Fault); 18] = [
+const REFUSALS: [(&str, Fault); 24] = [
     ("", refused("NoSuchEntity", 404, "The role with name api cannot be found.")),
     ("CreateRole", refused("EntityAlreadyExists", 409, "Role with name api already exists.")),
     ("CreatePolicy ", refused("EntityAlreadyExists", 409, "A policy called so already exists.")),
@@ -80,6 +80,12 @@ const REFUSALS: [(&str, Fault); 18] = [
     ("CreatePolicy", refused("MalformedPolicyDocument", 400, "Syntax errors in policy.")),
     ("DeleteRole ", refused("DeleteConflict", 409, "Cannot delete entity, must detach all policies first.")),
     ("DeletePolicy", refused("DeleteConflict", 409, "Cannot delete a policy attached to entities.")),
+    ("DeleteInstanceProfile", refused("DeleteConflict", 409, "Cannot delete entity, must remove roles first.")),
+    ("CreateInstanceProfile", refused("EntityAlreadyExists", 409, "Instance Profile api already exists.")),
+    ("AddRoleTo", refused("LimitExceeded", 409, "Cannot exceed quota for InstanceSessionsPerInstanceProfile: 1")),
+    ("Attach", refused("NoSuchEntity", 404, "Policy arn:aws:iam::aws:policy/X does not exist or is not attachable.")),
+    ("Attach", refused("PolicyNotAttachable", 400, "The policy is reserved for a service-linked role.")),
+    ("Boundary", refused("NoSuchEntity", 404, "Policy arn:aws:iam::aws:policy/X does not exist.")),
 ];
 
 const KUBERNETES: [Fault; 7] = [

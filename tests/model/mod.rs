@@ -2,6 +2,8 @@
 //! missing entities. Any step can be refused.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod wishes;
+
 use iamrole_operator::api::iamrole::{Origin, PolicyRef, ProfileRef, RoleRef};
 use iamrole_operator::api::iamroleclass::Allowed;
 use iamrole_operator::api::{IamRoleClassSpec, IamRoleSpec};
@@ -336,7 +338,7 @@ pub fn asked(desired: &Desired, record: &Record) -> Asked {
 }
 
 /// What the controller writes into status before it begins.
-pub fn intend(record: &mut Record, desired: &Desired, plan: &Plan) {
+pub fn intend(record: &mut Record, desired: &Desired, plan: &Plan, aws: &Aws) {
     let role = record.role.get_or_insert_with(RoleRef::default);
     role.name.clone_from(&desired.name);
     role.origin.get_or_insert(Origin::Created);
@@ -349,7 +351,8 @@ pub fn intend(record: &mut Record, desired: &Desired, plan: &Plan) {
             record.own.push(PolicyRef { name, arn, ..PolicyRef::default() });
         }
     }
-    record.intend_boundary(desired.boundary.as_ref());
+    let found = aws.role.as_ref().and_then(|role| role.boundary.as_ref());
+    record.intend_boundary(desired.boundary.as_ref(), found);
     if let Some(wanted) = desired.profile.as_ref().filter(|_| !plan.unfinished) {
         let known = record.profile.take().filter(|known| known.name == *wanted);
         record.profile = known.or_else(|| Some(ProfileRef { name: wanted.clone(), arn: None }));

@@ -103,8 +103,8 @@ pub fn update(desired: &Desired, observed: &Observed, record: &Record, attachmen
     planner.scalars();
     planner.boundary();
     permissions::plan(&mut planner.plan, desired, observed, record, attachments, recent);
-    planner.trust();
     profile::plan(&mut planner.plan, desired, observed, record);
+    planner.trust();
     planner.plan.steps.sort_by_key(|step| step.phase);
     planner.plan.unlisted.sort();
     planner.plan
@@ -222,9 +222,9 @@ impl Planner<'_> {
             Relation::Narrows => self.plan.push(Phase::Narrow, Action::UpdateTrust(new.clone())),
             Relation::Widens => self.plan.push(Phase::Widen, Action::UpdateTrust(new.clone())),
             Relation::Alters => {
-                // Principals that go must not see what is added, those that come not what is removed.
-                let comes = [Phase::Add, Phase::Exchange, Phase::Force, Phase::Bound];
-                if comes.into_iter().any(|phase| self.plan.has(phase)) {
+                // Principals that go must not see what is added, those that come not what is removed; and those that go
+                // don't stay since something else fails.
+                if self.plan.may_delay_trust() {
                     let between = bridge(old, new, account);
                     // Already there when the last attempt got no further.
                     if between.canonical(account) != *old {

@@ -65,12 +65,18 @@ pub(super) struct Change<'a> {
     room: Room,
     document: Option<&'a Document>,
     pub(super) needs: BTreeSet<String>,
+    is_strangers: bool,
 }
 
 impl<'a> Change<'a> {
     /// `after` and `room` are those of the policy when it is done.
     pub(super) const fn new(action: Action, after: Facts, room: Room) -> Self {
-        Self { action, after, room, document: None, needs: BTreeSet::new() }
+        Self { action, after, room, document: None, needs: BTreeSet::new(), is_strangers: false }
+    }
+
+    /// What goes from the role; whether a stranger put it there.
+    pub(super) fn removal(action: Action, is_strangers: bool) -> Self {
+        Self { is_strangers, ..Self::new(action, Facts::new(), Room::nothing()) }
     }
 
     /// The document that is written.
@@ -363,6 +369,7 @@ impl<'a> Order<'a> {
         let drops: Ids = before.difference(&op.after).copied().collect();
         let mut step = Step::new(phase, op.change.action);
         step.needs = op.change.needs;
+        step.is_strangers = op.change.is_strangers;
         step.needs.extend(self.needs(&op.key, &brings, &drops));
         if op.after.is_empty() && op.change.room == Room::nothing() {
             self.state.remove(&op.key);

@@ -93,7 +93,8 @@ impl<'a> Planner<'a> {
                 if !observed.managed.contains(&gone.arn) && self.recent {
                     self.last.push(Step::new(Phase::Remove, Action::Detach(gone.arn.clone())));
                 }
-                let mut step = Step::new(Phase::Remove, Action::DeletePolicy(gone.arn.clone()));
+                // The permission went with its attachment: whoever else uses the policy holds up nothing.
+                let mut step = Step::new(Phase::DeleteOwned, Action::DeletePolicy(gone.arn.clone()));
                 step.needs.insert(gone.arn.clone());
                 self.last.push(step);
             }
@@ -177,7 +178,8 @@ impl<'a> Planner<'a> {
                 self.plan.unlisted.push(arn.clone());
                 self.order.want(facts);
             } else {
-                self.order.goes(Change::new(Action::Detach(arn.clone()), Facts::new(), Room::nothing()));
+                let strangers = self.is_strangers(ours || recorded.contains(arn));
+                self.order.goes(Change::removal(Action::Detach(arn.clone()), strangers));
             }
         }
         if self.recent {
@@ -193,6 +195,12 @@ impl<'a> Planner<'a> {
         let as_found = self.origin == Origin::Adopted && !self.desired.when_unlisted_given;
         let kept = as_found || self.desired.when_unlisted != WhenUnlisted::Remove;
         exception || (!recorded && kept)
+    }
+
+    /// Whether somebody else put it on the role. One that was adopted may have had it before, and works with it until what
+    /// takes its place is there.
+    fn is_strangers(&self, recorded: bool) -> bool {
+        !recorded && self.origin != Origin::Adopted
     }
 
     fn inline(&mut self) {
@@ -222,7 +230,8 @@ impl<'a> Planner<'a> {
                 self.plan.unlisted.push(name.clone());
                 self.order.want(facts(found));
             } else {
-                self.order.goes(Change::new(Action::DeleteInline(name.clone()), Facts::new(), Room::nothing()));
+                let strangers = self.is_strangers(recorded(name));
+                self.order.goes(Change::removal(Action::DeleteInline(name.clone()), strangers));
             }
         }
         if self.recent {

@@ -51,15 +51,10 @@ impl Phase {
             // A trust that IAM keeps refusing must not keep away what the admin forces.
             Self::Narrow => self > failed && self != Self::Force,
             Self::Exchange => self >= failed,
+            // What the role does not have any more keeps nothing of it from being deleted.
+            Self::Widen | Self::Unbound => self > failed && self != Self::DeleteOwned,
             // Each addition and each removal stands for itself; what follows needs all of them.
-            Self::Create
-            | Self::Force
-            | Self::Bound
-            | Self::Add
-            | Self::Remove
-            | Self::Widen
-            | Self::Unbound
-            | Self::Delete => self > failed,
+            Self::Create | Self::Force | Self::Bound | Self::Add | Self::Remove | Self::Delete => self > failed,
         }
     }
 }
@@ -73,11 +68,13 @@ pub struct Step {
     pub action: Action,
     /// [Keys](Action::key) of policies: no earlier step done to them may have failed.
     pub needs: BTreeSet<String>,
+    /// It takes off what somebody else put on the role: that stays for no failure but of what it [needs](Self::needs).
+    pub is_strangers: bool,
 }
 
 impl Step {
     pub(crate) const fn new(phase: Phase, action: Action) -> Self {
-        Self { phase, action, needs: BTreeSet::new() }
+        Self { phase, action, needs: BTreeSet::new(), is_strangers: false }
     }
 }
 
@@ -117,8 +114,15 @@ impl Plan {
         self.steps.push(Step::new(phase, action));
     }
 
-    pub(super) fn has(&self, phase: Phase) -> bool {
-        self.steps.iter().any(|step| step.phase == phase)
+    /// What is refused and counts as an addition that failed.
+    fn refused_additions(&self) -> impl Iterator<Item = &Problem> {
+        self.refused.iter().filter(|problem| problem.reason != Reason::InstanceProfileNotOwned)
+    }
+
+    /// Whether a trust that adds may have to wait for something that one which only narrows does not wait for.
+    pub(super) fn may_delay_trust(&self) -> bool {
+        let delays = |step: &Step| Phase::Widen.blocked_by(step.phase) && !Phase::Narrow.blocked_by(step.phase);
+        self.refused_additions().next().is_some() || self.steps.iter().any(delays)
     }
 }
 
@@ -148,6 +152,9 @@ impl Failed {
     /// What goes from a role does not wait for a document that is given up, which can last a day: what others attach
     /// meanwhile must not stay for as long. Where it needs the very policy, it waits by the policy's key.
     fn blocks(&self, step: &Step) -> bool {
+        if step.is_strangers && !matches!(self.phase, Phase::Create | Phase::Own) {
+            return false;
+        }
         let goes = matches!(step.action, Action::Detach(_) | Action::DeleteInline(_) | Action::DeletePolicy(_));
         let is_document = matches!(self.phase, Phase::Narrow | Phase::Add | Phase::Exchange);
         step.phase.blocked_by(self.phase) && !(self.withheld && is_document && goes)
@@ -158,8 +165,7 @@ impl Progress {
     /// At the beginning of a plan. A policy that was refused counts as an addition that failed.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
-        let policies = plan.refused.iter().filter(|problem| problem.reason != Reason::InstanceProfileNotOwned);
-        let refused = policies.map(|_| Failed { phase: Phase::Add, key: None, withheld: false });
+        let refused = plan.refused_additions().map(|_| Failed { phase: Phase::Add, key: None, withheld: false });
         let withheld = plan.withheld.iter().map(|step| Failed::of(step, true));
         Self { failed: refused.chain(withheld).collect() }
     }

@@ -74,22 +74,24 @@ fn without(plan: &Plan, what: &str) -> Vec<String> {
 
 #[test]
 fn a_failure_holds_up_what_follows_but_not_what_is_safe() {
-    use Phase::{Add, Bound, Create, Describe, Exchange, Force, Narrow, Own, Remove, Unbound, Widen};
-    let all = [Create, Own, Describe, Narrow, Force, Bound, Add, Exchange, Remove, Widen, Unbound];
+    use Phase::{Add, Bound, Create, DeleteOwned, Describe, Exchange, Force, Narrow, Own, Remove, Unbound, Widen};
+    let all = [Create, Own, Describe, Narrow, Force, Bound, Add, Exchange, Remove, Widen, Unbound, DeleteOwned];
     let held = |failed: Phase| all.into_iter().filter(move |phase| phase.blocked_by(failed)).collect::<Vec<_>>();
     assert!(held(Describe).is_empty(), "a denied UntagRole stops nothing");
-    assert_eq!(held(Own), [Narrow, Force, Bound, Add, Exchange, Remove, Widen, Unbound]);
+    assert_eq!(held(Own), [Narrow, Force, Bound, Add, Exchange, Remove, Widen, Unbound, DeleteOwned]);
     assert_eq!(
         held(Narrow),
-        [Bound, Add, Exchange, Remove, Widen, Unbound],
+        [Bound, Add, Exchange, Remove, Widen, Unbound, DeleteOwned],
         "what the class forces comes all the same"
     );
-    assert_eq!(held(Force), [Bound, Add, Exchange, Remove, Widen, Unbound]);
-    assert_eq!(held(Bound), [Add, Exchange, Remove, Widen, Unbound]);
-    assert_eq!(held(Add), [Exchange, Remove, Widen, Unbound]);
-    assert_eq!(held(Exchange), [Exchange, Remove, Widen, Unbound]);
-    assert_eq!(held(Remove), [Widen, Unbound]);
-    assert_eq!(held(Create).len(), 10);
+    assert_eq!(held(Force), [Bound, Add, Exchange, Remove, Widen, Unbound, DeleteOwned]);
+    assert_eq!(held(Bound), [Add, Exchange, Remove, Widen, Unbound, DeleteOwned]);
+    assert_eq!(held(Add), [Exchange, Remove, Widen, Unbound, DeleteOwned]);
+    assert_eq!(held(Exchange), [Exchange, Remove, Widen, Unbound, DeleteOwned]);
+    assert_eq!(held(Remove), [Widen, Unbound, DeleteOwned]);
+    assert_eq!(held(Widen), [Unbound], "what is off the role can be deleted");
+    assert!(held(DeleteOwned).is_empty(), "whoever else uses an own policy holds up nothing");
+    assert_eq!(held(Create).len(), 11);
 }
 
 #[test]
@@ -214,7 +216,7 @@ fn principals_that_go_never_see_a_new_boundary() {
     );
     // An attempt that got no further than its intent is no stranger's doing.
     let (observed, mut record) = settled(&old);
-    record.intend_boundary(new.boundary.as_ref());
+    record.intend_boundary(new.boundary.as_ref(), observed.boundary.as_ref());
     assert_eq!(self::names(&update(&new, &observed, &record, 10, false)), names);
 }
 
@@ -230,7 +232,7 @@ fn a_boundary_that_is_none_of_ours_is_not_taken_for_ours_once_it_is_to_be_replac
     let first = names(&update(&new, &observed, &record, 10, false));
     assert!(first[0].starts_with("Narrow:") && first[1].starts_with("Bound:"), "{first:?}");
     // The attempt got no further than its intent.
-    record.intend_boundary(new.boundary.as_ref());
+    record.intend_boundary(new.boundary.as_ref(), observed.boundary.as_ref());
     assert_eq!(
         names(&update(&new, &observed, &record, 10, false)),
         first,
@@ -262,7 +264,23 @@ fn a_bridge_that_stands_is_not_built_again() {
     let super::Action::UpdateTrust(between) = &plan.steps[0].action else { panic!("{:?}", names(&plan)) };
     observed.trust = between.canonical(&new.account);
     let again = update(&new, &observed, &record, 10, false);
-    assert!(!again.has(Phase::Narrow), "{:?}", names(&again));
+    assert!(again.steps.iter().all(|step| step.phase != Phase::Narrow), "{:?}", names(&again));
+}
+
+#[test]
+fn an_own_policy_that_others_use_holds_up_nothing() {
+    let with = |who: &str, own: bool| {
+        let own =
+            json!([{ "name": "o", "policyName": "o", "document": allow("s3:*") }]).as_array().filter(|_| own).cloned();
+        let trust = trust(&json!({ "Service": who }));
+        spec(json!({ "trustPolicy": trust, "customerManagedPolicies": own, "instanceProfile": {} }))
+    };
+    let (old, new) = (with("ec2.amazonaws.com", true), with("lambda.amazonaws.com", false));
+    let (observed, record) = settled(&old);
+    let plan = update(&new, &observed, &record, 10, false);
+    let (all, rest) = (names(&plan), without(&plan, "delete policy"));
+    assert_eq!(rest.len() + 1, all.len(), "{rest:?} of {all:?}");
+    assert!(!without(&plan, "detach").iter().any(|name| name.contains("delete policy")), "it is in use here");
 }
 
 #[test]
