@@ -132,7 +132,7 @@ async fn what_a_class_forced_in_an_attempt_that_nobody_noted_goes_with_it() {
     world.create("app", role()).await;
     world.ready("app").await;
     let name = world.templated("app");
-    world.patch("app", json!({ "inlinePolicies": [{ "name": "bad", "document": { "Statement": [] } }] })).await;
+    world.patch("app", json!({ "inlinePolicies": [{ "name": "bad", "document": allow("no-service") }] })).await;
     world.reason("app", "InvalidSpec").await;
     world.proxy.fault("PutRolePermissionsBoundary", &name, 1, Fault::Delay(Duration::from_secs(2)));
     world

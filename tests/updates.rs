@@ -181,17 +181,20 @@ async fn an_own_policy_that_others_use_by_now_holds_up_nothing_else() {
     let world = World::new("updates").await;
     world.create("app", old()).await;
     world.ready("app").await;
-    let (name, user) = (world.templated("app"), format!("{}-user", world.namespace));
+    let (name, users) = (world.templated("app"), format!("{}-users", world.namespace));
     let gone = format!("arn:aws:iam::123456789012:policy/{name}.gone");
-    aws::foreign_role(&world.iam, &user).await;
-    aws::attach(&world.iam, &user, &gone).await;
+    // A group: among many roles the emulator does not find the users of a policy. And it would delete it.
+    world.iam.create_group().group_name(&users).send().await.expect("a group");
+    world.iam.attach_group_policy().group_name(&users).policy_arn(&gone).send().await.expect("an attachment");
+    world.proxy.refuse("DeletePolicy", &gone, 409, "DeleteConflict", "Cannot delete a policy attached to entities.");
     world.patch("app", new()).await;
     let message = world.reason("app", "DeleteBlocked").await;
-    assert!(message.contains(&gone) && message.contains(&format!("role {user}")), "{message}");
+    assert!(message.contains(&gone) && message.contains(&format!("group {users}")), "{message}");
     let role = aws::role(&world.iam, &name).await.expect("the role");
     assert_eq!((role.trust, role.boundary.as_deref(), role.inline.len()), (lambda(), Some(AUDIT), 2));
     assert!(!role.attached.contains(&gone));
-    world.iam.detach_role_policy().role_name(&user).policy_arn(&gone).send().await.expect("out of use");
+    world.iam.detach_group_policy().group_name(&users).policy_arn(&gone).send().await.expect("out of use");
+    world.proxy.heal();
     world.check_now("app").await;
     is_new(&world, "app").await;
 }

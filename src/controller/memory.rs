@@ -2,6 +2,7 @@
 //! nothing depends on it but timing.
 
 use super::failure::{Failure, Retry};
+use crate::api::IamRoleStatus;
 use crate::api::iamrole::{Cause, Change, ClassRef};
 use crate::role::Action;
 use crate::role::contest::Repairs;
@@ -40,6 +41,33 @@ pub struct BoundarySeen {
     pub at: Instant,
 }
 
+/// What only the operator knows until its status is written: changes in AWS, and which boundary they set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Untold {
+    changes: Vec<Change>,
+    boundary: Option<String>,
+    replaced_boundary: Option<String>,
+}
+
+impl Untold {
+    /// What a status tells of it.
+    #[must_use]
+    pub fn of(status: &IamRoleStatus) -> Self {
+        Self {
+            changes: status.last_changes.clone(),
+            boundary: status.permissions_boundary.clone(),
+            replaced_boundary: status.replaced_permissions_boundary.clone(),
+        }
+    }
+
+    /// Has a status tell it.
+    pub fn into_status(self, status: &mut IamRoleStatus) {
+        status.last_changes = self.changes;
+        status.permissions_boundary = self.boundary;
+        status.replaced_permissions_boundary = self.replaced_boundary;
+    }
+}
+
 /// What is remembered of one object.
 #[derive(Clone, Debug, Default)]
 pub struct Entry {
@@ -74,8 +102,8 @@ pub struct Entry {
     pub next_check: Option<Instant>,
     /// A walk over the account shows it otherwise than wanted: it is to be looked at now.
     pub suspect: bool,
-    /// The last changes, where the write of a status that tells them failed.
-    pub untold: Option<Vec<Change>>,
+    /// What a status whose write failed would have told.
+    pub untold: Option<Untold>,
     /// When the role is to be looked at by itself for the sake of what no walk shows.
     hidden_check: Option<Instant>,
     /// When a role whose spec is not carried out was last seen to have its boundary.

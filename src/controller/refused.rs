@@ -149,8 +149,8 @@ fn note_boundary(record: &Record, status: &mut IamRoleStatus) {
 }
 
 /// Sees to it that a role of ours has the boundary that its class forces, which is the one that made it, else the one that is
-/// `named`. What is put right is noted in `status`, in that of the object before it is done. A failure with [`Retry::Wait`]
-/// where AWS may not show yet what we wrote.
+/// `named`. What is put right is noted in `status`, and if possible in that of the object before it is done. A failure with
+/// [`Retry::Wait`] where AWS may not show yet what we wrote.
 ///
 /// Nothing else of the spec is carried out, so the role has what it was given before. Returns the class that made the role,
 /// where that is another one than the named.
@@ -197,7 +197,10 @@ pub async fn hold_boundary(
     note_boundary(&record, status);
     let mut intended = subject.status.clone();
     note_boundary(&record, &mut intended);
-    subject.write_status(ctx, intended).await?;
+    if let Err(failure) = subject.write_status(ctx, intended).await {
+        // Who edits his object all the time must not keep away what the class forces. The next write of status tells it.
+        tracing::debug!(%failure, "the boundary is set all the same");
+    }
     if why == Cause::Drift {
         ctx.metrics.drift_found();
     }

@@ -7,6 +7,7 @@ use super::claims::Claimant;
 use super::context::{Context, RawRole};
 use super::failure::Failure;
 use super::finalizer;
+use super::memory::Untold;
 use super::roles::class_ref;
 use super::status::is_ready;
 use crate::api::{
@@ -63,12 +64,12 @@ impl Subject {
         }
     }
 
-    /// It, with the changes in AWS of which an earlier write of its status that failed would have told.
+    /// It, with what an earlier write of its status that failed would have told.
     #[must_use]
     pub fn with_untold(mut self, ctx: &Context) -> Self {
-        if let Some(changes) = ctx.memory.with(&self.uid, |entry| entry.untold.clone()) {
-            self.untold = changes != self.status.last_changes;
-            self.status.last_changes = changes;
+        if let Some(untold) = ctx.memory.with(&self.uid, |entry| entry.untold.clone()) {
+            self.untold = untold != Untold::of(&self.status);
+            untold.into_status(&mut self.status);
         }
         self
     }
@@ -161,9 +162,9 @@ impl Subject {
 
     /// Writes `status` unless it says nothing new. The changes in it are told sooner or later, also if the write fails.
     pub async fn write_status(&mut self, ctx: &Context, status: IamRoleStatus) -> Result<(), Failure> {
-        let changes = status.last_changes.clone();
+        let untold = Untold::of(&status);
         let written = self.replace_status(ctx, status).await;
-        let untold = written.is_err().then_some(changes);
+        let untold = written.is_err().then_some(untold);
         ctx.memory.with(&self.uid, |entry| entry.untold = untold);
         written
     }
