@@ -22,8 +22,9 @@ up: ## start the rig: Kubernetes, emulated AWS and the operator, on loopback
 down: ## end the rig
 	tests/rig/rig down
 
-crds: ## write the CRDs from the types to where they are shipped
+crds: ## write the CRDs from the types to where they are shipped, and the chart's schema from them
 	cargo run --quiet -- crds --out crds --out charts/iamrole-operator/crds --out charts/iamrole-operator-crds/files
+	UPDATE_DOCS=1 cargo test --quiet --test chart_values
 
 image: ## build the container image and run what is in it
 	hack/image

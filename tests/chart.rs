@@ -7,7 +7,7 @@ mod support;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use support::chart::{CHART, CRDS, objects, of_kind, render};
-use support::kubectl::{helm, kubectl, kubectl_ok};
+use support::kubectl::{Output, helm, helm3, kubectl, kubectl_ok};
 
 /// Every right that a Role or `ClusterRole` gives, as `group/resource verb`.
 fn rights(role: &Value) -> BTreeSet<String> {
@@ -238,17 +238,56 @@ fn a_mistyped_value_is_refused_and_named() {
         ("log={\"levl\":\"info\"}", "levl"),
         ("rbac={\"aggregateToEdt\":true}", "aggregateToEdt"),
         ("defaultClass={\"spec\":{\"unbonded\":true}}", "unbonded"),
+        (r#"defaultClass={"spec":{"allowed":{"action":["s3:*"]}}}"#, "action"),
+        (r#"defaultClass={"spec":{"denied":{"action":["iam:*"]}}}"#, "action"),
+        (r#"defaultClass={"spec":{"driftCheck":{"intervalSecond":60}}}"#, "intervalSecond"),
+        (r#"defaultClass={"spec":{"workloadIdentity":{"mechanism":"IRSSA"}}}"#, "mechanism"),
+        (r#"defaultClass={"spec":{"namespaceSelector":{"matchLabls":{"a":"b"}}}}"#, "matchLabls"),
+        (r#"defaultClass={"spec":{"account":{"assumeRole":{"roleARN":"x"}}}}"#, "roleARN"),
+        (r#"defaultClass={"spec":{"whenUnlisted":"Kep"}}"#, "whenUnlisted"),
+        (r#"defaultClass={"spec":{"path":"teams"}}"#, "path"),
+        (r#"networkPolicy={"metricsFrom":[{"namespaceSelector":{"matchLabls":{"a":"b"}}}]}"#, "matchLabls"),
+        (r#"networkPolicy={"extraEgress":[{"ports":[{"port":3128}],"tos":[]}]}"#, "tos"),
+        (r#"extraEnv=[{"name":"HTTPS_PROXY","valu":"http://proxy:3128"}]"#, "valu"),
         ("concurrency=\"many\"", "concurrency"),
         ("cluster={\"oidcIssuer\":\"oidc.example\"}", "oidcIssuer"),
         ("admissionPolicy={\"enable\":true}", "enable"),
         ("admissionPolicy={\"failurePolicy\":\"Faill\"}", "failurePolicy"),
         ("admissionPolicy={\"validationActions\":[\"Deny\",\"Warn\"]}", "validationActions"),
     ] {
-        let output = helm(&["template", "x", CHART, "--set-json", setting]);
-        assert!(!output.ok && output.stderr.contains(name), "{setting}: {}", output.stderr);
+        for helm in [helm, helm3] {
+            let output = helm(&["template", "x", CHART, "--set-json", setting]);
+            assert!(!output.ok && output.stderr.contains(name), "{setting}: {}", output.stderr);
+        }
     }
     let output = helm(&["template", "x", CRDS, "--set-json", "keep=false"]);
     assert!(!output.ok && output.stderr.contains("keep"), "{}", output.stderr);
+}
+
+#[test]
+fn what_the_class_has_by_default_is_taken_out_with_null() {
+    let class = |helm: fn(&[&str]) -> Output, spec: &Value| {
+        let setting = format!("defaultClass={}", json!({ "spec": spec }));
+        let output = helm(&["template", "x", CHART, "--set-json", &setting]);
+        assert!(output.ok, "{spec}: {}", output.stderr);
+        of_kind(&objects(&output.stdout), "IamRoleClass")[0]["spec"].clone()
+    };
+    let all: Value = serde_saphyr::from_str(&std::fs::read_to_string(format!("{CHART}/values.yaml")).unwrap()).unwrap();
+    let fields = all["defaultClass"]["spec"].as_object().unwrap().keys();
+    for helm in [helm, helm3] {
+        // The selector is required, and one of unbounded and permissionsBoundary.
+        for field in fields.clone().filter(|field| !["namespaceSelector", "unbounded"].contains(&field.as_str())) {
+            assert_eq!(class(helm, &json!({ field: null })).get(field), None, "{field}");
+        }
+        for field in all["defaultClass"]["spec"]["allowed"].as_object().unwrap().keys() {
+            assert_eq!(class(helm, &json!({ "allowed": { field: null } }))["allowed"].get(field), None, "{field}");
+        }
+        let selects =
+            |selector: Value| class(helm, &json!({ "namespaceSelector": selector }))["namespaceSelector"].clone();
+        assert_eq!(selects(json!({ "matchLabels": null })), json!({}));
+        let other = json!({ "matchLabels": { "iamrole.dev/enabled": null, "team": "a" } });
+        assert_eq!(selects(other), json!({ "matchLabels": { "team": "a" } }));
+    }
 }
 
 #[test]

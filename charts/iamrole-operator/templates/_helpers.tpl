@@ -36,6 +36,19 @@ app.kubernetes.io/name: {{ printf "%s-test" (include "iamrole-operator.name" . |
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
+{{/* A map without its nulls: with --reuse-values Helm hands over those that take a default out. */}}
+{{- define "iamrole-operator.present" -}}
+{{- $kept := dict }}
+{{- range $key, $value := . }}
+{{- if kindIs "map" $value }}
+{{- $_ := set $kept $key (include "iamrole-operator.present" $value | fromYaml) }}
+{{- else if not (kindIs "invalid" $value) }}
+{{- $_ := set $kept $key $value }}
+{{- end }}
+{{- end }}
+{{- toYaml $kept }}
+{{- end }}
+
 {{- define "iamrole-operator.labels" -}}
 {{- $own := include "iamrole-operator.selectorLabels" . | fromYaml }}
 {{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") }}
