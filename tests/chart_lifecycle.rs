@@ -6,13 +6,14 @@ mod fences;
 mod support;
 
 use fences::{fences, read};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use support::chart::{CHART, CRDS};
 use support::kubectl::{helm, kubectl, kubectl_ok};
-use support::{SOON, World, env, eventually, unique};
+use support::{SOON, World, ec2, env, eventually, unique};
 
 /// A release in a namespace of its own that takes restricted pods only.
 struct Release {
@@ -36,6 +37,10 @@ impl Release {
         let class = json!({ "name": self.class, "spec": {
             "controller": "nobody", "namespaceSelector": { "matchLabels": { "iamrole.dev/enabled": null, "no": "one" } },
         } });
+        self.apply_with(&class, more);
+    }
+
+    fn apply_with(&self, class: &Value, more: &[&str]) {
         let class = format!("defaultClass={class}");
         let install = ["upgrade", "--install", &self.name, CHART, "--namespace", &self.namespace, "--set-json", &class];
         let output = helm(&[&install, more].concat());
@@ -155,6 +160,88 @@ async fn a_release_lives_and_leaves_what_roles_need() {
     let class = kubectl_ok(&["get", "iamroleclass", &other.class, "-o", "json"], "");
     assert!(class.contains(&format!(r#""meta.helm.sh/release-name": "{}""#, other.name)), "{class}");
     other.uninstall();
+}
+
+/// The class of the release serves this world, and no other does.
+async fn serving(release: &Release, world: &World) {
+    world.classes().delete(&world.namespace, &DeleteParams::default()).await.unwrap();
+    let selector = json!({ "matchLabels": { "iamrole.dev/enabled": null, "test": world.namespace } });
+    let class = json!({ "name": release.class, "spec": {
+        "controller": world.operator.controller, "namespaceSelector": selector,
+    } });
+    release.apply_with(&class, &["--set", "replicas=1,leaderElection=false"]);
+}
+
+/// The commands of a document, for this release, its class and the role of the same name.
+fn done(file: &str, words: &str, release: &Release, world: &World) {
+    let chart = "charts/iamrole-operator ";
+    let commands = told(file, words)
+        .replace(&format!("upgrade iamrole-operator {chart}"), &format!("upgrade {} {chart}", release.name))
+        .replace("iamrole-system", &release.namespace)
+        .replace("NAMESPACE", &world.namespace)
+        .replace("NAME", &release.name);
+    let shell = Command::new("sh").args(["-e", "-c", &commands]).output().unwrap();
+    assert!(shell.status.success(), "{commands}: {}", String::from_utf8_lossy(&shell.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_serves_is_stopped_started_and_upgraded_as_the_documents_tell() {
+    let release = Release::new();
+    let mut world = World::without_operator("release", |_| {}).await;
+    serving(&release, &world).await;
+    world.operator.start().await;
+    world.create(&release.name, json!({ "trustPolicy": ec2() })).await;
+    world.ready(&release.name).await;
+    let seen = || async { release.deployment()["metadata"]["annotations"].to_string().contains("/revision") };
+    assert!(eventually(SOON, seen).await, "Kubernetes has seen the Deployment");
+    // Both keep the null by which the values take a label away, and with --reuse-values the chart gets it.
+    let again = || {
+        for reuse in ["--reset-then-reuse-values", "--reuse-values"] {
+            let output = helm(&["upgrade", &release.name, CHART, reuse, "--namespace", &release.namespace]);
+            assert!(output.ok, "{reuse}: {}", output.stderr);
+        }
+    };
+    let replicas = || release.deployment()["spec"]["replicas"].clone();
+    let before = release.objects();
+    again();
+    assert_eq!(before, release.objects(), "an upgrade without news changes nothing of a class that serves");
+
+    done("charts/iamrole-operator/README.md", "leaderElection=true", &release, &world);
+    again();
+    assert!(replicas() == 2 && release.deployment().to_string().contains("--leader-elect=true"));
+    done("docs/operate.md", "--set replicas=0", &release, &world);
+    world.reason(&release.name, "Suspended").await;
+    again();
+    assert_eq!(replicas(), 0);
+    done("docs/operate.md", "--set replicas=2", &release, &world);
+    world.ready(&release.name).await;
+    again();
+    assert_eq!(replicas(), 2);
+    // The class stays for the role, and goes with it.
+    world.delete(&release.name).await;
+    world.gone(&release.name).await;
+}
+
+#[test]
+fn what_kubectl_changed_of_the_values_does_not_last_or_stops_an_upgrade_as_told() {
+    let release = Release::new();
+    release.apply(&[]);
+    let name = format!("{}-iamrole-operator", release.name);
+    let upgrade = ["upgrade", &release.name, CHART, "--namespace", &release.namespace, "--reuse-values"];
+    let after = |replicas: &str, more: &[&str]| {
+        kubectl_ok(&["scale", "deployment", &name, "-n", &release.namespace, "--replicas", replicas], "");
+        helm(&[&upgrade[..], more].concat())
+    };
+    let back = after("0", &[]);
+    assert!(back.ok && release.deployment()["spec"]["replicas"] == 2, "it did last: {}", back.stderr);
+    let stopped = after("3", &[]);
+    assert!(!stopped.ok && stopped.stderr.contains(".spec.replicas"), "it is no conflict: {}", stopped.stderr);
+    let forced = after("4", &["--force-conflicts"]);
+    assert!(forced.ok && release.deployment()["spec"]["replicas"] == 2, "{}", forced.stderr);
+    for file in ["docs/operate.md", "charts/iamrole-operator/README.md"] {
+        let scales = fences(file).iter().any(|fence| fence.text.contains(" scale "));
+        assert!(!scales && read(file).contains("another\nnumber than 0, it ends in a conflict"), "{file}");
+    }
 }
 
 /// The commands of the notes that come with a document of their own, up to the next empty line.
