@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod fences;
 mod support;
 
+use fences::{documents, fences, filled};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -155,6 +157,50 @@ fn what_is_for_flux_waits_for_the_operator_and_keeps_its_names() {
     );
     assert_eq!(checks["spec"]["healthChecks"][0]["kind"], "IamRole");
     assert!(checks["spec"].get("wait").is_none(), "Flux leaves healthChecks out where it waits for all");
+}
+
+/// The chart's values in manifests for Argo CD and Flux, with where they stand.
+fn values_for_the_chart() -> Vec<(String, Value)> {
+    let blocks = documents().into_iter().flat_map(|file| fences(&file)).filter(|fence| fence.language == "yaml");
+    let mut texts: Vec<(String, String)> = blocks.map(|fence| (fence.place(), filled(&fence.text))).collect();
+    for file in std::fs::read_dir("integrations/flux").unwrap().chain(std::fs::read_dir("integrations/argocd").unwrap())
+    {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            texts.push((path.display().to_string(), std::fs::read_to_string(path).unwrap()));
+        }
+    }
+    let mut found = Vec::new();
+    for (place, text) in texts {
+        for object in text.split("\n---\n") {
+            let Ok(object) = serde_saphyr::from_str::<Value>(object) else { panic!("{place}") };
+            let spec = &object["spec"];
+            let sources = spec["sources"].as_array().into_iter().flatten().chain([&spec["source"]]);
+            let of_argocd = sources.map(|source| &source["helm"]["valuesObject"]);
+            let values = of_argocd.chain([&spec["values"]]).filter(|values| values.is_object());
+            found.extend(values.map(|values| (place.clone(), values.clone())));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_operator_of_an_application_and_of_a_helm_release_annotates_for_irsa() {
+    let all = values_for_the_chart();
+    assert!(all.len() >= 2, "{all:?}");
+    for (place, values) in all {
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gitops-values.json");
+        std::fs::write(&file, values.to_string()).unwrap();
+        let chart = ["template", "iamrole-operator", "charts/iamrole-operator", "--values", file.to_str().unwrap()];
+        let rendered = helm(&chart);
+        assert!(rendered.ok, "{place}: {}", rendered.stderr);
+        let says = |words: &str| rendered.stdout.contains(words);
+        assert!(says("mechanism: IRSA") && says("eks.amazonaws.com/role-arn"), "{place}: another way to pods?");
+        assert!(
+            says("--annotate-service-accounts=true"),
+            "{place}: pods would start without their role, and all be green"
+        );
+    }
 }
 
 /// Longest that Helm is told to wait.
