@@ -215,6 +215,25 @@ fn links_lead_somewhere_and_the_text_is_plain() {
 }
 
 #[test]
+fn roles_get_each_class_that_a_page_makes() {
+    let mut found = 0;
+    for file in documents() {
+        let text = read(&file);
+        for block in blocks(&file, "yaml") {
+            for object in block.split("\n---\n").filter(|object| object.contains("\nkind: IamRoleClass\n")) {
+                let name = object.split("\n  name: ").nth(1).and_then(|rest| rest.lines().next()).expect("a name");
+                let named = [format!("roleClassName: {name}"), format!("\"roleClassName\":\"{name}\"")];
+                let is_used = object.contains("iamrole.dev/is-default-class: \"true\"")
+                    || named.iter().any(|named| text.contains(named));
+                assert!(is_used, "{file}: no role names the class {name}, and it is no default");
+                found += 1;
+            }
+        }
+    }
+    assert!(found >= 3, "{found}");
+}
+
+#[test]
 fn every_document_is_in_the_index() {
     let index = read("docs/README.md");
     for path in documents().iter().filter_map(|path| path.strip_prefix("docs/")).filter(|path| *path != "README.md") {

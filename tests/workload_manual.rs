@@ -1,5 +1,6 @@
-//! docs/workload-identity.md is done as it stands there: the chart's values, the class, and the application in the order of
-//! its waves, each when Argo CD's health check lets the next one begin. Pods then have all that they need.
+//! docs/workload-identity.md is done as it stands there: the chart's values, with which it makes the default class, and the
+//! application in the order of its waves, each when Argo CD's health check lets the next one begin. Pods then have all that
+//! they need. Only whom the class serves is said otherwise, since the tests share a cluster.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -11,7 +12,6 @@ mod workload;
 
 use eks::{CLUSTER, Eks};
 use fences::{Fence, fences, filled};
-use iamrole_operator::api::IamRoleClassSpec;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::ResourceExt as _;
@@ -37,13 +37,21 @@ fn yaml(text: &str) -> Value {
     serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// What the chart makes of the values: arguments of the operator, and its rights in this namespace.
+/// What the chart makes of the values: arguments of the operator, its rights in this namespace, and the default class, which
+/// is that of the world's namespace and operator.
 fn install(world: &World, values: &str) -> Vec<String> {
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-values.yaml", world.namespace));
     std::fs::write(&file, values).unwrap();
     let namespaces = format!("watchNamespaces=[{:?}]", world.namespace);
+    let selector = json!({ "matchLabels": { "iamrole.dev/enabled": null, "test": world.namespace } });
+    let of_class = [
+        format!("defaultClass.name={:?}", world.namespace),
+        format!("defaultClass.spec.controller={:?}", world.operator.controller),
+        format!("defaultClass.spec.namespaceSelector={selector}"),
+    ];
     let chart = ["template", "iamrole-operator", "charts/iamrole-operator", "--namespace", "iamrole-system"];
-    let set = ["--values", file.to_str().unwrap(), "--set-json", &namespaces];
+    let mut set = vec!["--values", file.to_str().unwrap(), "--set-json", &namespaces];
+    set.extend(of_class.iter().flat_map(|one| ["--set-json", one]));
     let rendered = |template: &str| {
         let output = helm(&[&chart[..], &set[..], &["--show-only", template]].concat());
         assert!(output.ok, "{}", output.stderr);
@@ -53,19 +61,12 @@ fn install(world: &World, values: &str) -> Vec<String> {
     for text in rendered("templates/rbac.yaml").split("\n---").filter(|text| text.contains(&here)) {
         kubectl_ok(&["apply", "-f", "-"], text.trim_start_matches("---"));
     }
+    kubectl_ok(&["apply", "-f", "-"], &rendered("templates/iamroleclass.yaml"));
     let deployment = yaml(rendered("templates/deployment.yaml").trim_start_matches("---"));
     let arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap().clone();
     let arguments = arguments.iter().map(|argument| argument.as_str().unwrap().to_owned());
     let ours = ["--annotate-service-accounts", "--cluster-arn", "--cluster-region", "--oidc-issuer", "--check-pods"];
     arguments.filter(|argument| ours.iter().any(|name| argument.starts_with(name))).collect()
-}
-
-/// The class of the block, for this test's namespace and operator.
-fn class(world: &World, text: &str) -> IamRoleClassSpec {
-    let mut spec = yaml(text)["spec"].clone();
-    spec["namespaceSelector"] = json!({ "matchLabels": { "test": world.namespace } });
-    spec["controller"] = json!(world.operator.controller);
-    serde_json::from_value(spec).unwrap()
 }
 
 /// Applies the application wave by wave, as Argo CD does.
@@ -95,9 +96,8 @@ async fn sync(world: &World) {
 
 async fn world(test: &str, way: &str, eks: &Eks) -> World {
     let mut world = World::without_operator(test, |_| {}).await;
-    let spec = class(&world, &block(&format!("name: teams-{way}")));
+    // The chart's is the only one.
     world.classes().delete(&world.namespace, &kube::api::DeleteParams::default()).await.unwrap();
-    world.create_class(&world.namespace, spec, true).await;
     world.operator.arguments = install(&world, &block(&format!("# values-{way}.yaml")));
     world.operator.environment.push(("AWS_ENDPOINT_URL_EKS".to_owned(), eks.url()));
     world.operator.start().await;
