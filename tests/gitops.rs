@@ -5,10 +5,11 @@
 mod fences;
 mod support;
 
-use fences::{documents, fences, filled};
+use fences::{Fence, documents, fences, filled};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 use support::kubectl::{Output, helm, kubectl, kubectl_ok};
 use support::{World, condition, ec2};
@@ -201,6 +202,36 @@ fn the_operator_of_an_application_and_of_a_helm_release_annotates_for_irsa() {
             "{place}: pods would start without their role, and all be green"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pipeline_goes_to_its_end_with_and_without_a_difference_and_stops_at_a_failure() {
+    let world = World::with_class("pipeline", |class| {
+        class.workload_identity = serde_json::from_value(json!({ "mechanism": "IRSA" })).unwrap();
+    })
+    .await;
+    let all = fences("docs/gitops.md");
+    let of = |what: &dyn Fn(&&Fence) -> bool| all.iter().find(what).unwrap().text.clone();
+    let script = of(&|fence| fence.language == "sh" && fence.text.contains("kubectl diff"));
+    let manifest = of(&|fence| fence.name().as_deref() == Some("orders.yaml"));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&world.namespace);
+    std::fs::create_dir_all(&folder).unwrap();
+    let runs = |manifest: &str| {
+        std::fs::write(folder.join("orders.yaml"), manifest).unwrap();
+        let script = script.replace("NAMESPACE", &world.namespace);
+        let run = Command::new("sh").args(["-e", "-c", &script]).current_dir(&folder).output().unwrap();
+        let text = String::from_utf8([run.stdout, run.stderr].concat()).unwrap();
+        (run.status.success(), text)
+    };
+    let edited = manifest.replace("AmazonS3ReadOnlyAccess", "AmazonSQSReadOnlyAccess");
+    assert_ne!(edited, manifest);
+    for (manifest, differs) in [(&manifest, true), (&edited, true), (&edited, false)] {
+        let (good, text) = runs(manifest);
+        assert!(good && text.contains("condition met"), "{text}");
+        assert_eq!(text.contains("@@"), differs, "{text}");
+    }
+    let (good, text) = runs(&manifest.replace("managedPolicies", "managedPolicy"));
+    assert!(!good && !text.contains("configured"), "{text}");
 }
 
 /// Longest that Helm is told to wait.

@@ -142,7 +142,7 @@ pub fn commands(fence: &Fence) -> Vec<Vec<String>> {
     lines.map(|line| words(line).unwrap_or_else(|| panic!("{}: {line}", fence.place()))).collect()
 }
 
-/// Splits as a shell does, up to a comment or a redirection; `None` where a quote is not closed.
+/// Splits as a shell does, up to a comment, a redirection or what is done with the result; `None` where a quote is not closed.
 fn words(line: &str) -> Option<Vec<String>> {
     let (mut all, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for sign in line.chars() {
@@ -154,7 +154,7 @@ fn words(line: &str) -> Option<Vec<String>> {
                 word.get_or_insert_default();
             }
             _ if is_bare && sign.is_whitespace() => all.extend(word.take()),
-            '#' | '>' if is_bare && word.is_none() => return Some(all),
+            '#' | '>' | '|' if is_bare && word.is_none() => return Some(all),
             _ => word.get_or_insert_default().push(sign),
         }
     }
