@@ -214,6 +214,22 @@ fn alerts_dashboard_and_docs_ask_for_metrics_labels_and_values_that_there_are() 
 }
 
 #[test]
+fn what_other_programs_serve_under_the_same_name_is_left_out() {
+    let mut shared = 0;
+    for (place, expression) in all_expressions() {
+        let used = selectors(&expression).metrics;
+        let (ours, others): (Vec<_>, Vec<_>) = used.iter().partition(|(name, _)| name.starts_with("iamrole_"));
+        if others.is_empty() {
+            continue;
+        }
+        shared += 1;
+        let joined = expression.matches("and on (job, instance) iamrole_build_info").count();
+        assert!(joined == others.len() && ours.len() == joined, "{place}: whose is it? {expression}");
+    }
+    assert!(shared > 8, "{shared}");
+}
+
+#[test]
 fn the_docs_tell_what_to_do_about_each_alert() {
     let alerts: Value = serde_saphyr::from_str(&read("charts/iamrole-operator/files/alerts.yaml")).unwrap();
     let rules = alerts["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap());
