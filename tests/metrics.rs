@@ -266,11 +266,22 @@ fn promtool(arguments: &[&str], input: &str) {
     assert!(output.status.success(), "promtool {arguments:?}: {text}");
 }
 
+/// Every expression as a rule of Prometheus, whose parser then reads it. A duration that Grafana fills in is one of minutes.
+fn as_rules() -> String {
+    let rules = all_expressions().into_iter().enumerate().map(|(at, (place, expression))| {
+        json!({ "record": format!("{place}:{at}"), "expr": expression.replace("$__rate_interval", "5m") })
+    });
+    json!({ "groups": [{ "name": "expressions", "rules": rules.collect::<Vec<_>>() }] }).to_string()
+}
+
 #[test]
-fn promtool_takes_the_metrics_and_the_rules() {
+fn promtool_takes_the_metrics_the_rules_and_each_expression() {
     promtool(&["check", "metrics"], &exercised().render(Format::Prometheus));
     promtool(&["check", "rules", "charts/iamrole-operator/files/alerts.yaml"], "");
     promtool(&["test", "rules", "tests/alerts.yaml"], "");
+    let file = format!("{}/expressions.json", env!("CARGO_TARGET_TMPDIR"));
+    std::fs::write(&file, as_rules()).unwrap();
+    promtool(&["check", "rules", &file], "");
 }
 
 /// An operator that has seen a failure, a repair, a throttle and a walk.

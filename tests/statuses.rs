@@ -12,6 +12,7 @@ use kstatus::{Kstatus, kstatus};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 
 /// A status as it was written.
 struct Written {
@@ -19,10 +20,20 @@ struct Written {
     by_operator: bool,
 }
 
+/// Logs that the API server laid aside when they were full: statuses that would be missed here.
+fn laid_aside(logs: &Path) -> Vec<String> {
+    let files = std::fs::read_dir(logs).expect("the rig's logs");
+    let names = files.map(|file| file.expect("a file").file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with("audit-")).collect()
+}
+
 /// What the API server recorded, by the object's UID.
 fn recorded() -> BTreeMap<String, Vec<Written>> {
     let directory = std::env::var("RIG_DIR").expect("RIG_DIR: this needs the rig");
-    let log = std::fs::File::open(format!("{directory}/logs/audit.log")).expect("the API server's audit log");
+    let logs = Path::new(&directory).join("logs");
+    let aside = laid_aside(&logs);
+    assert!(aside.is_empty(), "the statuses in {aside:?} are not looked at");
+    let log = std::fs::File::open(logs.join("audit.log")).expect("the API server's audit log");
     let mut all: BTreeMap<String, Vec<Written>> = BTreeMap::new();
     let (mut lines, mut unread) = (0, 0);
     for line in BufReader::new(log).lines() {
@@ -86,6 +97,20 @@ fn every_status_of_the_suite_is_a_possible_one() {
     for kind in [Kstatus::Current, Kstatus::InProgress, Kstatus::Failed, Kstatus::Terminating] {
         assert!(seen.contains_key(&kind), "no status was {kind:?}");
     }
+}
+
+#[test]
+fn no_log_is_laid_aside_and_one_that_was_would_be_seen() {
+    let rig = std::fs::read_to_string("tests/rig/lib/services.sh").unwrap();
+    assert!(rig.contains("--audit-log-maxsize 0"), "the API server begins a new log at 100 MB");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("audit");
+    std::fs::create_dir_all(&folder).unwrap();
+    // As lumberjack, with which the API server writes, names them.
+    let full = "audit-2026-01-31T12-00-00.000.log";
+    for name in ["audit.log", "moto.log", full] {
+        std::fs::write(folder.join(name), "").unwrap();
+    }
+    assert_eq!(laid_aside(&folder), [full]);
 }
 
 fn object(generation: i64, observed: impl Into<Value>, conditions: &[Value]) -> Value {

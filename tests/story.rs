@@ -6,6 +6,7 @@ use iamrole_operator::api::IamRole;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+use support::kubectl::kubectl_ok;
 use support::{World, allow, aws, ec2, trust};
 
 #[tokio::test]
@@ -35,6 +36,45 @@ async fn a_role_comes_and_goes_with_all_that_belongs_to_it() {
     world.gone("app-role").await;
     assert_eq!(aws::role(&world.iam, &name).await, None);
     assert_eq!(aws::policy(&world.iam, &policy).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_changed_and_deleted_is_told_once_each_and_kubectl_describe_shows_it() {
+    let mut world = World::new("told").await;
+    let shown = |world: &World| -> Vec<(String, String)> {
+        let text = kubectl_ok(&["describe", "iamrole", "app", "-n", &world.namespace], "");
+        let lines = text.lines().skip_while(|line| !line.starts_with("Events:")).skip(3);
+        let words = lines.map(|line| line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>());
+        words.map(|words| (words[0].clone(), words[1].clone())).collect()
+    };
+    let normal = |reasons: &[&str]| -> Vec<(String, String)> {
+        reasons.iter().map(|reason| ("Normal".to_owned(), (*reason).to_owned())).collect()
+    };
+    world.create("app", json!({ "trustPolicy": ec2() })).await;
+    world.ready("app").await;
+    world.event("app", "Created", "").await;
+    world.patch("app", json!({ "description": "new" })).await;
+    world.ready("app").await;
+    world.event("app", "Updated", "").await;
+    for _ in 0..2 {
+        world.check_now("app").await;
+    }
+    world.operator.restart().await;
+    world.check_now("app").await;
+    let mut told = shown(&world);
+    told.sort();
+    assert_eq!(told, normal(&["Created", "Updated"]));
+
+    world.delete("app").await;
+    world.gone("app").await;
+    // The change in AWS, and that nothing is left of it.
+    world.event("app", "Deleted", "and all that belonged to it is gone").await;
+    let events = world.events("app").await;
+    let notes: BTreeSet<&String> = events.iter().map(|(_, _, note)| note).collect();
+    assert_eq!(notes.len(), events.len(), "none says what another says: {events:?}");
+    let mut told: Vec<_> = events.iter().map(|(tone, reason, _)| (tone.clone(), reason.clone())).collect();
+    told.sort();
+    assert_eq!(told, normal(&["Created", "Deleted", "Deleted", "Updated"]));
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ ensure_operator_built() { is_operator_up || build_operator; }
 
 clear_state() {
   rm -rf "$RUN" "$PKI" "$RIG_DIR/etcd" "$RIG_DIR/helm" "$RIG_DIR/kubecache"
-  rm -f "$LOGS/audit.log" "$ADMIN_KUBECONFIG" "$OPERATOR_KUBECONFIG" "$ENV_FILE" "$ENV_FILE.new"
+  rm -f "$LOGS"/audit*.log "$ADMIN_KUBECONFIG" "$OPERATOR_KUBECONFIG" "$ENV_FILE" "$ENV_FILE.new"
 }
 
 print_help() {

@@ -58,7 +58,8 @@ make_pki() {
 }
 
 start_apiserver() { # PORT ETCD
-  local audit=(--audit-policy-file "$RIG_SRC/audit.yaml" --audit-log-path "$LOGS/audit.log")
+  # 0: never begun anew, or what was written before would be looked for in vain.
+  local audit=(--audit-policy-file "$RIG_SRC/audit.yaml" --audit-log-path "$LOGS/audit.log" --audit-log-maxsize 0)
   [[ ${RIG_AUDIT:-on} == on ]] || audit=()
   start kube-apiserver "https://127.0.0.1:$1" "$(bin kube-apiserver)" \
     --etcd-servers "$2" --bind-address 127.0.0.1 --secure-port "$1" --advertise-address 127.0.0.1 \
