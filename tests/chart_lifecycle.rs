@@ -251,6 +251,35 @@ fn pasted(notes: &str) -> String {
 }
 
 #[test]
+fn the_notes_tell_how_the_class_is_opened_that_there_is() {
+    let opening = |settings: &[&str]| {
+        let sets: Vec<&str> = settings.iter().flat_map(|setting| ["--set-json", setting]).collect();
+        let install = ["install", "x", CHART, "--dry-run=client", "--namespace", "n"];
+        let output = helm(&[&install, &sets[..]].concat());
+        assert!(output.ok, "{}", output.stderr);
+        let (_, rest) = output.stdout.split_once("\n3. ").expect("a third step");
+        rest.split_once("\n4. ").expect("a fourth").0.to_owned()
+    };
+    let selector = |selector: &str| opening(&[&format!("defaultClass.spec.namespaceSelector={selector}")]);
+    let label = "kubectl label namespace NAMESPACE ";
+    assert!(selector("{}").contains(&format!("{label}iamrole.dev/enabled=true\n")));
+    let all = selector(r#"{"matchLabels":null}"#);
+    assert!(all.contains("Every namespace may use the class \"default\"") && !all.contains("label"), "{all}");
+    let other = selector(r#"{"matchLabels":{"iamrole.dev/enabled":null,"team":"a","stage":"b"}}"#);
+    assert!(other.contains(&format!("{label}stage=b team=a\n")) && !other.contains("tenants"), "{other}");
+    let by_rule = r#"{"matchLabels":null,"matchExpressions":[{"key":"team","operator":"Exists"}]}"#;
+    assert!(selector(by_rule).contains("the labels that the class's namespaceSelector asks for"));
+    let some = r#"watchNamespaces=["a","b"]"#;
+    let served = "The operator serves these namespaces and no other: a, b.";
+    for more in
+        ["enabled=true", "defaultClass.create=false", r#"defaultClass.spec.namespaceSelector={"matchLabels":null}"#]
+    {
+        assert!(opening(&[some, more]).contains(served), "{more}");
+        assert!(!opening(&[more]).contains("no other"), "{more}");
+    }
+}
+
+#[test]
 fn what_the_notes_tell_to_paste_is_taken_by_a_shell() {
     let release = Release::new();
     release.apply(&[]);
