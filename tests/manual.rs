@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "fences/asks.rs"]
+mod asks;
 mod fences;
 mod support;
 
@@ -54,6 +56,9 @@ const PARSED_ONLY: [(&str, &str); 5] = [
     (" rollout ", "no pod runs here"),
     (" roles.iam.", "ACK and Crossplane are not here"),
 ];
+
+/// Reads of what is not here.
+const MISSING_HERE: [(&str, &str); 1] = [(" get lease ", "no pod runs here, so none was chosen")];
 
 #[test]
 fn every_block_is_of_a_sort_that_is_looked_at() {
@@ -114,6 +119,14 @@ fn takes_values(fence: &Fence, values: &Value) {
     std::fs::write(&file, values.to_string()).unwrap();
     let rendered = helm(&["template", "x", "charts/iamrole-operator", "--values", file.to_str().unwrap()]);
     assert!(rendered.ok, "{}: {}", fence.place(), rendered.stderr);
+}
+
+#[test]
+fn a_shell_reads_each_block_for_it() {
+    for fence in of("sh") {
+        let read = Command::new("sh").args(["-n", "-c", &filled(&fence.text)]).output().unwrap();
+        assert!(read.status.success(), "{}: {}", fence.place(), String::from_utf8_lossy(&read.stderr));
+    }
 }
 
 #[test]
@@ -205,6 +218,7 @@ async fn commands_are_executed_or_read_by_their_programs() {
         world.create(name, json!({ "trustPolicy": ec2() })).await;
         world.ready(name).await;
     }
+    let of_this_run = format!("manual={}", world.namespace);
     let legacy =
         fences("docs/adopt.md").into_iter().find(|fence| fence.name().as_deref() == Some("legacy.yaml")).unwrap();
     let legacy: Value = serde_saphyr::from_str(&legacy.text).unwrap();
@@ -225,8 +239,11 @@ async fn commands_are_executed_or_read_by_their_programs() {
             }
         }
         for fence in mentioned(&file) {
-            // A verb alone is a word about the program and no command.
+            // A verb alone is a word about the program and no command, and so is one for a kind without a name.
             let words = commands(&fence).remove(0);
+            if words[0] == "kubectl" && words.len() > 3 && file != "docs/design.md" {
+                asks_for_what_there_is(&fence, &words, &files);
+            }
             match words[0].as_str() {
                 "iamrole" => drop(words.get(1).map(|verb| parse_iamrole(&fence, &[verb.clone(), "--help".into()]))),
                 "aws" if words.len() > 3 => tally.aws.push(words),
@@ -235,9 +252,11 @@ async fn commands_are_executed_or_read_by_their_programs() {
             }
         }
     }
+    kubectl_ok(&["delete", "iamroleclass", "-l", &of_this_run, "--wait=false"], "");
     assert_eq!(failed, 0, "commands failed, as told above");
     check_aws(&tally.aws);
-    let listed: BTreeSet<&str> = COMMANDS_ELSEWHERE.iter().chain(&PARSED_ONLY).map(|(begin, _)| *begin).collect();
+    let listed = COMMANDS_ELSEWHERE.iter().chain(&PARSED_ONLY).chain(&MISSING_HERE);
+    let listed: BTreeSet<&str> = listed.map(|(begin, _)| *begin).collect();
     let unused: Vec<_> = listed.difference(&tally.elsewhere).collect();
     assert!(unused.is_empty(), "nothing has {unused:?} any more");
     let Tally { executed, parsed, aws, .. } = tally;
@@ -259,6 +278,9 @@ fn written(file: &str) -> PathBuf {
 
 fn try_out(fence: &Fence, words: &[String], world: &World, files: &std::path::Path, tally: &mut Tally) {
     let line = words.join(" ");
+    if words[0] == "kubectl" {
+        asks_for_what_there_is(fence, words, files);
+    }
     if let Some((begin, _)) = COMMANDS_ELSEWHERE.iter().find(|(begin, _)| line.starts_with(begin)) {
         tally.elsewhere.insert(begin);
         return;
@@ -350,6 +372,52 @@ fn here(words: &[String], world: Option<&World>, files: &std::path::Path) -> Vec
     words[1..].iter().map(here).map(path).collect()
 }
 
+/// The class that is called so here: this test's, the chart's, or another one that serves nobody.
+fn class_here(name: &str, world: &World) -> String {
+    match name {
+        "orders" => return world.namespace.clone(),
+        "default" => return name.to_owned(),
+        flag if flag.starts_with('-') => return name.to_owned(),
+        _ => {}
+    }
+    let here = format!("{}-{}", world.namespace, name.to_lowercase());
+    let class = json!({
+        "apiVersion": "iamrole.dev/v1alpha1", "kind": "IamRoleClass",
+        "metadata": { "name": here, "labels": { "manual": world.namespace } },
+        "spec": { "controller": "nobody", "unbounded": true, "namespaceSelector": { "matchLabels": { "no": "one" } } },
+    });
+    kubectl_ok(&["apply", "-f", "-"], &class.to_string());
+    here
+}
+
+/// The schema of a kind of ours that a command names.
+fn schema(word: &str) -> Option<Value> {
+    let file = match asks::resource(word) {
+        "iamrole" | "iamroles" => "crds/iamroles.iamrole.dev.yaml",
+        "iamroleclass" | "iamroleclasses" => "crds/iamroleclasses.iamrole.dev.yaml",
+        _ => return None,
+    };
+    let crd: Value = serde_saphyr::from_str(&read(file)).unwrap();
+    Some(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone())
+}
+
+/// A command must not depend on the namespace of whoever types it, and prints fields and waits for conditions that there are.
+fn asks_for_what_there_is(fence: &Fence, words: &[String], files: &std::path::Path) {
+    let line = words.join(" ");
+    let manifest = |name: &str| std::fs::read_to_string(files.join(name)).ok();
+    assert!(!asks::lacks_namespace(&words[1..], manifest), "{}: {line}: in which namespace?", fence.place());
+    for condition in asks::conditions(words) {
+        let known = ["Ready", "Reconciling", "Stalled", "Drifted", "IdentityBound"].contains(&condition.as_str());
+        assert!(known, "{}: {line}: no condition is called {condition}", fence.place());
+    }
+    let schemas: Vec<Value> = words.iter().filter_map(|word| schema(word)).collect();
+    for field in asks::fields(words) {
+        let there = schemas.iter().any(|schema| asks::is_there(schema, &field));
+        let of_all = schemas.is_empty() && asks::is_there(&Value::Null, &field);
+        assert!(there || of_all, "{}: {line}: there is no {field}", fence.place());
+    }
+}
+
 /// Reads are executed; writes are carried out by the API server up to the point where they would be stored.
 fn run_kubectl(fence: &Fence, words: &[String], world: &World, files: &std::path::Path, tally: &mut Tally) {
     let mut arguments = here(words, Some(world), files);
@@ -361,23 +429,20 @@ fn run_kubectl(fence: &Fence, words: &[String], world: &World, files: &std::path
     if writes.contains(&verb.as_str()) {
         arguments.push("--dry-run=server".into());
     }
-    let everywhere = ["-n", "-A", "--all-namespaces"];
-    let placed = arguments.iter().any(|word| everywhere.contains(&word.as_str()) || word.starts_with("--namespace"));
-    if !placed && !["explain", "kustomize", "config"].contains(&verb.as_str()) {
-        arguments.extend(["-n".to_owned(), world.namespace.clone()]);
-    }
-    // The class of this test.
-    if let Some(at) = arguments.iter().position(|word| word == "iamroleclass")
-        && arguments[at + 1] == "orders"
-    {
-        arguments[at + 1].clone_from(&world.namespace);
+    if let Some(at) = arguments.iter().position(|word| word == "iamroleclass") {
+        arguments[at + 1] = class_here(&arguments[at + 1], world);
     }
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let line = arguments.join(" ");
     let run = kubectl(&arguments, "");
-    // What is only looked for or taken away may not be there; that the API server says so is enough.
-    let missing = ["NotFound", "AlreadyExists"].iter().any(|word| run.stderr.contains(word));
+    let missing = MISSING_HERE.iter().find(|(part, _)| format!(" {line}").contains(part));
+    tally.elsewhere.extend(missing.map(|(part, _)| *part));
+    // The namespace of this test is there, and what a page tells to apply is not.
+    let is_there = verb == "create" && arguments[1] == "namespace" && run.stderr.contains("AlreadyExists");
+    let is_gone = (missing.is_some() || verb == "delete" && line.contains(" -f ")) && run.stderr.contains("NotFound");
     let is_difference = verb == "diff" && run.stderr.trim().is_empty();
-    assert!(run.ok || missing || is_difference, "{}: {}: {}", fence.place(), arguments.join(" "), run.stderr);
+    assert!(run.ok || is_there || is_gone || is_difference, "{}: {line}: {}", fence.place(), run.stderr);
+    assert!(!run.stderr.contains("unknown field"), "{}: {line}: {}", fence.place(), run.stderr);
     tally.executed += 1;
 }
 
