@@ -6,7 +6,7 @@ use aws_sdk_iam::types::InstanceProfile;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use support::proxy::Fault;
-use support::{World, allow, aws, ec2};
+use support::{World, allow, aws, ec2, trust};
 
 fn spec(profile: &Value) -> Value {
     let inline = json!([{ "name": "inline", "document": allow("s3:GetObject") }]);
@@ -70,6 +70,25 @@ async fn it_is_renamed_and_removed_with_the_spec() {
     let object = world.ready("app").await;
     assert!(profile(&world, &name(2)).await.is_none());
     assert_eq!(object.status.expect("a status").instance_profile, None);
+}
+
+#[tokio::test]
+async fn one_that_cannot_go_is_named_and_holds_up_nothing() {
+    let world = World::new("profile").await;
+    world.create("app", spec(&json!({}))).await;
+    world.ready("app").await;
+    let name = world.templated("app");
+    let message = "Cannot delete entity, must remove roles from instance profile first.";
+    world.proxy.refuse("DeleteInstanceProfile", &name, 409, "DeleteConflict", message);
+    let lambda = trust(&json!({ "Service": "lambda.amazonaws.com" }));
+    world.patch("app", json!({ "instanceProfile": null, "trustPolicy": lambda })).await;
+    let message = world.reason("app", "DeleteBlocked").await;
+    assert!(message.contains(&format!("instance profile {name} can't be deleted")), "{message}");
+    assert_eq!(aws::role(&world.iam, &name).await.expect("the role").trust, lambda);
+    world.proxy.heal();
+    world.check_now("app").await;
+    world.ready("app").await;
+    assert!(profile(&world, &name).await.is_none());
 }
 
 #[tokio::test]
