@@ -248,7 +248,7 @@ fn bridged(account: &AccountRef) -> bool {
                 println!("{new_shape}: no trust policy");
                 return false;
             };
-            let bridge = || drop(black_box(bridge(&old, &new, account)));
+            let bridge = || drop(black_box(bridge(&old, &new, account, 0)));
             let canonical = new.canonical(account);
             let related = || {
                 black_box((relation(&old, &canonical), relation(&canonical, &old)));

@@ -30,7 +30,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn who_goes_and_what_strangers_attached_is_gone_whatever_else_fails(
+    fn who_goes_and_what_strangers_attached_is_gone_whatever_else_fails_and_who_stays_stays(
         old in wish(), new in wish(), strangers in strangers(), fails in any::<u64>(), all in any::<bool>(),
     ) {
         let new = Wish { keep: false, ..new };
@@ -39,6 +39,7 @@ proptest! {
         let mut end = (aws.clone(), record.clone());
         converge(&mut end.0, &after, &mut end.1, |_, _| {});
         let stay = holders(&end.0);
+        let keep: Vec<_> = holders(&aws).intersection(&stay).copied().collect();
         if strangers.taken {
             take_name(&mut aws, &after);
         }
@@ -50,7 +51,10 @@ proptest! {
         };
         intend(&mut record, &after, &plan, &aws);
         let refuses = |i: usize| !is_spared(&plan.steps[i]) && (all || fails >> (i % 64) & 1 == 1);
-        carry(&mut aws, &plan, &after, &mut record, refuses, |_, _| {});
+        carry(&mut aws, &plan, &after, &mut record, refuses, |aws, done| {
+            let now = holders(aws);
+            assert!(keep.iter().all(|caller| now.contains(caller)), "{keep:?}, {now:?} after {done:?} of {plan:?}");
+        });
         let gone: Vec<_> = holders(&aws).into_iter().filter(|caller| !stay.contains(caller)).collect();
         prop_assert!(gone.is_empty(), "{gone:?} after {plan:?}");
         prop_assert!(!aws.role().managed.iter().any(|arn| arn.ends_with("/Stranger")), "{plan:?}");

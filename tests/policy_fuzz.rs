@@ -317,7 +317,7 @@ fn times() {
             });
             measure(3, &|| {
                 if let Ok(document) = &parsed {
-                    let _ = bridge(&other, document, &account());
+                    let _ = bridge(&other, document, &account(), 0);
                 }
             });
         }

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use iamrole_operator::policy::{
-    AccountRef, Canonical, Document, Effect, Grammar, Pattern, PrincipalType, Principals, Relation, Statement, Tokens,
-    bridge, relation,
+    AccountRef, Bridge, Canonical, Document, Effect, Grammar, Pattern, PrincipalType, Principals, Relation, Statement,
+    Tokens, bridge, relation,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -161,7 +161,7 @@ proptest! {
     fn relations_and_bridges_are_true((old, new) in pair()) {
         let (before, after) = (canonical(&old), canonical(&new));
         let found = relation(&before, &after);
-        let between = bridge(&before, &new, &account());
+        let Bridge { document: between, keeps_all } = bridge(&before, &new, &account(), 0);
         for request in world() {
             let (was, is) = (allows(&old, &request), allows(&new, &request));
             let held = match found {
@@ -173,6 +173,8 @@ proptest! {
             prop_assert!(held, "{found:?}\n{}\n{}", old.to_json(), new.to_json());
             if allows(&between, &request) {
                 prop_assert!(was && is, "{}\n{}\n{}", old.to_json(), new.to_json(), between.to_json());
+            } else if keeps_all {
+                prop_assert!(!was || !is, "{}\n{}\n{}", old.to_json(), new.to_json(), between.to_json());
             }
         }
         if !after.may_allow_more_than(&before) {
@@ -207,8 +209,9 @@ fn documents_beyond_any_quota_get_a_bridge_that_lets_nobody_in() {
         Document::from_json(Grammar::Trust, "d", &text, &Tokens::default()).unwrap()
     };
     let (small, large) = (document(3, "a"), document(200, "b"));
-    let lets_in =
-        |old: &Document, new: &Document| !bridge(&old.canonical(&account), new, &account).trusted(&account).is_empty();
+    let lets_in = |old: &Document, new: &Document| {
+        !bridge(&old.canonical(&account), new, &account, 0).document.trusted(&account).is_empty()
+    };
     assert!(lets_in(&small, &small) && lets_in(&document(3, "a"), &document(4, "a")));
     for (old, new) in [(&small, &large), (&large, &small), (&large, &large)] {
         assert!(!lets_in(old, new));
@@ -346,7 +349,7 @@ fn bridges_keep_what_is_common() {
         json!({"Sid": "B", "Principal": {"Service": "ec2.amazonaws.com",
         "AWS": ["arn:aws:iam::111111111111:root", "333333333333"]}}),
     );
-    let between = bridge(&canonical(&old), &trust(&json!([third])), &account());
+    let between = bridge(&canonical(&old), &trust(&json!([third])), &account(), 0).document;
     let expected = json!([{"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111111111111:root"},
         "Action": ["sts:AssumeRole", "sts:TagSession"]}]);
     assert_eq!(statements_of(&between), expected);
@@ -357,7 +360,7 @@ fn bridges_ask_for_both_conditions() {
     let with = |condition: Value| changed(ALL, json!({ "Condition": condition }));
     let bridged = |old: Value, new: Value| {
         let (old, new) = (trust(&json!([with(old)])), trust(&json!([with(new)])));
-        statements_of(&bridge(&canonical(&old), &new, &account()))
+        statements_of(&bridge(&canonical(&old), &new, &account(), 0).document)
     };
     let old = json!({"StringEquals": {"aws:x": ["p", "q"]}, "StringNotEquals": {"aws:y": "p"}});
     let new = json!({"StringEquals": {"aws:X": ["q", "r"], "aws:z": "z"}, "StringNotEquals": {"aws:y": "q"}});
@@ -375,7 +378,7 @@ fn bridges_keep_every_denial() {
     let only_old = changed(ALL, json!({"Principal": {"AWS": "333333333333"}}));
     let old = trust(&json!([only_old, allow, deny("222222222222")]));
     let new = trust(&json!([allow, deny("111111111111")]));
-    let between = bridge(&canonical(&old), &new, &account());
+    let between = bridge(&canonical(&old), &new, &account(), 0).document;
     assert_eq!(statements_of(&between), json!([allow, deny("111111111111"), deny("222222222222")]));
 }
 
@@ -390,7 +393,7 @@ fn bridges_leave_deleted_principals_out() {
         deny(json!(dead)), {"Effect": "Deny", "NotPrincipal": {"AWS": [dead]}, "Action": "sts:TagSession"}]});
     let old = Canonical::read(Grammar::Trust, &old.to_string(), &account());
     let new = trust(&json!([allow, deny(json!("111111111111"))]));
-    let between = statements_of(&bridge(&old, &new, &account()));
+    let between = statements_of(&bridge(&old, &new, &account(), 0).document);
     assert!(!between.to_string().contains(dead), "{between}");
     let everybody = json!({"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": "sts:tagsession"});
     assert!(between.as_array().unwrap().contains(&everybody), "{between}");
@@ -405,7 +408,7 @@ fn without_anything_common_nobody_may_assume() {
         Canonical::read(Grammar::Trust, "no policy", &account()),
         Canonical::read(Grammar::Trust, &new.to_json().replace("Effect", "Other"), &account()),
     ] {
-        let between = bridge(&old, &new, &account());
+        let between = bridge(&old, &new, &account(), 0).document;
         assert_eq!(statements_of(&between), nobody());
         assert!(!world().iter().any(|request| allows(&between, request)));
     }
@@ -419,6 +422,46 @@ fn a_bridge_is_never_larger_than_what_it_joins() {
     let document = |ids: std::ops::Range<usize>| {
         trust(&json!(std::iter::once(all.clone()).chain(ids.map(deny)).collect::<Vec<_>>()))
     };
-    let between = bridge(&canonical(&document(0..20)), &document(20..40), &account());
+    let between = bridge(&canonical(&document(0..20)), &document(20..40), &account(), 0).document;
     assert_eq!(statements_of(&between), nobody());
+}
+
+#[test]
+fn a_bridge_within_the_quota_keeps_all_or_says_that_it_may_not() {
+    let allow = |who: Value, condition: Value| json!({"Effect": "Allow", "Principal": who, "Action": "sts:AssumeRole", "Condition": condition});
+    let aws = |who: &str| json!({ "AWS": who });
+    let (k, other) = (aws("arn:aws:iam::111111111111:role/k"), aws("arn:aws:iam::111111111111:role/other"));
+    let id = |id: &str| json!({"StringEquals": {"sts:ExternalId": id}});
+    let org = json!({"StringEquals": {"aws:PrincipalOrgID": "o-1"}});
+    let from = |ranges: [&str; 2]| {
+        let condition = json!({"NotIpAddress": {"aws:SourceIp": ranges}});
+        json!({"Effect": "Deny", "Principal": aws("*"), "Action": "sts:AssumeRole", "Condition": condition})
+    };
+    let subjects = |names: [&str; 2]| json!({"StringLike": {"oidc:sub": names}});
+    let only = |statement: Value| json!([statement]);
+    let none = || json!({});
+    // The old and the new one, whether somebody is in both, whether the bridge keeps all that are.
+    let cases = [
+        (only(allow(k.clone(), none())), only(allow(other, none())), false, true),
+        (only(allow(k.clone(), id("a"))), only(allow(k.clone(), id("b"))), false, true),
+        (only(allow(k.clone(), org)), only(allow(k.clone(), id("b"))), true, true),
+        (
+            json!([allow(k.clone(), none()), from(["192.0.2.0/24", "198.51.100.0/24"])]),
+            json!([allow(k.clone(), none()), from(["192.0.2.0/24", "203.0.113.0/24"])]),
+            true,
+            true,
+        ),
+        (
+            only(allow(k.clone(), subjects(["a:*", "b:x"]))),
+            only(allow(k.clone(), subjects(["a:y", "b:x"]))),
+            true,
+            false,
+        ),
+        (only(allow(k, none())), only(allow(aws("111111111111"), id("a"))), false, false),
+    ];
+    for (old, new, lets_in, keeps_all) in cases {
+        let bridge = bridge(&canonical(&trust(&old)), &trust(&new), &account(), 2048);
+        let found = (!bridge.document.trusted(&account()).is_empty(), bridge.keeps_all);
+        assert_eq!(found, (lets_in, keeps_all), "{old} {new} {}", bridge.document.to_json());
+    }
 }

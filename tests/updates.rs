@@ -159,10 +159,12 @@ async fn nothing_is_removed_and_nobody_comes_while_an_addition_is_refused() {
     world.ready("app").await;
     let name = world.templated("app");
     world.proxy.refuse("PutRolePolicy", "come", 403, "AccessDenied", "not authorized");
-    aws::attach(&world.iam, &name, ADMIN).await;
-    aws::put_inline(&world.iam, &name, "theirs", &allow("*")).await;
     world.patch("app", new()).await;
     world.reason("app", "AccessDenied").await;
+    aws::attach(&world.iam, &name, ADMIN).await;
+    aws::put_inline(&world.iam, &name, "theirs", &allow("*")).await;
+    world.check_now("app").await;
+    world.event("app", "DriftRepaired", ADMIN).await;
     let role = aws::role(&world.iam, &name).await.expect("the role");
     assert!(
         !role.attached.contains(ADMIN) && !role.inline.contains_key("theirs"),

@@ -75,9 +75,12 @@ impl Run<'_> {
                 return carried;
             }
             let attempt = self.begin(step);
-            // What an earlier spec left is nobody else's doing.
-            let of_rest = record.is_of_rest(&step.action, desired);
-            let why = if of_rest && self.why == Cause::Drift { Cause::Spec } else { self.why };
+            // What an earlier spec left is nobody else's doing, and what came after the spec is not its own.
+            let why = match self.why {
+                Cause::Drift if record.is_of_rest(&step.action, desired) => Cause::Spec,
+                _ if step.is_strangers => Cause::Drift,
+                why => why,
+            };
             if why == Cause::Drift {
                 ctx.metrics.drift_found();
             }

@@ -102,6 +102,8 @@ pub struct Entry {
     pub next_check: Option<Instant>,
     /// A walk over the account shows it otherwise than wanted: it is to be looked at now.
     pub suspect: bool,
+    /// What others had put on the role before a spec of ours was carried out in full, by its keys.
+    before: Option<(Basis, BTreeSet<String>)>,
     /// What a status whose write failed would have told.
     pub untold: Option<Untold>,
     /// When the role is to be looked at by itself for the sake of what no walk shows.
@@ -206,6 +208,17 @@ impl Entry {
         let seen = self.boundary_seen.as_ref().filter(|seen| seen.basis == *basis)?;
         let since = now.saturating_duration_since(seen.at);
         (since < period.mul_f64(EARLY)).then(|| period.mul_f64(0.9).saturating_sub(since))
+    }
+
+    /// Which of what strangers put on the role, by its keys, was there when the spec came, as far as this process knows: what
+    /// replaces it may not be there yet. Where the spec was in AWS in full, `settled`, it was not.
+    pub fn found_before(&mut self, basis: Basis, settled: bool, found: BTreeSet<String>) -> BTreeSet<String> {
+        if settled {
+            self.before = Some((basis, BTreeSet::new()));
+        } else if self.before.as_ref().is_none_or(|(known, _)| *known != basis) {
+            self.before = Some((basis, found));
+        }
+        self.before.as_ref().map(|(_, before)| before.clone()).unwrap_or_default()
     }
 
     /// Notes that the role has its boundary.
@@ -358,6 +371,23 @@ mod tests {
         assert!((23..=33).contains(&looks(&mut entry, &waning, 3600, 25 * 3600)));
         let within = Failure { retry: waning.retry.within(Duration::from_mins(5)), ..waning };
         assert!(looks(&mut entry, &within, 25 * 3600, 26 * 3600) >= 12, "what the class forces must hold meanwhile");
+    }
+
+    #[test]
+    fn what_strangers_put_there_after_the_spec_is_told_from_what_it_may_replace() {
+        let keys =
+            |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<std::collections::BTreeSet<String>>();
+        let basis = |generation| (generation, crate::api::iamrole::ClassRef::default());
+        let mut entry = Entry::default();
+        assert_eq!(entry.found_before(basis(1), false, keys(&["a"])), keys(&["a"]), "it may be what the spec replaces");
+        assert_eq!(entry.found_before(basis(1), false, keys(&["a", "b"])), keys(&["a"]), "b came later");
+        assert_eq!(
+            entry.found_before(basis(1), true, keys(&["a"])),
+            keys(&[]),
+            "the spec was in AWS in full without it"
+        );
+        assert_eq!(entry.found_before(basis(1), false, keys(&["a", "c"])), keys(&[]));
+        assert_eq!(entry.found_before(basis(2), false, keys(&["a"])), keys(&["a"]), "another spec");
     }
 
     #[test]

@@ -197,9 +197,10 @@ pub async fn hold_boundary(
     note_boundary(&record, status);
     let mut intended = subject.status.clone();
     note_boundary(&record, &mut intended);
-    if let Err(failure) = subject.write_status(ctx, intended).await {
+    if let Err(failure) = subject.write_status(ctx, intended.clone()).await {
         // Who edits his object all the time must not keep away what the class forces. The next write of status tells it.
         tracing::debug!(%failure, "the boundary is set all the same");
+        subject.remember(ctx, &intended);
     }
     if why == Cause::Drift {
         ctx.metrics.drift_found();
@@ -212,6 +213,7 @@ pub async fn hold_boundary(
     note_boundary(&record, status);
     status.last_changes.insert(0, change);
     status.last_changes.truncate(super::status::CHANGES_KEPT);
+    subject.remember(ctx, status);
     Ok(made)
 }
 

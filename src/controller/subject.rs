@@ -160,6 +160,14 @@ impl Subject {
         ObjectRef::from_obj(&self.object).into()
     }
 
+    /// Remembers what a status would tell, until one is written.
+    pub fn remember(&mut self, ctx: &Context, status: &IamRoleStatus) {
+        let untold = Untold::of(status);
+        self.untold |= untold != Untold::of(&self.status);
+        untold.clone().into_status(&mut self.status);
+        ctx.memory.with(&self.uid, |entry| entry.untold = Some(untold));
+    }
+
     /// Writes `status` unless it says nothing new. The changes in it are told sooner or later, also if the write fails.
     pub async fn write_status(&mut self, ctx: &Context, status: IamRoleStatus) -> Result<(), Failure> {
         let untold = Untold::of(&status);

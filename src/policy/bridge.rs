@@ -20,17 +20,31 @@ const LARGEST: usize = 16_384;
 /// Actions by which a role is assumed.
 const ASSUME: [&str; 3] = ["sts:AssumeRole", "sts:AssumeRoleWithSAML", "sts:AssumeRoleWithWebIdentity"];
 
+/// A trust policy that stands between two.
+#[derive(Clone, Debug)]
+pub struct Bridge {
+    /// It allows only what both allow, and denies what either denies.
+    pub document: Document,
+    /// It allows all that both allow. False where that can't be said, or may not have been.
+    pub keeps_all: bool,
+}
+
 /// A trust policy that allows only what both `old` and `new` allow, and denies what either denies.
 ///
 /// It stands between the two while the permissions of a role are exchanged: no principal that only one of them lets in
 /// can then use permissions that were meant for the other. Names of statements are left out.
 ///
-/// Where nothing is common, where `old` is not understood in full, where the result would be larger than both documents
-/// (and so perhaps larger than the quota), or where one of them is larger than any quota, it is one statement that denies
-/// everybody to assume the role.
+/// Where nothing is common, where `old` is not understood in full, where the result would be larger than both documents and
+/// than `quota` (in characters), or where one of them is larger than any quota, it is one statement that denies everybody to
+/// assume the role.
 #[must_use]
-pub fn bridge(old: &Canonical, new: &Document, account: &AccountRef) -> Document {
-    build(old, new, account).unwrap_or_else(|| closed(new))
+pub fn bridge(old: &Canonical, new: &Document, account: &AccountRef, quota: usize) -> Bridge {
+    let mut keeps_all = true;
+    match build(old, new, account, quota, &mut keeps_all) {
+        Some(statements) if statements.is_empty() => Bridge { document: closed(new), keeps_all },
+        Some(statements) => Bridge { document: with_statements(new, statements), keeps_all },
+        None => Bridge { document: closed(new), keeps_all: false },
+    }
 }
 
 /// A trust policy of the same version that lets nobody in.
@@ -41,7 +55,14 @@ pub fn closed(trust: &Document) -> Document {
     with_statements(trust, vec![statement(Effect::Deny, everybody, assume, Vec::new())])
 }
 
-fn build(old: &Canonical, new: &Document, account: &AccountRef) -> Option<Document> {
+/// The statements of a bridge, or none where nothing is common; `None` where it can't be said.
+fn build(
+    old: &Canonical,
+    new: &Document,
+    account: &AccountRef,
+    quota: usize,
+    keeps_all: &mut bool,
+) -> Option<Vec<Statement>> {
     let size = Some(new.size()).filter(|size| *size <= LARGEST)?;
     let target = new.canonical(account);
     let (old, target) = (Rules::of(old)?, Rules::of(&target)?);
@@ -50,9 +71,11 @@ fn build(old: &Canonical, new: &Document, account: &AccountRef) -> Option<Docume
         return None;
     }
     let before: Vec<Statement> = before().filter_map(revive).flatten().collect();
-    let limit = size.max(with_statements(new, before).size());
-    let statements = common_statements(&old, &target, new, account, limit)?;
-    let mut statements = Some(statements).filter(|statements| !statements.is_empty())?;
+    let limit = size.max(with_statements(new, before).size()).max(quota);
+    let mut statements = common_statements(&old, &target, new, account, limit, keeps_all)?;
+    if statements.is_empty() {
+        return Some(statements);
+    }
     let denied = new.statements.iter().filter(|statement| statement.effect == Effect::Deny);
     statements.extend(denied.cloned().map(unnamed));
     for meaning in old.of_effect(Effect::Deny).filter(|meaning| !target.contains(meaning)) {
@@ -61,17 +84,18 @@ fn build(old: &Canonical, new: &Document, account: &AccountRef) -> Option<Docume
         }
         statements.extend(revive(meaning)?);
     }
-    let document = with_statements(new, statements);
-    (document.size() <= limit).then_some(document)
+    (with_statements(new, statements.clone()).size() <= limit).then_some(statements)
 }
 
-/// What statements of both documents allow. `None` where finding that takes too long, or it is larger than `limit`.
+/// What statements of both documents allow. `None` where finding that takes too long, or it is larger than `limit`; clears
+/// `keeps_all` where they may allow more together.
 fn common_statements(
     old: &Rules<'_>,
     target: &Rules<'_>,
     new: &Document,
     account: &AccountRef,
     limit: usize,
+    keeps_all: &mut bool,
 ) -> Option<Vec<Statement>> {
     let (mut statements, mut budget, mut room) = (Vec::new(), BUDGET, limit);
     let mut add = |statement: Statement| {
@@ -90,11 +114,12 @@ fn common_statements(
         let cost = principals + statement.action.values.len() + meaning.condition.weight();
         for other in old.of_effect(Effect::Allow) {
             budget = budget.checked_sub(cost + other.condition.weight())?;
-            if old.speaks_alike(target, &meaning)
-                && old.speaks_alike(target, other)
-                && let Some(common) = common(statement, &meaning, other, account)
-            {
-                add(common)?;
+            let (common, is_all) = common(statement, &meaning, other, account);
+            if old.speaks_alike(target, &meaning) && old.speaks_alike(target, other) {
+                *keeps_all &= is_all;
+                common.map_or(Some(()), &mut add)?;
+            } else {
+                *keeps_all &= is_all && common.is_none();
             }
         }
     }
@@ -120,34 +145,52 @@ fn unnamed(statement: Statement) -> Statement {
     Statement { sid: None, ..statement }
 }
 
-/// What a new `Allow` statement and an old one both allow, where that can be said in one statement.
-fn common(new: &Statement, meaning: &Meaning, old: &Meaning, account: &AccountRef) -> Option<Statement> {
-    let (who, action) = (common_who(new, meaning, old, account)?, common_action(new, meaning, old)?);
-    let condition = if implies(&meaning.condition, &old.condition) {
-        new.condition.clone()
-    } else {
-        revive_conditions(&both(&meaning.condition, &old.condition)?)
-    };
-    Some(statement(Effect::Allow, who, action, condition))
+/// What a new `Allow` statement and an old one both allow, where that can be said in one statement, and whether they allow
+/// nothing else together.
+fn common(new: &Statement, meaning: &Meaning, old: &Meaning, account: &AccountRef) -> (Option<Statement>, bool) {
+    let (who, all_of_them) = common_who(new, meaning, old, account);
+    let (action, all_actions) = common_action(new, meaning, old);
+    let (condition, all_requests) = common_conditions(new, meaning, old);
+    if (who.is_none() && all_of_them) || (action.is_none() && all_actions) || (condition.is_none() && all_requests) {
+        return (None, true);
+    }
+    let (Some(who), Some(action), Some(condition)) = (who, action, condition) else { return (None, false) };
+    (Some(statement(Effect::Allow, who, action, condition)), all_of_them && all_actions && all_requests)
 }
 
-/// Conditions that hold only where both given ones do; `None` where that is never or can't be said.
-fn both(one: &Conditions, other: &Conditions) -> Option<Conditions> {
-    one.both(other, |(operator, _), one, other| {
+/// Conditions that hold only where those of both statements do; `None` where that is never or can't be said. And whether
+/// they always hold then.
+fn common_conditions(new: &Statement, meaning: &Meaning, old: &Meaning) -> (Option<Vec<Condition>>, bool) {
+    if implies(&meaning.condition, &old.condition) {
+        return (Some(new.condition.clone()), true);
+    }
+    let (mut is_all, mut is_never) = (true, false);
+    let both = meaning.condition.both(&old.condition, |(operator, _), one, other| {
+        // Of the others a value may match several.
+        let is_exact = matches!(&**operator, "StringEquals" | "StringNotEquals");
+        is_all &= is_exact || one == other;
         let common = match Operator::parse(operator) {
             Some(operator) if operator.negated => one.union(other),
             Some(operator) if operator.kind != Kind::Null => one.intersection(other),
             _ if one == other => one.clone(),
             _ => return None,
         };
+        is_never |= is_exact && common.is_empty();
         (!common.is_empty()).then_some(common)
-    })
+    });
+    let is_all = if both.is_some() { is_all } else { is_never };
+    (both.as_ref().map(revive_conditions), is_all)
 }
 
-fn common_who(new: &Statement, meaning: &Meaning, old: &Meaning, account: &AccountRef) -> Option<Principals> {
-    let (new, meaning, old) = (new.principal.as_ref()?, meaning.principal.as_ref()?, old.principal.as_ref()?);
+fn common_who(new: &Statement, meaning: &Meaning, old: &Meaning, account: &AccountRef) -> (Option<Principals>, bool) {
+    let (Some(new), Some(meaning), Some(old)) =
+        (new.principal.as_ref(), meaning.principal.as_ref(), old.principal.as_ref())
+    else {
+        return (None, false);
+    };
     if new.negated || old.negated {
-        return who_within(meaning, old).then(|| new.clone());
+        let is_within = who_within(meaning, old);
+        return (is_within.then(|| new.clone()), is_within);
     }
     let mut entries = Vec::new();
     for (kind, values) in &new.entries {
@@ -163,16 +206,30 @@ fn common_who(new: &Statement, meaning: &Meaning, old: &Meaning, account: &Accou
             entries.push((*kind, values));
         }
     }
-    (!entries.is_empty()).then_some(Principals { negated: false, entries })
+    let names = |who: &Who| who.entries.values().flatten().cloned().collect::<Vec<String>>();
+    let old = names(old);
+    let overlap = |new: &String| old.iter().any(|old| old != new && may_overlap(old, new));
+    let is_all = !names(meaning).iter().any(overlap);
+    ((!entries.is_empty()).then_some(Principals { negated: false, entries }), is_all)
 }
 
-fn common_action(new: &Statement, meaning: &Meaning, old: &Meaning) -> Option<Terms> {
+/// Whether two principals that are called otherwise may be the same, or one of them the other's account or session.
+fn may_overlap(one: &str, other: &str) -> bool {
+    let is_alone = |name: &str| name.contains(":iam:") && !name.ends_with(":root");
+    let account = |name: &str| name.split(':').nth(4).unwrap_or(name).to_owned();
+    one == "*" || other == "*" || (account(one) == account(other) && !(is_alone(one) && is_alone(other)))
+}
+
+fn common_action(new: &Statement, meaning: &Meaning, old: &Meaning) -> (Option<Terms>, bool) {
     if new.action.negated || old.action.negated {
-        return what_within(&meaning.action, &old.action).then(|| new.action.clone());
+        let is_within = what_within(&meaning.action, &old.action);
+        return (is_within.then(|| new.action.clone()), is_within);
     }
     let listed = |action: &&String| old.action.values.contains(&action.to_ascii_lowercase());
     let values: Vec<String> = new.action.values.iter().filter(listed).cloned().collect();
-    (!values.is_empty()).then_some(Terms { negated: false, values })
+    let mut all = new.action.values.iter().chain(&old.action.values);
+    let is_all = !all.any(|action| action.contains(['*', '?']));
+    ((!values.is_empty()).then_some(Terms { negated: false, values }), is_all)
 }
 
 /// An old statement, to be sent again; without the principals that were deleted, since IAM refuses their ids. The

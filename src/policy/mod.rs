@@ -52,7 +52,7 @@ mod tokens;
 
 pub use action::mistake_in_pattern;
 pub use arn::{Arn, ArnError};
-pub use bridge::{bridge, closed};
+pub use bridge::{Bridge, bridge, closed};
 pub use canonical::{AccountRef, Canonical};
 pub use clause::Clause;
 pub use difference::Difference;

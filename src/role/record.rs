@@ -218,7 +218,9 @@ impl Record {
     /// write, which may show the past.
     pub fn prune(&mut self, desired: &Desired, observed: &Observed) {
         self.managed.retain(|arn| desired.managed.contains(arn) || observed.managed.contains(arn));
-        self.inline.retain(|name| desired.inline.contains_key(name) || observed.inline.contains_key(name));
+        // IAM takes names that differ only in case for the same.
+        let there = |name: &String| observed.inline.keys().any(|found| found.eq_ignore_ascii_case(name));
+        self.inline.retain(|name| desired.inline.contains_key(name) || there(name));
         let seen: BTreeSet<String> = observed.tags.keys().map(|key| key.to_lowercase()).collect();
         self.tag_keys.retain(|key| desired.tags.contains_key(key) || seen.contains(&key.to_lowercase()));
         if self.boundary.is_some() && self.boundary == observed.boundary {

@@ -3,6 +3,7 @@
 use super::{Aws, arn, asked, carry, intend, want};
 use iamrole_operator::policy::{Document, Effect, Limits};
 use iamrole_operator::role::{Action, Desired, Plan, Record, plan};
+use proptest::bool::weighted;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -11,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A role as a spec describes it; documents are sets of statements of a small pool, so that they often share some.
 #[derive(Clone, Debug)]
 pub struct Wish {
-    pub trust: Vec<(BTreeSet<u8>, u8)>,
+    /// Whom it lets in, with which external id, and whether it keeps them out instead.
+    pub trust: Vec<(BTreeSet<u8>, u8, bool)>,
     pub inline: BTreeMap<u8, BTreeSet<u8>>,
     pub own: BTreeMap<u8, BTreeSet<u8>>,
     pub managed: BTreeSet<u8>,
@@ -27,10 +29,11 @@ pub const PRINCIPALS: [&str; 4] = ["111111111111", "222222222222", "333333333333
 pub const STATEMENTS: u8 = 8;
 pub const DENIALS: u8 = 6;
 
-pub fn trust(statements: &[(BTreeSet<u8>, u8)]) -> Value {
-    let statements = statements.iter().map(|(who, id)| {
+pub fn trust(statements: &[(BTreeSet<u8>, u8, bool)]) -> Value {
+    let statements = statements.iter().map(|(who, id, denies)| {
         let who: Vec<&str> = who.iter().map(|i| PRINCIPALS[usize::from(*i)]).collect();
-        let mut statement = json!({ "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": { "AWS": who } });
+        let effect = if *denies { "Deny" } else { "Allow" };
+        let mut statement = json!({ "Effect": effect, "Action": "sts:AssumeRole", "Principal": { "AWS": who } });
         if *id > 0 {
             statement["Condition"] = json!({ "StringEquals": { "sts:ExternalId": format!("id-{id}") } });
         }
@@ -79,7 +82,7 @@ pub fn wish() -> impl Strategy<Value = Wish> {
     let statements = || btree_set(0..STATEMENTS, 1..4);
     let documents = || btree_map(0u8..4, statements(), 0..4);
     let tags = btree_map("[ab]|[AB]", "[xy]", 0..2);
-    let trust = vec((btree_set(0u8..4, 1..3), 0u8..3), 1..3);
+    let trust = vec((btree_set(0u8..4, 1..3), 0u8..3, weighted(0.2)), 1..4);
     (
         trust,
         documents(),
@@ -148,7 +151,7 @@ pub fn settled(old: &Desired, strangers: &Strangers, aws: Aws) -> (Aws, Record) 
 
 pub fn one_inline(name: &str) -> Value {
     let statements = BTreeSet::from([0, 1]);
-    json!({ "trustPolicy": trust(&[(BTreeSet::from([0]), 0)]),
+    json!({ "trustPolicy": trust(&[(BTreeSet::from([0]), 0, false)]),
         "inlinePolicies": [{ "name": name, "document": document(&statements) }] })
 }
 

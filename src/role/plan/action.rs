@@ -107,6 +107,18 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether it is about the instance profile.
+    pub(super) const fn is_of_profile(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateProfile { .. }
+                | Self::TagProfile { .. }
+                | Self::JoinProfile(_)
+                | Self::LeaveProfile { .. }
+                | Self::DeleteProfile(_)
+        )
+    }
+
     /// IAM's name of the call that matters.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -22,7 +22,7 @@ use super::desired::Desired;
 use super::observed::Observed;
 use super::record::Record;
 use crate::api::iamrole::Origin;
-use crate::policy::{AccountRef, Document, Relation, bridge, closed, relation};
+use crate::policy::{AccountRef, Bridge, Document, Relation, bridge, closed, relation};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// IAM's default for the longest session.
@@ -105,7 +105,7 @@ pub fn update(desired: &Desired, observed: &Observed, record: &Record, attachmen
     permissions::plan(&mut planner.plan, desired, observed, record, attachments, recent);
     profile::plan(&mut planner.plan, desired, observed, record);
     planner.trust();
-    planner.plan.steps.sort_by_key(|step| step.phase);
+    planner.plan.steps.sort_by_key(|step| (step.phase, step.action.is_of_profile()));
     planner.plan.unlisted.sort();
     planner.plan
 }
@@ -223,13 +223,15 @@ impl Planner<'_> {
             Relation::Widens => self.plan.push(Phase::Widen, Action::UpdateTrust(new.clone())),
             Relation::Alters => {
                 // Principals that go must not see what is added, those that come not what is removed; and those that go
-                // don't stay since something else fails.
-                if self.plan.may_delay_trust() {
-                    let between = bridge(old, new, account);
-                    // Already there when the last attempt got no further.
-                    if between.canonical(account) != *old {
-                        self.plan.push(Phase::Narrow, Action::UpdateTrust(between));
-                    }
+                // don't stay since something else fails, if those that stay can do without that.
+                let between = || bridge(old, new, account, self.desired.limits.trust);
+                let bridge = self.plan.may_delay_trust().then(between);
+                let bridge = bridge.filter(|bridge| bridge.keeps_all || self.plan.has_additions());
+                // Already there when the last attempt got no further.
+                if let Some(Bridge { document, .. }) =
+                    bridge.filter(|bridge| bridge.document.canonical(account) != *old)
+                {
+                    self.plan.push(Phase::Narrow, Action::UpdateTrust(document));
                 }
                 self.plan.push(Phase::Widen, Action::UpdateTrust(new.clone()));
             }

@@ -178,7 +178,7 @@ impl<'a> Planner<'a> {
                 self.plan.unlisted.push(arn.clone());
                 self.order.want(facts);
             } else {
-                let strangers = self.is_strangers(ours || recorded.contains(arn));
+                let strangers = !ours && !recorded.contains(arn);
                 self.order.goes(Change::removal(Action::Detach(arn.clone()), strangers));
             }
         }
@@ -195,12 +195,6 @@ impl<'a> Planner<'a> {
         let as_found = self.origin == Origin::Adopted && !self.desired.when_unlisted_given;
         let kept = as_found || self.desired.when_unlisted != WhenUnlisted::Remove;
         exception || (!recorded && kept)
-    }
-
-    /// Whether somebody else put it on the role. One that was adopted may have had it before, and works with it until what
-    /// takes its place is there.
-    fn is_strangers(&self, recorded: bool) -> bool {
-        !recorded && self.origin != Origin::Adopted
     }
 
     fn inline(&mut self) {
@@ -230,8 +224,7 @@ impl<'a> Planner<'a> {
                 self.plan.unlisted.push(name.clone());
                 self.order.want(facts(found));
             } else {
-                let strangers = self.is_strangers(recorded(name));
-                self.order.goes(Change::removal(Action::DeleteInline(name.clone()), strangers));
+                self.order.goes(Change::removal(Action::DeleteInline(name.clone()), !recorded(name)));
             }
         }
         if self.recent {

@@ -52,9 +52,9 @@ impl Phase {
             Self::Narrow => self > failed && self != Self::Force,
             Self::Exchange => self >= failed,
             // What the role does not have any more keeps nothing of it from being deleted.
-            Self::Widen | Self::Unbound => self > failed && self != Self::DeleteOwned,
+            Self::Remove | Self::Widen | Self::Unbound => self > failed && self != Self::DeleteOwned,
             // Each addition and each removal stands for itself; what follows needs all of them.
-            Self::Create | Self::Force | Self::Bound | Self::Add | Self::Remove | Self::Delete => self > failed,
+            Self::Create | Self::Force | Self::Bound | Self::Add | Self::Delete => self > failed,
         }
     }
 }
@@ -117,6 +117,24 @@ impl Plan {
     /// What is refused and counts as an addition that failed.
     fn refused_additions(&self) -> impl Iterator<Item = &Problem> {
         self.refused.iter().filter(|problem| problem.reason != Reason::InstanceProfileNotOwned)
+    }
+
+    /// The [keys](Action::key) of what strangers put on the role and that goes.
+    pub fn of_strangers(&self) -> BTreeSet<String> {
+        self.steps.iter().filter(|step| step.is_strangers).filter_map(|step| step.action.key()).collect()
+    }
+
+    /// What was there before the spec, by its keys, goes only when all that comes is there: it may be what that replaces.
+    pub fn have_wait(&mut self, before: &BTreeSet<String>) {
+        for step in &mut self.steps {
+            step.is_strangers &= !step.action.key().is_some_and(|key| before.contains(&key));
+        }
+    }
+
+    /// Whether permissions or a boundary come.
+    pub(super) fn has_additions(&self) -> bool {
+        let comes = |step: &Step| matches!(step.phase, Phase::Add | Phase::Exchange | Phase::Force | Phase::Bound);
+        self.steps.iter().any(comes)
     }
 
     /// Whether a trust that adds may have to wait for something that one which only narrows does not wait for.

@@ -88,7 +88,7 @@ fn a_failure_holds_up_what_follows_but_not_what_is_safe() {
     assert_eq!(held(Bound), [Add, Exchange, Remove, Widen, Unbound, DeleteOwned]);
     assert_eq!(held(Add), [Exchange, Remove, Widen, Unbound, DeleteOwned]);
     assert_eq!(held(Exchange), [Exchange, Remove, Widen, Unbound, DeleteOwned]);
-    assert_eq!(held(Remove), [Widen, Unbound, DeleteOwned]);
+    assert_eq!(held(Remove), [Widen, Unbound]);
     assert_eq!(held(Widen), [Unbound], "what is off the role can be deleted");
     assert!(held(DeleteOwned).is_empty(), "whoever else uses an own policy holds up nothing");
     assert_eq!(held(Create).len(), 11);
@@ -265,6 +265,22 @@ fn a_bridge_that_stands_is_not_built_again() {
     observed.trust = between.canonical(&new.account);
     let again = update(&new, &observed, &record, 10, false);
     assert!(again.steps.iter().all(|step| step.phase != Phase::Narrow), "{:?}", names(&again));
+}
+
+#[test]
+fn a_removal_alone_locks_nobody_out_who_may_stay() {
+    let with = |who: Value, names: &[&'static str]| {
+        let policies: Vec<(&str, &[&str])> = names.iter().map(|name| (*name, &["s3:*"][..])).collect();
+        let mut fields = inline(&policies);
+        fields["trustPolicy"] = trust(&json!({ "AWS": who }));
+        spec(fields)
+    };
+    let role = "arn:aws:iam::333344445555:role/x";
+    let (old, account) = (with(json!([role, "444455556666"]), &["a", "b"]), json!(["333344445555", "555566667777"]));
+    let narrows = |new: &Desired| steps(&old, new).iter().any(|step| step.starts_with("Narrow:"));
+    assert!(narrows(&with(json!([role, "555566667777"]), &["a"])), "who goes does not wait for the removal");
+    assert!(!narrows(&with(account.clone(), &["a"])), "it can't be said that of the account the role alone stays");
+    assert!(narrows(&with(account, &["a", "b", "c"])), "but who goes must not see what comes");
 }
 
 #[test]
