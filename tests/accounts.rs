@@ -7,10 +7,12 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use iamrole_operator::api::IamRoleClassSpec;
 use iamrole_operator::api::iamroleclass::{Account, Allowed, AssumeRole};
 use iamrole_operator::api::schema::Selector;
-use serde_json::json;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use support::proxy::Fault;
-use support::{SOON, World, allow, aws, ec2, eventually};
+use support::{SOON, World, allow, aws, each_by_itself, ec2, eventually, stays};
 
 const OTHER: &str = "210987654321";
 const SECRET: &str = "external-id-that-nobody-logs";
@@ -165,4 +167,53 @@ async fn a_session_that_aws_does_not_know_any_more_is_asked_for_anew() {
     world.request_check("there").await;
     assert!(eventually(SOON, || async { sessions() >= 2 }).await, "{}", world.operator.log());
     world.ready("there").await;
+}
+
+/// A trust policy that only fits where the account's quota was raised.
+fn long_trust() -> Value {
+    let accounts: Vec<String> = (0..200).map(|i| format!("{:012}", 111_122_223_333_u64 + i)).collect();
+    let mut trust = ec2();
+    trust["Statement"][0]["Condition"] = json!({ "StringEquals": { "aws:SourceAccount": accounts } });
+    trust
+}
+
+#[tokio::test]
+async fn an_account_that_does_not_tell_its_quotas_keeps_them_and_only_one_that_is_down_shows_on_its_class() {
+    let mut world = World::without_operator("accounts", |class| class.drift_check = each_by_itself(5)).await;
+    let raised = || Fault::Rewrite("<value>2048</value>".into(), "<value>4096</value>".into());
+    world.proxy.fault("GetAccountSummary", "", usize::MAX, raised());
+    world.operator.start().await;
+    world.create("app", json!({ "trustPolicy": long_trust() })).await;
+    world.ready("app").await;
+
+    let class = world.namespace.clone();
+    let reason = || async {
+        let conditions = world.classes().get(&class).await.expect("the class").status.unwrap_or_default().conditions;
+        let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
+        ready.map(|ready| ready.reason).unwrap_or_default()
+    };
+    let asked = || world.proxy.all().iter().filter(|call| call.action == "GetAccountSummary").count();
+    for (i, (status, code, said)) in
+        [(400, "Throttling", "Applied"), (503, "ServiceUnavailable", "Unavailable")].into_iter().enumerate()
+    {
+        world.proxy.heal();
+        world.proxy.refuse("GetAccountSummary", "", status, code, "come back later");
+        let before = asked();
+        let ask = json!({ "metadata": { "annotations": { "iamrole.dev/reconcile-requested-at": i.to_string() } } });
+        world.classes().patch(&class, &PatchParams::default(), &Patch::Merge(ask)).await.expect("an annotation");
+        let refused = eventually(SOON, || async { asked() >= before + 3 });
+        assert!(refused.await, "{code}: {:?}", world.proxy.all());
+        assert!(eventually(SOON, || async { reason().await == said }).await, "{code}: {}", reason().await);
+        world.check_now("app").await;
+        world.ready("app").await;
+        let stays = stays(Duration::from_secs(3), || async { reason().await == said });
+        assert!(stays.await, "{code}: {}\n{}", reason().await, world.operator.log());
+    }
+    world.proxy.heal();
+    world.proxy.fault("GetAccountSummary", "", usize::MAX, raised());
+    assert!(eventually(SOON, || async { reason().await == "Applied" }).await, "{}", world.operator.log());
+    world.check_now("app").await;
+    world.ready("app").await;
+    let events = world.events("app").await;
+    assert!(events.iter().all(|(kind, reason, _)| kind != "Warning" || reason == "PolicyWarning"), "{events:?}");
 }

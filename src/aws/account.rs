@@ -3,11 +3,12 @@
 use super::error::{AwsError, Kind};
 use super::fence::Fence;
 use super::pace::{Pace, Turn};
+use super::summary::{Quotas, Summary, Usage};
 use super::throttle::Throttle;
 use super::transport::{TransportError, http_client};
 use crate::api::iamroleclass::AssumeRole;
 use crate::lease::Leadership;
-use crate::policy::{AccountRef, Limits};
+use crate::policy::AccountRef;
 use crate::telemetry::Metrics;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::identity::IdentityCache;
@@ -21,7 +22,6 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_iam::config::http::HttpResponse;
 use aws_sdk_iam::config::retry::RetryPartition;
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_iam::types::SummaryKeyType;
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::future::Future;
@@ -52,6 +52,8 @@ pub struct Aws {
     at_once: usize,
     /// How fast each account is called, however many identities lead there.
     paces: Arc<Mutex<HashMap<String, Pace>>>,
+    /// What each identity was told last of its account.
+    summaries: Arc<Mutex<HashMap<String, Summary>>>,
 }
 
 /// A session of a role that is assumed.
@@ -83,30 +85,6 @@ pub struct Account {
     pub quotas: Quotas,
     /// What is in the account; `None` where AWS does not tell.
     pub usage: Option<Usage>,
-}
-
-/// How much an account holds, as `GetAccountSummary` tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// Roles, service-linked ones included.
-    pub roles: usize,
-    /// Customer-managed policies.
-    pub policies: usize,
-}
-
-/// Quotas of an account, as `GetAccountSummary` tells them; IAM's defaults where it does not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quotas {
-    /// Sizes of policy documents.
-    pub limits: Limits,
-    /// Managed policies attached to one role.
-    pub attachments: usize,
-}
-
-impl Default for Quotas {
-    fn default() -> Self {
-        Self { limits: Limits::default(), attachments: 10 }
-    }
 }
 
 /// How long a call to AWS may take.
@@ -145,7 +123,15 @@ impl Aws {
     #[must_use]
     pub fn new(config: SdkConfig, metrics: Metrics) -> Self {
         let leadership = Leadership::unconditional();
-        Self { config, leadership, metrics, assumed: Arc::default(), at_once: AT_ONCE, paces: Arc::default() }
+        Self {
+            config,
+            leadership,
+            metrics,
+            assumed: Arc::default(),
+            at_once: AT_ONCE,
+            paces: Arc::default(),
+            summaries: Arc::default(),
+        }
     }
 
     /// Makes at most so many calls at once in each account.
@@ -161,7 +147,11 @@ impl Aws {
     }
 
     /// Asks AWS who we are, by ourselves or in a session of another role. Nothing that AWS says is believed before. An
-    /// account that is not the `wanted` one is asked for nothing.
+    /// account that is not the `wanted` one is asked for nothing; any other for its quotas.
+    ///
+    /// # Errors
+    /// There is no answer to who we are, or none about the quotas: what the last answer or IAM's defaults say might be
+    /// less than what roles have.
     pub async fn identify(&self, session: Option<&Session>, wanted: Option<&String>) -> Result<Arc<Account>, AwsError> {
         let fence = Fence(self.leadership.clone());
         let config = match session {
@@ -172,11 +162,7 @@ impl Aws {
         let sts = aws_sdk_sts::Client::from_conf(sts);
         let call = Box::pin(sts.get_caller_identity().send());
         let answer = observe_call(&self.metrics, "sts:GetCallerIdentity", "the operator's identity", call).await;
-        let answer = answer.inspect_err(|error| {
-            if let Some(session) = session.filter(|_| error.kind == Kind::NoCredentials) {
-                self.forget(session);
-            }
-        })?;
+        let answer = answer.inspect_err(|error| self.forget(session, error))?;
         let identity = without_session(answer.arn().unwrap_or_default());
         let AccountRef { partition, id } = who(&identity, answer.account().unwrap_or_default())?;
         let pace = self.pace(&id);
@@ -205,14 +191,34 @@ impl Aws {
             usage: None,
         };
         if wanted.is_none_or(|wanted| *wanted == account.account.id) {
-            (account.quotas, account.usage) = account.summary().await;
+            let summary = self.summary(&account).await.inspect_err(|error| self.forget(session, error))?;
+            (account.quotas, account.usage) = (summary.quotas, summary.usage);
         }
         Ok(Arc::new(account))
     }
 
-    /// Asks for another session the next time: AWS does not know this one any more, as after its role was made anew.
-    fn forget(&self, session: &Session) {
-        self.assumed.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
+    /// What the account may hold and what is in it. One that has too much to do to say so has the quotas that it had
+    /// before.
+    async fn summary(&self, account: &Account) -> Result<Summary, AwsError> {
+        let known = || self.summaries.lock().unwrap_or_else(PoisonError::into_inner);
+        match account.summary().await {
+            Ok(summary) => {
+                known().insert(account.identity.clone(), summary);
+                Ok(summary)
+            }
+            Err(error) => {
+                let before = known().get(&account.identity).copied();
+                before.filter(|_| error.kind == Kind::Busy).ok_or(error)
+            }
+        }
+    }
+
+    /// Where AWS does not know the session any more, as after its role was made anew, another one is asked for the next
+    /// time.
+    fn forget(&self, session: Option<&Session>, error: &AwsError) {
+        if let Some(session) = session.filter(|_| error.kind == Kind::NoCredentials) {
+            self.assumed.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
+        }
     }
 
     fn pace(&self, id: &str) -> Pace {
@@ -290,45 +296,6 @@ fn without_session(arn: &str) -> String {
 }
 
 impl Account {
-    /// The account's quotas, and what is in it. Not being allowed to read them is no reason not to work.
-    async fn summary(&self) -> (Quotas, Option<Usage>) {
-        let call = self.iam.get_account_summary().send();
-        let answer = match self.call("iam:GetAccountSummary", "the account", call).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                tracing::info!(%error, "the account's quotas are unknown; IAM's defaults are assumed");
-                return (Quotas::default(), None);
-            }
-        };
-        let number = |key: SummaryKeyType| {
-            let told = answer.summary_map().and_then(|map| map.get(&key));
-            told.and_then(|number| usize::try_from(*number).ok())
-        };
-        let usage = number(SummaryKeyType::Roles).zip(number(SummaryKeyType::Policies));
-        let usage = usage.map(|(roles, policies)| Usage { roles, policies });
-        for (resource, has, may_have) in [
-            ("roles", SummaryKeyType::Roles, SummaryKeyType::RolesQuota),
-            ("policies", SummaryKeyType::Policies, SummaryKeyType::PoliciesQuota),
-            ("policyVersions", SummaryKeyType::PolicyVersionsInUse, SummaryKeyType::PolicyVersionsInUseQuota),
-            ("instanceProfiles", SummaryKeyType::InstanceProfiles, SummaryKeyType::InstanceProfilesQuota),
-        ] {
-            if let (Some(has), Some(may_have)) = (number(has), number(may_have)) {
-                self.metrics.quota(&self.account.id, resource, has, may_have);
-            }
-        }
-        let quota = |key: SummaryKeyType, default: usize| number(key).filter(|quota| *quota > 0).unwrap_or(default);
-        let default = Quotas::default();
-        let quotas = Quotas {
-            limits: Limits {
-                trust: quota(SummaryKeyType::AssumeRolePolicySizeQuota, default.limits.trust),
-                inline_total: quota(SummaryKeyType::RolePolicySizeQuota, default.limits.inline_total),
-                managed: quota(SummaryKeyType::PolicySizeQuota, default.limits.managed),
-            },
-            attachments: quota(SummaryKeyType::AttachedPoliciesPerRoleQuota, default.attachments),
-        };
-        (quotas, usage)
-    }
-
     pub(super) fn call<'c, T, E, F>(
         &'c self,
         call: &'static str,

@@ -121,15 +121,14 @@ async fn check(class: &IamRoleClass, ctx: &Context) -> (Result<Arc<Account>, Fai
     if let Some(account) = fresh(class, ctx) {
         return (Ok(account.clone()), Some(account));
     }
-    match identify(class, ctx).await {
-        Ok(account) => {
-            let found = usable(class, ctx, &account).await.map(|()| account.clone());
-            let next = found.is_ok().then(|| Instant::now() + FRESH);
-            ctx.class_memory.with(&class.uid().unwrap_or_default(), |entry| entry.next_check = next);
-            (found, Some(account))
-        }
+    let (found, reached) = match identify(class, ctx).await {
+        Ok(account) => (usable(class, ctx, &account).await.map(|()| account.clone()), Some(account)),
         Err(failure) => (Err(failure), None),
-    }
+    };
+    // What was found before a failure is not fresh any more.
+    let next = found.is_ok().then(|| Instant::now() + FRESH);
+    ctx.class_memory.with(&class.uid().unwrap_or_default(), |entry| entry.next_check = next);
+    (found, reached)
 }
 
 /// The account, where it was found in order a moment ago: what woke the class since then is no news of AWS, and a restart

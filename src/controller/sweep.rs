@@ -218,7 +218,8 @@ impl<'a> Walk<'a> {
         if !account.is_covered {
             return Some(Obstacle::Dearer);
         }
-        let usage = account.identities.first()?.usage?;
+        // One identity may be permitted to ask for it, and another not.
+        let usage = account.identities.iter().find_map(|identity| identity.usage)?;
         let policies = self.owns_policies().then_some(usage.policies);
         let reads: usize = self.candidates().map(|candidate| candidate.cost).sum();
         let dearer = !account.is_forced && cost_of_walk(usage.roles, policies) > reads;
