@@ -39,7 +39,8 @@ fn documented() -> BTreeMap<String, BTreeSet<String>> {
 fn exercised() -> Metrics {
     let (metrics, second) = (Metrics::default(), Duration::from_secs(1));
     metrics.to_sweep(ACCOUNT, second);
-    metrics.swept(ACCOUNT, second, 1);
+    metrics.swept(ACCOUNT, second);
+    metrics.orphaned(ACCOUNT, 1);
     metrics.suspected();
     metrics.aws_call("iam:GetRole", "Success", second);
     metrics.throttled(ACCOUNT);

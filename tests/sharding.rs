@@ -10,10 +10,10 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::api::ApiProxy;
 use support::operator::Operator;
-use support::proxy::Proxy;
+use support::proxy::{Fault, Proxy};
 use support::{SOON, World, allow, aws, condition, ec2, env, eventually, stays, version};
 
 /// An installation with ways of its own to AWS and to the API server, so that what it does is told apart.
@@ -186,6 +186,32 @@ async fn what_the_other_is_not_there_to_delete_waits_for_it() {
     let gone = || async { world.classes().get_opt(&second.class).await.expect("an answer").is_none() };
     assert!(eventually(SOON, gone).await, "{}", second.operator.log());
     assert!(!first.wrote_to().iter().any(|object| object.contains("two") || object.contains("second")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_other_has_deleted_a_moment_ago_is_no_role_of_nobody() {
+    const SETTLE: Duration = Duration::from_secs(15);
+    let (world, mut first, second) = both("shards").await;
+    first.operator.settle = "15s";
+    first.operator.restart().await;
+    let started = Instant::now();
+    world.create("two", spec(&second)).await;
+    world.ready("two").await;
+    // Soon after a start it would wait in any case.
+    assert!(eventually(2 * SETTLE, || async { started.elapsed() > SETTLE }).await);
+    second.aws.fault("DeleteRole", "", usize::MAX, Fault::Pretend);
+    world.delete("two").await;
+    world.gone("two").await;
+    let told = || async {
+        let class = world.classes().get(&first.class).await.expect("the class");
+        class.status.unwrap_or_default().orphaned_roles
+    };
+    first.walks_twice().await;
+    assert_eq!(told().await, [""; 0], "{}", first.operator.log());
+    // By now AWS shows it no more.
+    aws::delete_role(&world.iam, &world.templated("two")).await;
+    let quiet = stays(SETTLE, || async { told().await.is_empty() });
+    assert!(quiet.await, "{:?}\n{}", told().await, first.operator.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -368,6 +368,43 @@ async fn a_role_of_nobody_that_cannot_be_read_hides_no_other() {
     }
 }
 
+/// It is waited for, since the process before may have deleted it; the walks go on meanwhile, so that no other role is due.
+#[tokio::test]
+async fn a_role_of_nobody_that_is_new_at_a_restart_has_no_other_role_read() {
+    const SETTLE: Duration = Duration::from_secs(15);
+    let mut world = world(5).await;
+    for i in 0..5 {
+        world.create(&format!("role-{i}"), json!({ "trustPolicy": ec2() })).await;
+    }
+    for i in 0..5 {
+        world.ready(&format!("role-{i}")).await;
+    }
+    world.operator.stop().await;
+    let tags = world.owner_tags("gone", "Created").await;
+    let tags: Vec<(&str, &str)> = tags.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let stray = format!("{}-stray", world.namespace);
+    let call = world.iam.create_role().role_name(&stray).assume_role_policy_document(ec2().to_string());
+    call.send().await.expect("a role");
+    aws::tag_role(&world.iam, &stray, &tags).await;
+    world.operator.settle = "15s";
+    world.proxy.forget();
+    let started = std::time::Instant::now();
+    world.operator.start().await;
+    let is_told = || async { told(&world).await == [stray.clone()] };
+    assert!(eventually(SETTLED, is_told).await, "{:?}\n{}", class_status(&world).await, world.operator.log());
+    assert!(started.elapsed() >= SETTLE, "{:?}", started.elapsed());
+    assert!(count(&world, "GetAccountAuthorizationDetails") >= 3, "{:?}", calls(&world));
+    let read = || {
+        let read = world.proxy.calls().into_iter().filter(|call| call.action == "GetRole");
+        read.map(|call| call.parameters["RoleName"].clone()).collect::<Vec<String>>()
+    };
+    // So long a settled role waits for the first walk after a start, and then looks whether it was shown.
+    let others = || async { read().iter().all(|name| *name == stray) };
+    assert!(stays(Duration::from_mins(2).saturating_sub(started.elapsed()), others).await, "{:?}", read());
+    assert!(!read().is_empty());
+    aws::delete_role(&world.iam, &stray).await;
+}
+
 /// Status names twenty of them and says how many there are; neither a walk nor a restart makes news of that.
 #[tokio::test]
 async fn many_roles_of_nobody_are_counted_at_once_and_told_once() {

@@ -19,7 +19,6 @@ use kube::api::{Api, PostParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -254,14 +253,30 @@ async fn identify(class: &IamRoleClass, ctx: &Context) -> Result<Arc<Account>, F
 pub fn tell_of_walks(class: &IamRoleClass, ctx: &Context, account: &str, status: &mut IamRoleClassStatus) {
     let Some(method) = ctx.sweeps.method_of(&class.spec, account) else { return };
     status.drift_check_method = Some(method);
-    if !ctx.sweeps.is_decided(account) && is_to_be_walked(class, ctx, account) {
+    let found = ctx.sweeps.orphans(account);
+    if found.is_none() && is_to_be_walked(class, ctx, account) {
         // What the process before this one has told stands until somebody has looked again.
         return;
     }
     let is_first = ctx.is_first_class(&class.name_any(), account);
-    let orphans = if is_first { ctx.sweeps.orphans(account) } else { BTreeSet::default() };
+    let orphans = found.filter(|_| is_first).unwrap_or_default();
     status.orphaned_role_count = i32::try_from(orphans.len()).ok().filter(|count| *count > 0);
     status.orphaned_roles = orphans.into_iter().take(ORPHANS as usize).collect();
+}
+
+/// Wakes those of an account's classes whose status does not tell yet what walks have found.
+pub fn tell(ctx: &Context, account: &str, classes: &[Arc<IamRoleClass>]) {
+    if let Some(orphans) = ctx.sweeps.orphans(account) {
+        ctx.metrics.orphaned(account, orphans.len());
+    }
+    for class in classes.iter().filter_map(|class| ctx.classes.get(&ObjectRef::from_obj(class.as_ref()))) {
+        let mut status = class.status.clone().unwrap_or_default();
+        tell_of_walks(&class, ctx, account, &mut status);
+        if class.status.as_ref() != Some(&status) {
+            // The receiver lives as long as the controller.
+            let _ = ctx.wake_class.unbounded_send(ObjectRef::from_obj(class.as_ref()));
+        }
+    }
 }
 
 /// Whether some class has the account walked, the given one first of all; one that was not looked at yet may lead there.

@@ -26,6 +26,7 @@ pub mod issuer;
 pub mod judge;
 pub mod lanes;
 pub mod memory;
+mod orphans;
 pub mod preview;
 mod queue;
 pub mod raw;

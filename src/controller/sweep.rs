@@ -3,10 +3,11 @@
 //! It writes nothing. A role that is as wanted needs no look of its own until the next walk; any other is woken and read
 //! by itself. Pages are compared one by one, so that no account is held in memory.
 
-use super::apply::{count, facts};
+use super::apply::facts;
+use super::classes;
 use super::context::{Context, RawRole};
-use super::events::Tone;
 use super::memory::{Basis, jitter};
+use super::orphans::{self, Doubt, Stray};
 use super::recover::kept;
 use super::roles::{class_named, class_ref, period};
 use super::status::find;
@@ -14,26 +15,22 @@ use super::subject::{Subject, version};
 use super::sweeps::{Ended, Obstacle, has_walks, is_walked, method};
 use crate::api::iamrole::{Mode, PolicyRef};
 use crate::api::iamroleclass::DriftMethod;
-use crate::api::{ConditionType, IamRoleClass, Reason, TAG_CLUSTER, TAG_NAME, TAG_NAMESPACE};
+use crate::api::{ConditionType, IamRoleClass, TAG_CLUSTER};
 use crate::aws::{Account, AwsError, Kind, RoleName, Ticket, Turn};
+use crate::role::Record;
 use crate::role::contest::Repairs;
 use crate::role::desired::desired;
 use crate::role::settings::settings;
-use crate::role::sweep::{
-    Detailed, Listed, ListedPolicy, Settled, cost_of_read, cost_of_walk, has_news, matches_policy,
-};
-use crate::role::{Cluster, Record};
+use crate::role::sweep::{Detailed, Listed, ListedPolicy, Settled, cost_of_read, cost_of_walk, matches_policy};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
+use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Resource as _, ResourceExt as _};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// So many roles of nobody are named in an event, which holds 1024 characters.
-const NAMED: usize = 10;
 /// For so long those who ask for a walk are gathered.
 const GATHER: Duration = Duration::from_millis(100);
 /// A role that no walk has shown for so many intervals is looked at by itself.
@@ -60,7 +57,13 @@ pub async fn run(ctx: Arc<Context>) {
         tokio::select! {
             () = due => {}
             () = gathered(&ctx) => {}
-            Some(()) = under_way.next() => {}
+            Some(doubt) = under_way.next() => {
+                // Apart from the walk, so that the next one comes in time.
+                under_way.extend(doubt.map(|doubt| {
+                    let confirmed = orphans::confirm(ctx.clone(), doubt).map(|()| None);
+                    Ticket::new(Turn::Walk).scope(confirmed).boxed()
+                }));
+            }
         }
     }
 }
@@ -77,7 +80,7 @@ struct Swept {
     /// The identities by which it is reached; one may be permitted more than another.
     identities: Vec<Arc<Account>>,
     interval: Duration,
-    /// Its classes by name; the first tells what is of the account as a whole.
+    /// Its classes by name; the first is told what is of the account as a whole.
     classes: Vec<Arc<IamRoleClass>>,
     /// A class wants the walk whatever it costs.
     is_forced: bool,
@@ -112,64 +115,37 @@ fn accounts(ctx: &Context) -> BTreeMap<String, Swept> {
     accounts
 }
 
-/// One walk, with all that follows from it.
-async fn sweep(ctx: Arc<Context>, id: String, account: Swept) {
+/// One walk, with all that follows from it but what is left in doubt.
+async fn sweep(ctx: Arc<Context>, id: String, account: Swept) -> Option<Doubt> {
     let started = Instant::now();
     ctx.metrics.to_sweep(&id, account.interval);
     let mut walk = Walk::new(&ctx, &id, started);
-    let ended = match walk.obstacle(&account) {
+    let walked = match walk.obstacle(&account) {
         // Nobody else would find roles of nobody.
-        Some(obstacle) if !ctx.sweeps.may_hide_orphans(&id, started) => Ended::Not(obstacle),
-        obstacle => walk.through(&account, obstacle).await,
+        Some(obstacle) if !ctx.sweeps.may_hide_orphans(&id, started) => Err(Ended::Not(obstacle)),
+        obstacle => walk.through(&account, obstacle).await.map(|(by, strays)| (by, strays, obstacle)),
     };
-    if let Ended::Complete { orphans, .. } = &ended {
-        tracing::debug!(account = id, roles = walk.roles.len(), orphans = orphans.len(), "walked the account");
-        ctx.metrics.swept(&id, started.elapsed(), orphans.len());
-        if walk.is_news(orphans) {
-            let note = orphans_note(&id, orphans);
-            if let Some(class) = account.classes.first() {
-                let reference = class.object_ref(&());
-                ctx.events.publish(&reference, Tone::Warning, Reason::OrphanedRoles, "Sweep", &note).await;
-            }
+    let (ended, doubt) = match walked {
+        Ok((by, strays, obstacle)) => {
+            tracing::debug!(account = id, roles = walk.roles.len(), strays = strays.len(), "walked the account");
+            ctx.metrics.swept(&id, started.elapsed());
+            let (orphans, new) = orphans::sort(&ctx, &id, strays);
+            let doubt =
+                Doubt { account: id.clone(), by, strays: new, since: Instant::now(), classes: account.classes.clone() };
+            (Ended::Complete { orphans, obstacle }, Some(doubt).filter(|doubt| !doubt.strays.is_empty()))
         }
-    }
-    match &ended {
-        Ended::Complete { obstacle: Some(obstacle), .. } | Ended::Not(obstacle) => {
-            ctx.metrics.not_swept(&id);
-            let is_new = ctx.sweeps.obstacle(&id) != Some(*obstacle);
-            if is_new {
-                walk.leave_to_themselves(account.interval);
-                tracing::info!(account = id, ?obstacle, "the account is not walked; each role is looked at by itself");
-            }
+        Err(ended) => (ended, None),
+    };
+    if let Ended::Complete { obstacle: Some(obstacle), .. } | Ended::Not(obstacle) = &ended {
+        ctx.metrics.not_swept(&id);
+        if ctx.sweeps.obstacle(&id) != Some(*obstacle) {
+            walk.leave_to_themselves(account.interval);
+            tracing::info!(account = id, ?obstacle, "the account is not walked; each role is looked at by itself");
         }
-        Ended::Complete { obstacle: None, .. } | Ended::Broken => {}
     }
     ctx.sweeps.end(&id, ended, Instant::now());
-    for class in &account.classes {
-        let class = ctx.classes.get(&ObjectRef::from_obj(class.as_ref()));
-        let tells = |class: &Arc<IamRoleClass>| {
-            let mut status = class.status.clone().unwrap_or_default();
-            super::classes::tell_of_walks(class, &ctx, &id, &mut status);
-            class.status.as_ref() == Some(&status)
-        };
-        if let Some(class) = class.filter(|class| !tells(class)) {
-            // The receiver lives as long as the controller.
-            let _ = ctx.wake_class.unbounded_send(ObjectRef::from_obj(class.as_ref()));
-        }
-    }
-}
-
-/// What to do about roles that belong to nobody.
-fn orphans_note(account: &str, orphans: &BTreeSet<String>) -> String {
-    let names: Vec<&str> = orphans.iter().take(NAMED).map(String::as_str).collect();
-    let more = orphans.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!(
-        "owner tags of this cluster, and no IamRole to which it belongs: {} in account {account} ({}{more}). Delete it in \
-         AWS, or apply an IamRole of the namespace and name that its tags tell",
-        count(orphans.len(), "role"),
-        names.join(", "),
-    )
+    classes::tell(&ctx, &id, &account.classes);
+    doubt
 }
 
 /// A role of ours, while the pages pass.
@@ -230,30 +206,30 @@ impl<'a> Walk<'a> {
         self.candidates().any(|candidate| !candidate.own.is_empty())
     }
 
-    async fn through(&mut self, account: &Swept, obstacle: Option<Obstacle>) -> Ended {
+    /// Goes through the account by the first identity that may; returns it, with what belongs to no candidate.
+    async fn through(
+        &mut self,
+        account: &Swept,
+        obstacle: Option<Obstacle>,
+    ) -> Result<(Arc<Account>, BTreeMap<String, Stray>), Ended> {
         for identity in &account.identities {
-            let walked = match self.pages(identity).await {
+            match self.pages(identity).await {
                 Ok(strays) => {
                     if obstacle.is_none() {
-                        // Roles of nobody may take long to confirm, and the others must not wait for that.
                         self.conclude(account.interval);
                     }
-                    self.confirm(identity, strays).await
+                    return Ok((identity.clone(), strays));
                 }
-                Err(error) => Err(error),
-            };
-            match walked {
-                Ok(orphans) => return Ended::Complete { orphans, obstacle },
                 Err(error) if error.kind == Kind::Denied => {
                     tracing::warn!(account = self.account, %error, "may not walk the account; see docs/permissions.md");
                 }
                 Err(error) => {
                     tracing::info!(account = self.account, %error, "the walk over the account did not end");
-                    return Ended::Broken;
+                    return Err(Ended::Broken);
                 }
             }
         }
-        Ended::Not(Obstacle::Denied)
+        Err(Ended::Not(Obstacle::Denied))
     }
 
     /// Shows the account to all candidates; returns what has our tags and is no candidate's.
@@ -271,7 +247,7 @@ impl<'a> Walk<'a> {
         };
         account.walk_roles(&wanted, listed).await?;
         let of_interest =
-            |role: &RoleName<'_>| wanted(role.name) || is_of(&ctx.cluster, role.tag(TAG_CLUSTER).as_deref());
+            |role: &RoleName<'_>| wanted(role.name) || orphans::is_of(&ctx.cluster, role.tag(TAG_CLUSTER).as_deref());
         let mut strays = BTreeMap::new();
         let detailed = |page: Vec<Detailed>| {
             for seen in page {
@@ -282,7 +258,7 @@ impl<'a> Walk<'a> {
                             candidate.compare(ctx, account, |settled| settled.matches_detailed(&seen));
                         }
                     }
-                    None => strays.extend(stray(ctx, account, &seen).map(|stray| (seen.name, stray))),
+                    None => strays.extend(orphans::stray(ctx, account, &seen).map(|stray| (seen.name, stray))),
                 }
             }
         };
@@ -307,59 +283,6 @@ impl<'a> Walk<'a> {
             candidate.differs |= !candidate.own.iter().all(as_known);
         }
         Ok(())
-    }
-
-    /// Those that were told already, by this process or the one before, and how many the classes tell of.
-    fn known_orphans(&self) -> (BTreeSet<String>, usize) {
-        let classes = self.ctx.classes.state();
-        let served = classes.iter().filter(|class| self.ctx.serves(class));
-        let status = served.filter_map(|class| class.status.as_ref());
-        let of_account = status.filter(|status| status.account_id.as_deref() == Some(self.account));
-        let mut known = self.ctx.sweeps.orphans(self.account);
-        let mut told = 0;
-        for status in of_account {
-            known.extend(status.orphaned_roles.iter().cloned());
-            told = told.max(status.orphaned_role_count.and_then(|count| usize::try_from(count).ok()).unwrap_or(0));
-        }
-        (known, told)
-    }
-
-    fn is_news(&self, orphans: &BTreeSet<String>) -> bool {
-        let (known, told) = self.known_orphans();
-        has_news(orphans, &known, (!self.ctx.sweeps.is_decided(self.account)).then_some(told))
-    }
-
-    /// A page may be from before a deletion, so what is there is asked for by name. That read may be late as well: what
-    /// we deleted a moment ago is known, and what the process before this one deleted at its end is waited for.
-    async fn confirm(&self, account: &Account, strays: BTreeMap<String, Stray>) -> Result<BTreeSet<String>, AwsError> {
-        let (known, told) = self.known_orphans();
-        // Class status names some of many. As many as the process before this one told of are the same ones.
-        let names: BTreeSet<String> = strays.keys().cloned().collect();
-        if !self.ctx.sweeps.is_decided(self.account) && told == names.len() && known.is_subset(&names) {
-            return Ok(names);
-        }
-        let (old, mut new): (Vec<_>, Vec<_>) = strays.into_iter().partition(|(name, _)| known.contains(name));
-        let mut orphans: BTreeSet<String> = old.into_iter().map(|(name, _)| name).collect();
-        new.retain(|(name, stray)| !self.is_past(name, stray));
-        if !new.is_empty() {
-            tokio::time::sleep_until(self.ctx.started + self.ctx.settle).await;
-        }
-        for (name, stray) in new {
-            // One that nobody may read is told by a later walk, or never; that is no reason to stop here.
-            match account.role_id(&name).await {
-                Ok(found) if found.as_ref() == Some(&stray.id) && stray.is_free(self.ctx, account, &name) => {
-                    orphans.insert(name);
-                }
-                Ok(_) => {}
-                Err(error) => tracing::info!(%error, "a role that seems to belong to nobody can't be read"),
-            }
-        }
-        Ok(orphans)
-    }
-
-    fn is_past(&self, name: &str, stray: &Stray) -> bool {
-        let (now, settle) = (self.ctx.started.elapsed(), self.ctx.settle);
-        self.ctx.sweeps.departed(|departed| departed.may_show_past(self.account, name, &stray.id, now, settle))
     }
 
     /// Roles that are as wanted need no look until after the next walk; the others are looked at now.
@@ -491,34 +414,4 @@ fn as_settled(ctx: &Context, subject: &Subject, class: &IamRoleClass, account: &
     desired.exceptions.keep_found(kept(subject, class));
     let (record, unlisted) = (Record::from_status(&subject.status), subject.status.unlisted.clone());
     Some(Settled { desired, record, unlisted, attachments: account.quotas.attachments })
-}
-
-fn is_of(cluster: &Cluster, tag: Option<&str>) -> bool {
-    tag.is_some_and(|tag| cluster.is_named_by(tag))
-}
-
-/// A role that carries this cluster's tags and that no object has.
-struct Stray {
-    id: String,
-    /// The object that its tags tell of.
-    object: (String, String),
-}
-
-/// The role, if it is one. What lies in a namespace that is not watched nobody here knows.
-fn stray(ctx: &Context, account: &Account, seen: &Detailed) -> Option<Stray> {
-    let object = (seen.tags.get(TAG_NAMESPACE)?.clone(), seen.tags.get(TAG_NAME)?.clone());
-    let is_watched = ctx.scopes.iter().any(|scope| scope.namespace.as_ref().is_none_or(|only| *only == object.0));
-    let is_here = is_of(&ctx.cluster, seen.tags.get(TAG_CLUSTER).map(String::as_str)) && is_watched;
-    let stray = Stray { id: seen.id.clone(), object };
-    (is_here && stray.is_free(ctx, account, &seen.name)).then_some(stray)
-}
-
-impl Stray {
-    fn is_free(&self, ctx: &Context, account: &Account, role: &str) -> bool {
-        let is_another = |object: Arc<RawRole>| {
-            let elsewhere = object.said.account.as_deref().is_some_and(|id| id != account.account.id);
-            object.said.role_name.as_deref().is_some_and(|known| elsewhere || !known.eq_ignore_ascii_case(role))
-        };
-        ctx.cached_role(&self.object.0, &self.object.1).is_none_or(is_another)
-    }
 }

@@ -34,7 +34,7 @@ pub enum Obstacle {
 pub enum Ended {
     /// It saw the whole account.
     Complete {
-        /// Names of the roles that carry this cluster's tags and belong to nobody.
+        /// Names of the roles that carry this cluster's tags and are known to belong to nobody.
         orphans: BTreeSet<String>,
         /// Why roles are read one by one all the same.
         obstacle: Option<Obstacle>,
@@ -56,6 +56,10 @@ struct State {
     broken: u32,
     obstacle: Option<Obstacle>,
     orphans: BTreeSet<String>,
+    /// These are all that a walk since the start has shown.
+    looked_through: bool,
+    /// What else seems to belong to nobody since a moment ago: ids by name.
+    doubtful: BTreeMap<String, String>,
     /// When roles that belong to nobody were last looked for, with or without success.
     looked: Option<Instant>,
 }
@@ -71,6 +75,8 @@ impl State {
             broken: 0,
             obstacle: None,
             orphans: BTreeSet::new(),
+            looked_through: false,
+            doubtful: BTreeMap::new(),
             looked: None,
         }
     }
@@ -144,6 +150,7 @@ impl Sweeps {
         let after = match ended {
             Ended::Complete { orphans, obstacle } => {
                 (state.broken, state.obstacle, state.orphans, state.looked) = (0, obstacle, orphans, Some(now));
+                state.looked_through |= state.doubtful.is_empty();
                 interval
             }
             Ended::Not(obstacle) => {
@@ -151,6 +158,7 @@ impl Sweeps {
                 (state.broken, state.obstacle) = (0, Some(obstacle));
                 if obstacle == Obstacle::Denied {
                     state.looked = Some(now);
+                    state.looked_through = true;
                     interval.max(DENIED)
                 } else {
                     interval
@@ -164,10 +172,42 @@ impl Sweeps {
         state.due = now + jitter(after);
     }
 
-    /// The roles of the account that carry this cluster's tags and belong to no object.
+    /// The roles of the account that carry this cluster's tags and belong to no object. `None` as long as this process
+    /// does not know them all.
     #[must_use]
-    pub fn orphans(&self, account: &str) -> BTreeSet<String> {
-        self.lock().get(account).map(|state| state.orphans.clone()).unwrap_or_default()
+    pub fn orphans(&self, account: &str) -> Option<BTreeSet<String>> {
+        self.lock().get(account).filter(|state| state.looked_through).map(|state| state.orphans.clone())
+    }
+
+    /// Notes what else a walk shows that seems to belong to nobody: ids by name. Returns the names of those that no walk
+    /// has shown before; the others are being asked for already.
+    pub fn appear(&self, account: &str, strays: BTreeMap<String, String>) -> BTreeSet<String> {
+        let mut states = self.lock();
+        let Some(state) = states.get_mut(account) else { return BTreeSet::new() };
+        let is_new = |(name, id): &(&String, &String)| state.doubtful.get(*name) != Some(*id);
+        let new = strays.iter().filter(is_new).map(|(name, _)| name.clone()).collect();
+        state.doubtful = strays;
+        new
+    }
+
+    /// Those that seemed to belong to nobody (ids by name) were asked for, and those in `free` do. Returns all that are known to;
+    /// `None` where the account is not walked any more. What the last walk did not show any more is none of them.
+    pub fn confirm(
+        &self,
+        account: &str,
+        asked: &BTreeMap<String, String>,
+        free: &BTreeSet<String>,
+    ) -> Option<BTreeSet<String>> {
+        let mut states = self.lock();
+        let state = states.get_mut(account)?;
+        for (name, id) in asked {
+            if state.doubtful.get(name) == Some(id) {
+                state.doubtful.remove(name);
+                state.orphans.extend(free.get(name).cloned());
+            }
+        }
+        state.looked_through = true;
+        Some(state.orphans.clone())
     }
 
     /// Runs `with` on the roles that were deleted a moment ago. Never held across an await.
@@ -181,12 +221,6 @@ impl Sweeps {
     pub fn may_hide_orphans(&self, account: &str, now: Instant) -> bool {
         let looked = self.lock().get(account).and_then(|state| state.looked);
         looked.is_none_or(|looked| now.saturating_duration_since(looked) >= ORPHANS)
-    }
-
-    /// Whether a walk has ended since the start, or was found not to be for this account.
-    #[must_use]
-    pub fn is_decided(&self, account: &str) -> bool {
-        self.lock().get(account).is_some_and(|state| state.decided)
     }
 
     /// Why the account is not walked, if it is not.
@@ -258,8 +292,12 @@ mod tests {
         sweeps.method_of(&class(method), A)
     }
 
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
     fn complete(orphans: &[&str]) -> Ended {
-        Ended::Complete { orphans: orphans.iter().map(|name| (*name).to_owned()).collect(), obstacle: None }
+        Ended::Complete { orphans: set(orphans), obstacle: None }
     }
 
     #[test]
@@ -331,11 +369,40 @@ mod tests {
     fn roles_of_nobody_are_known_until_a_walk_shows_none() {
         let (sweeps, now) = (Sweeps::working(), Instant::now());
         sweeps.begin(&intervals(INTERVAL), now);
+        assert_eq!(sweeps.orphans(A), None);
         sweeps.end(A, complete(&["x"]), now);
         sweeps.end(A, Ended::Broken, now);
-        assert_eq!(sweeps.orphans(A), BTreeSet::from(["x".to_owned()]));
+        assert_eq!(sweeps.orphans(A), Some(set(&["x"])));
         sweeps.end(A, complete(&[]), now);
-        assert!(sweeps.orphans(A).is_empty());
+        assert_eq!(sweeps.orphans(A), Some(set(&[])));
+    }
+
+    #[test]
+    fn what_seems_to_be_nobodys_holds_up_no_walk_and_is_told_once_it_was_asked_for() {
+        let (sweeps, now) = (Sweeps::working(), Instant::now());
+        let ids = |roles: &[(&str, &str)]| -> BTreeMap<String, String> {
+            roles.iter().map(|(name, id)| ((*name).to_owned(), (*id).to_owned())).collect()
+        };
+        let walk = |known: &[&str], strays: &[(&str, &str)]| {
+            sweeps.begin(&intervals(INTERVAL), now);
+            let new = sweeps.appear(A, ids(strays));
+            sweeps.end(A, complete(known), now);
+            new
+        };
+        assert_eq!(walk(&["old"], &[("x", "1"), ("y", "1"), ("z", "1")]), set(&["x", "y", "z"]));
+        assert_eq!(sweeps.orphans(A), None, "what was told before stands");
+        assert_eq!(sweeps.begin(&intervals(INTERVAL), now + INTERVAL).0, [A], "the next walk is due all the same");
+        sweeps.end(A, Ended::Broken, now);
+        // Of the same name, but another one; and one that is gone.
+        assert_eq!(walk(&["old"], &[("x", "1"), ("y", "2")]), set(&["y"]));
+        let all = set(&["x", "y", "z"]);
+        let first = sweeps.confirm(A, &ids(&[("x", "1"), ("y", "1"), ("z", "1")]), &all);
+        assert_eq!(first, Some(set(&["old", "x"])));
+        assert_eq!(sweeps.orphans(A), first);
+        assert_eq!(sweeps.confirm(A, &ids(&[("y", "2")]), &set(&[])), first, "it was not there any more");
+        assert_eq!(walk(&["old", "x"], &[("y", "2")]), set(&["y"]), "it is there after all");
+        sweeps.begin(&BTreeMap::new(), now);
+        assert_eq!(sweeps.confirm(A, &ids(&[("y", "2")]), &all), None, "nobody cares any more");
     }
 
     #[test]
@@ -343,13 +410,13 @@ mod tests {
         let (sweeps, now) = (Sweeps::working(), Instant::now());
         sweeps.begin(&intervals(INTERVAL), now);
         assert!(sweeps.may_hide_orphans(A, now), "after a start");
-        let orphans = BTreeSet::from(["x".to_owned()]);
+        let orphans = set(&["x"]);
         sweeps.end(A, Ended::Complete { orphans: orphans.clone(), obstacle: Some(Obstacle::Dearer) }, now);
-        assert!(!sweeps.cover(&class(None), A) && sweeps.orphans(A) == orphans);
+        assert!(!sweeps.cover(&class(None), A) && sweeps.orphans(A).as_ref() == Some(&orphans));
         assert_eq!(found(&sweeps, None), Some(DriftMethod::Role));
         assert!(!sweeps.may_hide_orphans(A, now + super::ORPHANS / 2));
         sweeps.end(A, Ended::Not(Obstacle::Dearer), now + super::ORPHANS / 2);
-        assert!(sweeps.orphans(A) == orphans && sweeps.may_hide_orphans(A, now + super::ORPHANS));
+        assert!(sweeps.orphans(A) == Some(orphans) && sweeps.may_hide_orphans(A, now + super::ORPHANS));
         sweeps.end(A, Ended::Not(Obstacle::Denied), now + super::ORPHANS);
         assert!(!sweeps.may_hide_orphans(A, now + super::ORPHANS), "it may not");
     }

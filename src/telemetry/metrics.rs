@@ -261,13 +261,19 @@ impl Metrics {
         self.table.sweep_at.remove(&account);
     }
 
-    /// Notes a complete walk over an account, and how many of its roles belong to nobody.
-    pub fn swept(&self, account: &str, duration: Duration, orphans: usize) {
+    /// Notes a complete walk over an account.
+    pub fn swept(&self, account: &str, duration: Duration) {
         let labels = Account { account: account.to_owned() };
         self.table.sweep_seconds.observe(duration.as_secs_f64());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.table.sweep_at.get_or_create(&labels).set(whole(now.as_secs()));
-        self.table.orphans.get_or_create(&labels).set(whole(orphans as u64));
+    }
+
+    /// Notes how many roles of an account belong to nobody.
+    pub fn orphaned(&self, account: &str, roles: usize) {
+        // Also where no class leads there any more by now.
+        self.walked.lock().unwrap_or_else(PoisonError::into_inner).insert(account.to_owned());
+        self.table.orphans.get_or_create(&Account { account: account.to_owned() }).set(whole(roles as u64));
     }
 
     /// Counts a role that a walk showed otherwise than wanted.
