@@ -255,6 +255,15 @@ async fn what_we_deleted_and_reads_go_on_to_show_is_no_role_of_nobody() {
     aws::delete_role(&world.iam, &world.templated(names[0])).await;
 }
 
+/// A role with this cluster's tags and those of an object that is no more.
+async fn make_stray(world: &World, name: &str) {
+    let tags = world.owner_tags("gone", "Created").await;
+    let tags: Vec<(&str, &str)> = tags.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let call = world.iam.create_role().role_name(name).assume_role_policy_document(ec2().to_string());
+    call.send().await.expect("a role");
+    aws::tag_role(&world.iam, name, &tags).await;
+}
+
 async fn told(world: &World) -> Vec<String> {
     class_status(world).await.orphaned_roles
 }
@@ -280,6 +289,24 @@ async fn where_the_walk_is_not_permitted_each_role_is_read_and_the_class_tells()
     world.proxy.forget();
     assert!(eventually(SOON, || async { count(&world, "GetRole") >= 2 }).await, "{:?}", world.proxy.actions());
     assert_eq!(count(&world, "GetAccountAuthorizationDetails"), 0, "not asked again and again");
+}
+
+#[tokio::test]
+async fn what_was_told_of_roles_of_nobody_stands_where_the_walk_is_not_permitted_any_more() {
+    let mut world = world(5).await;
+    let stray = format!("{}-stray", world.namespace);
+    make_stray(&world, &stray).await;
+    let is_told = || async { told(&world).await == [stray.clone()] };
+    assert!(eventually(SETTLED, is_told).await, "{:?}\n{}", class_status(&world).await, world.operator.log());
+    world.operator.stop().await;
+    world.proxy.refuse("GetAccountAuthorizationDetails", "", 403, "AccessDenied", "not authorized");
+    world.operator.start().await;
+    let denied = || async { class_status(&world).await.drift_check_method == Some(DriftMethod::Role) };
+    assert!(eventually(2 * SOON, denied).await, "{:?}\n{}", class_status(&world).await, world.operator.log());
+    let is_told = || async { told(&world).await == [stray.clone()] };
+    assert!(stays(Duration::from_secs(6), is_told).await, "nobody has looked: {:?}", class_status(&world).await);
+    assert_eq!(events_of_class(&world).await.len(), 1, "{:?}", events_of_class(&world).await);
+    aws::delete_role(&world.iam, &stray).await;
 }
 
 #[tokio::test]
@@ -380,12 +407,8 @@ async fn a_role_of_nobody_that_is_new_at_a_restart_has_no_other_role_read() {
         world.ready(&format!("role-{i}")).await;
     }
     world.operator.stop().await;
-    let tags = world.owner_tags("gone", "Created").await;
-    let tags: Vec<(&str, &str)> = tags.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let stray = format!("{}-stray", world.namespace);
-    let call = world.iam.create_role().role_name(&stray).assume_role_policy_document(ec2().to_string());
-    call.send().await.expect("a role");
-    aws::tag_role(&world.iam, &stray, &tags).await;
+    make_stray(&world, &stray).await;
     world.operator.settle = "15s";
     world.proxy.forget();
     let started = std::time::Instant::now();

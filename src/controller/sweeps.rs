@@ -158,7 +158,6 @@ impl Sweeps {
                 (state.broken, state.obstacle) = (0, Some(obstacle));
                 if obstacle == Obstacle::Denied {
                     state.looked = Some(now);
-                    state.looked_through = true;
                     interval.max(DENIED)
                 } else {
                     interval
@@ -419,6 +418,20 @@ mod tests {
         assert!(sweeps.orphans(A) == Some(orphans) && sweeps.may_hide_orphans(A, now + super::ORPHANS));
         sweeps.end(A, Ended::Not(Obstacle::Denied), now + super::ORPHANS);
         assert!(!sweeps.may_hide_orphans(A, now + super::ORPHANS), "it may not");
+    }
+
+    #[test]
+    fn who_may_not_or_need_not_look_knows_nothing_of_roles_of_nobody() {
+        let now = Instant::now();
+        for ended in [Ended::Not(Obstacle::Denied), Ended::Not(Obstacle::Dearer), Ended::Broken] {
+            let sweeps = Sweeps::working();
+            sweeps.begin(&intervals(INTERVAL), now);
+            sweeps.end(A, ended.clone(), now);
+            assert_eq!(sweeps.orphans(A), None, "what the process before has told stands: {ended:?}");
+            sweeps.end(A, complete(&["x"]), now);
+            sweeps.end(A, ended.clone(), now);
+            assert_eq!(sweeps.orphans(A), Some(set(&["x"])), "{ended:?}");
+        }
     }
 
     #[test]
