@@ -269,10 +269,13 @@ async fn told(world: &World) -> Vec<String> {
 }
 
 async fn events_of_class(world: &World) -> Vec<String> {
+    events_of(world, &world.namespace).await
+}
+
+async fn events_of(world: &World, class: &str) -> Vec<String> {
     let api: Api<Event> = Api::namespaced(world.client.clone(), "default");
     let events = api.list(&ListParams::default()).await.expect("events").items.into_iter();
-    let about =
-        |event: &Event| event.regarding.as_ref().and_then(|about| about.name.as_ref()) == Some(&world.namespace);
+    let about = |event: &Event| event.regarding.as_ref().and_then(|about| about.name.as_deref()) == Some(class);
     let orphans = events.filter(about).filter(|event| event.reason.as_deref() == Some("OrphanedRoles"));
     orphans.map(|event| event.note.unwrap_or_default()).collect()
 }
@@ -306,6 +309,47 @@ async fn what_was_told_of_roles_of_nobody_stands_where_the_walk_is_not_permitted
     let is_told = || async { told(&world).await == [stray.clone()] };
     assert!(stays(Duration::from_secs(6), is_told).await, "nobody has looked: {:?}", class_status(&world).await);
     assert_eq!(events_of_class(&world).await.len(), 1, "{:?}", events_of_class(&world).await);
+    aws::delete_role(&world.iam, &stray).await;
+}
+
+/// Of the classes that have the account walked, and not of all.
+#[tokio::test]
+async fn the_first_class_that_walks_tells_of_roles_of_nobody_whatever_comes_before_it() {
+    let mut world = World::without_operator("sweep", |class| {
+        class.drift_check = Some(DriftCheck { interval_seconds: Some(5), method: Some(DriftMethod::Role) });
+    })
+    .await;
+    let (read, suspended, walked) =
+        (world.namespace.clone(), format!("{}-a", world.namespace), format!("{}-b", world.namespace));
+    let mut spec = world.classes().get(&read).await.expect("the class").spec;
+    spec.drift_check = Some(DriftCheck { interval_seconds: Some(5), method: Some(DriftMethod::Account) });
+    world.create_class(&suspended, IamRoleClassSpec { suspend: Some(true), ..spec.clone() }, false).await;
+    world.create_class(&walked, spec, false).await;
+    let stray = format!("{}-stray", world.namespace);
+    make_stray(&world, &stray).await;
+    let classes = world.classes();
+    let tells = |class: &str| {
+        let (classes, class) = (classes.clone(), class.to_owned());
+        async move { classes.get(&class).await.expect("the class").status.unwrap_or_default().orphaned_roles }
+    };
+    world.operator.start().await;
+    let is_told = || async { tells(&walked).await == [stray.clone()] };
+    assert!(eventually(SETTLED, is_told).await, "{}", world.operator.log());
+
+    // Nobody has anything else to tell after a restart, also where AWS takes its time.
+    world.operator.stop().await;
+    world.proxy.forget();
+    world.proxy.fault("GetAccountSummary", "", 9, Fault::Refuse(503, "ServiceUnavailable", "come back later".into()));
+    world.operator.start().await;
+    let told = || async { tells(&walked).await == [stray.clone()] };
+    let walks = || async { count(&world, "GetAccountAuthorizationDetails") >= 2 };
+    let lasts = || async { !told().await || walks().await };
+    assert!(eventually(SETTLED, lasts).await && told().await, "{:?}\n{}", tells(&walked).await, world.operator.log());
+    assert!(stays(Duration::from_secs(3), told).await, "{:?}", tells(&walked).await);
+    for other in [&read, &suspended] {
+        assert_eq!((tells(other).await, events_of(&world, other).await), (vec![], vec![]), "{other}");
+    }
+    assert_eq!(events_of(&world, &walked).await.len(), 1, "{:?}", events_of(&world, &walked).await);
     aws::delete_role(&world.iam, &stray).await;
 }
 

@@ -7,8 +7,8 @@ use super::finalizer;
 use super::memory::{Sentence, jitter};
 use super::roles::{now, uses_class};
 use super::status::{Verdict, conditions, is_news, is_ready, is_stalled};
-use super::sweeps::has_walks;
-use crate::api::iamroleclass::ORPHANS;
+use super::sweeps;
+use crate::api::iamroleclass::{DriftMethod, ORPHANS};
 use crate::api::{ANNOTATION_RECONCILE, IamRoleClass, IamRoleClassStatus, Reason};
 use crate::aws::{Account, AwsError, Kind, Session};
 use crate::policy::Tokens;
@@ -19,6 +19,7 @@ use kube::api::{Api, PostParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -248,20 +249,20 @@ async fn identify(class: &IamRoleClass, ctx: &Context) -> Result<Arc<Account>, F
     }
 }
 
-/// Writes into status what walks over the account found. Before the first one what is there stays. Of an account that
-/// several classes share the first one tells of the roles that belong to nobody.
+/// Writes into status what walks over the account found. Of the classes that have it walked, the first one tells of the
+/// roles that belong to nobody. What it told stays until somebody has looked (again); a class that wants its roles read one
+/// by one has nothing to tell.
 pub fn tell_of_walks(class: &IamRoleClass, ctx: &Context, account: &str, status: &mut IamRoleClassStatus) {
     let Some(method) = ctx.sweeps.method_of(&class.spec, account) else { return };
     status.drift_check_method = Some(method);
-    let found = ctx.sweeps.orphans(account);
-    if found.is_none() && is_to_be_walked(class, ctx, account) {
-        // What the process before this one has told stands until somebody has looked again.
-        return;
-    }
-    let is_first = ctx.is_first_class(&class.name_any(), account);
-    let orphans = found.filter(|_| is_first).unwrap_or_default();
-    status.orphaned_role_count = i32::try_from(orphans.len()).ok().filter(|count| *count > 0);
-    status.orphaned_roles = orphans.into_iter().take(ORPHANS as usize).collect();
+    let found = if sweeps::method(&class.spec) == DriftMethod::Role {
+        BTreeSet::new()
+    } else {
+        let Some((found, first)) = ctx.sweeps.orphans(account).zip(ctx.first_class(account)) else { return };
+        if first == class.name_any() { found } else { BTreeSet::new() }
+    };
+    status.orphaned_role_count = i32::try_from(found.len()).ok().filter(|count| *count > 0);
+    status.orphaned_roles = found.into_iter().take(ORPHANS as usize).collect();
 }
 
 /// Wakes those of an account's classes whose status does not tell yet what walks have found.
@@ -277,16 +278,6 @@ pub fn tell(ctx: &Context, account: &str, classes: &[Arc<IamRoleClass>]) {
             let _ = ctx.wake_class.unbounded_send(ObjectRef::from_obj(class.as_ref()));
         }
     }
-}
-
-/// Whether some class has the account walked, the given one first of all; one that was not looked at yet may lead there.
-fn is_to_be_walked(class: &IamRoleClass, ctx: &Context, account: &str) -> bool {
-    let leads = |class: &IamRoleClass| {
-        let state = ctx.class_state(&class.name_any(), &class.uid().unwrap_or_default());
-        state.is_none_or(|state| state.account.is_ok_and(|to| to.account.id == account))
-    };
-    let others = |other: &IamRoleClass| ctx.serves(other) && has_walks(&other.spec) && leads(other);
-    has_walks(&class.spec) || ctx.classes.find(others).is_some()
 }
 
 async fn report(class: &IamRoleClass, ctx: &Context, found: Result<Arc<Account>, Failure>) -> (Action, &'static str) {

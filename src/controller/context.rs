@@ -7,7 +7,7 @@ use super::issuer::Issuer;
 use super::lanes::Lanes;
 use super::memory::Memory;
 use super::states::ClassStates;
-use super::sweeps::Sweeps;
+use super::sweeps::{Sweeps, has_walks};
 use super::workload::Workloads;
 use crate::api::{DEFAULT_CONTROLLER, IamRoleClass};
 use crate::aws::Aws;
@@ -125,7 +125,8 @@ impl Context {
 
     /// Remembers how a class stands; true if that is news to its roles.
     pub fn set_class_state(&self, name: &str, state: ClassState) -> bool {
-        let news = self.class_states.set(name, state);
+        let class = self.classes.get(&ObjectRef::new(name));
+        let news = self.class_states.set(name, state, class.is_some_and(|class| has_walks(&class.spec)));
         if news {
             // It may lead to an account that nobody walks yet.
             self.sweeps.wake.notify_one();
@@ -133,14 +134,15 @@ impl Context {
         news
     }
 
-    /// Whether no other class of ours that can be served in the account comes before `name`.
+    /// The class that tells what walks over the account find: the first by name of ours that can be served there and
+    /// have it walked.
     #[must_use]
-    pub fn is_first_class(&self, name: &str, account: &str) -> bool {
-        let exists = |other: &str, uid: &str| {
-            let class = self.classes.get(&ObjectRef::new(other));
+    pub fn first_class(&self, account: &str) -> Option<String> {
+        let exists = |name: &str, uid: &str| {
+            let class = self.classes.get(&ObjectRef::new(name));
             class.is_some_and(|class| class.metadata.uid.as_deref() == Some(uid) && self.serves(&class))
         };
-        self.class_states.is_first(name, account, exists)
+        self.class_states.first(account, exists)
     }
 
     /// Whether the caches have all roles that there were at the start. Before that nobody knows what is in use.

@@ -10,6 +10,7 @@ use crate::aws::Account;
 use crate::role::Cluster;
 use crate::role::sweep::{Detailed, has_news};
 use kube::Resource as _;
+use kube::runtime::reflector::ObjectRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -127,8 +128,9 @@ pub async fn confirm(ctx: Arc<Context>, doubt: Doubt) {
     }
     let (known, told) = known(&ctx, &account);
     let Some(orphans) = ctx.sweeps.confirm(&account, &ids(&strays), &free) else { return };
+    let first = ctx.first_class(&account).and_then(|name| ctx.classes.get(&ObjectRef::new(&name)));
     if has_news(&orphans, &known, told)
-        && let Some(class) = classes.first()
+        && let Some(class) = first
     {
         let (reference, note) = (class.object_ref(&()), note(&account, &orphans));
         ctx.events.publish(&reference, Tone::Warning, Reason::OrphanedRoles, "Sweep", &note).await;

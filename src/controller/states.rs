@@ -1,4 +1,4 @@
-//! How the classes stand, and which of the classes of an account comes first.
+//! How the classes stand, and which of those that have an account walked comes first.
 
 use super::failure::Failure;
 use crate::aws::Account;
@@ -37,8 +37,8 @@ impl ClassStates {
         self.lock().by_name.get(name).filter(|state| state.uid == uid).cloned()
     }
 
-    /// Remembers how a class stands; true if that is news to its roles.
-    pub fn set(&self, name: &str, state: ClassState) -> bool {
+    /// Remembers how a class stands, and whether it has its account walked; true if the former is news to its roles.
+    pub fn set(&self, name: &str, state: ClassState, has_walks: bool) -> bool {
         let Inner { by_name, first } = &mut *self.lock();
         let news = by_name.get(name).is_none_or(|before| {
             let usable = |state: &ClassState| state.account.as_ref().map(|account| account.account.clone()).ok();
@@ -48,7 +48,8 @@ impl ClassStates {
                 || usable(before) != usable(&state)
                 || reached(before) != reached(&state)
         });
-        first.put(name, state.account.as_ref().ok().map(|account| account.account.id.as_str()));
+        let walked = state.account.as_ref().ok().filter(|_| has_walks);
+        first.put(name, walked.map(|account| account.account.id.as_str()));
         by_name.insert(name.to_owned(), state);
         news
     }
@@ -60,15 +61,15 @@ impl ClassStates {
         inner.first.put(name, None);
     }
 
-    /// Whether no other class that can be served in the account comes before `name`. `exists` is asked for name and UID
-    /// of those that may: one that is no more is forgotten.
+    /// The first by name of the classes that can be served in the account and have it walked. `exists` is asked for name
+    /// and UID: one that is no more is forgotten.
     #[must_use]
-    pub fn is_first(&self, name: &str, account: &str, exists: impl Fn(&str, &str) -> bool) -> bool {
+    pub fn first(&self, account: &str, exists: impl Fn(&str, &str) -> bool) -> Option<String> {
         let Inner { by_name, first } = &mut *self.lock();
-        first.is_first(name, account, |other| {
-            let exists = by_name.get(other).is_some_and(|state| exists(other, &state.uid));
+        first.first(account, |name| {
+            let exists = by_name.get(name).is_some_and(|state| exists(name, &state.uid));
             if !exists {
-                by_name.remove(other);
+                by_name.remove(name);
             }
             exists
         })
@@ -80,7 +81,7 @@ impl ClassStates {
     }
 }
 
-/// The classes of each account in order, so that no class need go through all others.
+/// The classes that have an account walked, in order, so that none need go through all others.
 #[derive(Debug, Default)]
 struct Firsts {
     of_account: HashMap<String, BTreeSet<String>>,
@@ -106,21 +107,20 @@ impl Firsts {
         }
     }
 
-    fn is_first(&mut self, name: &str, account: &str, mut exists: impl FnMut(&str) -> bool) -> bool {
+    fn first(&mut self, account: &str, mut exists: impl FnMut(&str) -> bool) -> Option<String> {
         loop {
-            let first = self.of_account.get(account).and_then(BTreeSet::first);
-            let Some(before) = first.filter(|first| first.as_str() < name).cloned() else { return true };
-            if exists(&before) {
-                return false;
+            let first = self.of_account.get(account)?.first()?.clone();
+            if exists(&first) {
+                return Some(first);
             }
-            self.put(&before, None);
+            self.put(&first, None);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Firsts;
+    use super::{BTreeSet, Firsts};
     use std::cell::Cell;
 
     const ACCOUNT: &str = "111122223333";
@@ -141,26 +141,28 @@ mod tests {
                 asked.set(asked.get() + 1);
                 *other >= *name(gone)
             };
-            (gone..CLASSES).filter(|i| firsts.is_first(&name(*i), ACCOUNT, exists)).collect::<Vec<_>>()
+            let first: BTreeSet<_> = (gone..CLASSES).filter_map(|_| firsts.first(ACCOUNT, exists)).collect();
+            first.into_iter().collect::<Vec<_>>()
         };
-        assert_eq!(first_of_all(0), [0]);
+        assert_eq!(first_of_all(0), [name(0)]);
         assert!(asked.get() <= CLASSES, "{} questions about {CLASSES} classes", asked.get());
         asked.set(0);
-        assert_eq!(first_of_all(CLASSES / 2), [CLASSES / 2], "the first half is gone, and nobody said so");
+        assert_eq!(first_of_all(CLASSES / 2), [name(CLASSES / 2)], "the first half is gone, and nobody said so");
         assert!(asked.get() <= CLASSES, "{} questions", asked.get());
     }
 
     #[test]
     fn a_class_counts_for_the_account_that_it_leads_to_now() {
         let mut firsts = Firsts::default();
-        let is_first = |firsts: &mut Firsts, name: &str, account: &str| firsts.is_first(name, account, |_| true);
+        let first = |firsts: &mut Firsts, account: &str| firsts.first(account, |_| true);
         firsts.put("a", Some(ACCOUNT));
         firsts.put("b", Some(ACCOUNT));
-        assert!(is_first(&mut firsts, "a", ACCOUNT) && !is_first(&mut firsts, "b", ACCOUNT));
+        assert_eq!(first(&mut firsts, ACCOUNT).as_deref(), Some("a"));
         firsts.put("a", Some("444455556666"));
-        assert!(is_first(&mut firsts, "b", ACCOUNT) && !is_first(&mut firsts, "b", "444455556666"));
+        assert_eq!(first(&mut firsts, ACCOUNT).as_deref(), Some("b"));
+        assert_eq!(first(&mut firsts, "444455556666").as_deref(), Some("a"));
         firsts.put("a", None);
-        assert!(is_first(&mut firsts, "b", "444455556666"));
+        assert_eq!(first(&mut firsts, "444455556666"), None);
         firsts.put("b", None);
         assert!(firsts.of_account.is_empty() && firsts.account_of.is_empty(), "nothing is left");
     }

@@ -80,7 +80,7 @@ struct Swept {
     /// The identities by which it is reached; one may be permitted more than another.
     identities: Vec<Arc<Account>>,
     interval: Duration,
-    /// Its classes by name; the first is told what is of the account as a whole.
+    /// Those of its classes that have it walked.
     classes: Vec<Arc<IamRoleClass>>,
     /// A class wants the walk whatever it costs.
     is_forced: bool,
@@ -91,6 +91,7 @@ struct Swept {
 fn accounts(ctx: &Context) -> BTreeMap<String, Swept> {
     let mut accounts: BTreeMap<String, Swept> = BTreeMap::new();
     let mut classes = ctx.classes.state();
+    // So that the same identity walks each time.
     classes.sort_by_key(|class| class.name_any());
     for class in classes.iter().filter(|class| ctx.serves(class) && has_walks(&class.spec)) {
         let state = ctx.class_state(&class.name_any(), &class.uid().unwrap_or_default());
