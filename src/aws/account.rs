@@ -153,22 +153,38 @@ impl Aws {
     /// There is no answer to who we are, or none about the quotas: what the last answer or IAM's defaults say might be
     /// less than what roles have.
     pub async fn identify(&self, session: Option<&Session>, wanted: Option<&String>) -> Result<Arc<Account>, AwsError> {
-        let fence = Fence(self.leadership.clone());
         let config = match session {
             Some(session) => self.assume(session).await,
             None => self.config.clone(),
         };
-        let sts = aws_sdk_sts::config::Builder::from(&config).interceptor(fence.clone()).build();
-        let sts = aws_sdk_sts::Client::from_conf(sts);
+        let sts = self.sts(&config, session);
         let call = Box::pin(sts.get_caller_identity().send());
         let answer = observe_call(&self.metrics, "sts:GetCallerIdentity", "the operator's identity", call).await;
         let answer = answer.inspect_err(|error| self.forget(session, error))?;
         let identity = without_session(answer.arn().unwrap_or_default());
-        let AccountRef { partition, id } = who(&identity, answer.account().unwrap_or_default())?;
-        let pace = self.pace(&id);
+        let who = who(&identity, answer.account().unwrap_or_default())?;
+        let mut account = self.account(&config, who, identity);
+        if wanted.is_none_or(|wanted| *wanted == account.account.id) {
+            let summary = self.summary(&account).await.inspect_err(|error| self.forget(session, error))?;
+            (account.quotas, account.usage) = (summary.quotas, summary.usage);
+        }
+        Ok(Arc::new(account))
+    }
+
+    /// Whoever gets no answer by one session is no reason to ask less often by another.
+    fn sts(&self, config: &SdkConfig, session: Option<&Session>) -> aws_sdk_sts::Client {
+        let of_session = |session: &Session| format!("sts {} {}", session.role.role_arn, session.name);
+        let partition = RetryPartition::new(session.map_or_else(|| "sts".to_owned(), of_session));
+        let config = aws_sdk_sts::config::Builder::from(config).interceptor(Fence(self.leadership.clone()));
+        aws_sdk_sts::Client::from_conf(config.retry_partition(partition).build())
+    }
+
+    /// The account to which a configuration leads, of whose quotas nothing is known yet.
+    fn account(&self, config: &SdkConfig, AccountRef { partition, id }: AccountRef, identity: String) -> Account {
+        let (pace, fence) = (self.pace(&id), Fence(self.leadership.clone()));
         // What is throttled is an account, and only that.
         let partition_of_retries = RetryPartition::new(format!("iam-{id}"));
-        let iam = aws_sdk_iam::config::Builder::from(&config)
+        let iam = aws_sdk_iam::config::Builder::from(config)
             .interceptor(fence.clone())
             .interceptor(Throttle::new(pace.clone(), &self.metrics, &id))
             .retry_partition(partition_of_retries);
@@ -176,11 +192,10 @@ impl Aws {
             Some(region) => iam.region(Region::new(region)),
             None => iam,
         };
-        let iam = aws_sdk_iam::Client::from_conf(iam.build());
-        let mut account = Account {
-            iam,
+        Account {
+            iam: aws_sdk_iam::Client::from_conf(iam.build()),
             #[cfg(feature = "eks")]
-            eks: (config, fence),
+            eks: (config.clone(), fence),
             #[cfg(feature = "eks")]
             eks_pace: self.pace(&format!("eks {id}")),
             metrics: self.metrics.clone(),
@@ -189,12 +204,7 @@ impl Aws {
             identity,
             quotas: Quotas::default(),
             usage: None,
-        };
-        if wanted.is_none_or(|wanted| *wanted == account.account.id) {
-            let summary = self.summary(&account).await.inspect_err(|error| self.forget(session, error))?;
-            (account.quotas, account.usage) = (summary.quotas, summary.usage);
         }
-        Ok(Arc::new(account))
     }
 
     /// What the account may hold and what is in it. One that has too much to do to say so has the quotas that it had
@@ -371,7 +381,13 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::{region_of_iam, who, without_session};
+    use super::{Account, Aws, Session, region_of_iam, who, without_session};
+    use crate::api::iamroleclass::AssumeRole;
+    #[cfg(feature = "eks")]
+    use crate::aws::Place;
+    use crate::policy::AccountRef;
+    use crate::telemetry::Metrics;
+    use aws_config::{BehaviorVersion, Region, SdkConfig};
     use aws_sdk_iam::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
     use aws_smithy_types::Document;
 
@@ -420,6 +436,39 @@ mod tests {
             }
         }
         assert_eq!(region_of_iam("aws-of-tomorrow"), None);
+    }
+
+    fn config() -> SdkConfig {
+        SdkConfig::builder().behavior_version(BehaviorVersion::latest()).region(Region::new("us-east-1")).build()
+    }
+
+    /// The SDK has a budget of repetitions for each partition of retries, which is one for all clients of a region otherwise.
+    #[test]
+    fn who_gets_no_answer_for_one_account_repeats_no_less_for_another() {
+        let aws = Aws::new(config(), Metrics::default());
+        let partitions = |id: &str| {
+            let account = AccountRef { partition: "aws".to_owned(), id: id.to_owned() };
+            let account: Account = aws.account(&config(), account, String::new());
+            let iam = account.iam.config().retry_partition().map(ToString::to_string);
+            let role_arn = format!("arn:aws:iam::{id}:role/operator");
+            let role = AssumeRole { role_arn, external_id: None, session_duration_seconds: None };
+            let session = Session { role, name: "iamrole-rig-class".to_owned() };
+            let sts = aws.sts(&config(), Some(&session)).config().retry_partition().map(ToString::to_string);
+            #[cfg(feature = "eks")]
+            {
+                let place = Place { region: "us-east-1".to_owned(), cluster: "prod".to_owned() };
+                let eks = account.eks(&place).config().retry_partition().map(ToString::to_string);
+                vec![iam, sts, eks]
+            }
+            #[cfg(not(feature = "eks"))]
+            vec![iam, sts]
+        };
+        let (one, other) = (partitions("111122223333"), partitions("444455556666"));
+        for (one, other) in one.iter().zip(&other) {
+            assert!(one.is_some() && one != other, "{one:?} {other:?}");
+        }
+        let own = aws.sts(&config(), None).config().retry_partition().map(ToString::to_string);
+        assert!(own.is_some() && !one.contains(&own), "{own:?}");
     }
 
     #[test]

@@ -58,6 +58,7 @@ mod calls {
     use super::{Account, Association, AwsError, BTreeMap, Place};
     use crate::aws::Kind;
     use aws_config::Region;
+    use aws_sdk_eks::config::retry::RetryPartition;
     use aws_sdk_eks::types::PodIdentityAssociation;
 
     fn text(text: Option<&str>) -> String {
@@ -81,11 +82,14 @@ mod calls {
         /// Whether this build can make associations.
         pub const MAKES_ASSOCIATIONS: bool = true;
 
-        fn eks(&self, place: &Place) -> aws_sdk_eks::Client {
+        pub(in crate::aws) fn eks(&self, place: &Place) -> aws_sdk_eks::Client {
             let (config, fence) = &self.eks;
             let region = Region::new(place.region.clone());
-            let config = aws_sdk_eks::config::Builder::from(config).region(region).interceptor(fence.clone()).build();
-            aws_sdk_eks::Client::from_conf(config)
+            let config = aws_sdk_eks::config::Builder::from(config)
+                .region(region)
+                .interceptor(fence.clone())
+                .retry_partition(RetryPartition::new(format!("eks-{}", self.account.id)));
+            aws_sdk_eks::Client::from_conf(config.build())
         }
 
         /// Those of a namespace, without role and tags. None where there is no such cluster.
