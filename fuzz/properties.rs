@@ -34,7 +34,7 @@ pub fn check(text: &str, other: &Canonical) -> Canonical {
                 let _ = (document.resources_among(&buckets), document.resources_beyond(&buckets));
                 assert!(!canonical.may_allow_more_than(&canonical), "{text}");
                 if grammar == Grammar::Trust {
-                    let between = bridge(other, &document, &account()).canonical(&account());
+                    let between = bridge(other, &document, &account(), 0).document.canonical(&account());
                     let narrows = matches!(relation(other, &between), Relation::Same | Relation::Narrows);
                     assert!(narrows || format!("{other:?}").contains("no policy") || !is_plain(other), "{text}");
                 }

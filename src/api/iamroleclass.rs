@@ -338,7 +338,7 @@ pub struct IamRoleClassStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drift_check_method: Option<DriftMethod>,
     /// Roles of the account that carry this cluster's owner tags and belong to no `IamRole`, at most 20 of them. Where
-    /// several classes share an account, the first by name that is ready tells.
+    /// several classes share an account, the first by name that is ready and has the account walked tells.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "orphans")]
     pub orphaned_roles: Vec<String>,

@@ -120,6 +120,7 @@ impl Plan {
     }
 
     /// The [keys](Action::key) of what strangers put on the role and that goes.
+    #[must_use]
     pub fn of_strangers(&self) -> BTreeSet<String> {
         self.steps.iter().filter(|step| step.is_strangers).filter_map(|step| step.action.key()).collect()
     }
