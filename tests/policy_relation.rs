@@ -438,6 +438,8 @@ fn a_bridge_within_the_quota_keeps_all_or_says_that_it_may_not() {
         json!({"Effect": "Deny", "Principal": aws("*"), "Action": "sts:AssumeRole", "Condition": condition})
     };
     let subjects = |names: [&str; 2]| json!({"StringLike": {"oidc:sub": names}});
+    let team = |team: &str| json!({"StringEquals": {"aws:RequestTag/team": team}});
+    let service = |name: &str| json!({ "Service": format!("{name}.amazonaws.com") });
     let only = |statement: Value| json!([statement]);
     let none = || json!({});
     // The old and the new one, whether somebody is in both, whether the bridge keeps all that are.
@@ -457,7 +459,15 @@ fn a_bridge_within_the_quota_keeps_all_or_says_that_it_may_not() {
             true,
             false,
         ),
-        (only(allow(k, none())), only(allow(aws("111111111111"), id("a"))), false, false),
+        (only(allow(k.clone(), none())), only(allow(aws("111111111111"), id("a"))), false, false),
+        (
+            only(allow(service("codedeploy.us-east-1"), none())),
+            only(allow(service("codedeploy"), none())),
+            false,
+            false,
+        ),
+        (only(allow(service("ecs"), none())), only(allow(service("ec2"), none())), false, true),
+        (only(allow(k.clone(), team("${aws:PrincipalTag/team}"))), only(allow(k, team("blue"))), false, false),
     ];
     for (old, new, lets_in, keeps_all) in cases {
         let bridge = bridge(&canonical(&trust(&old)), &trust(&new), &account(), 2048);

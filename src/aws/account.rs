@@ -85,6 +85,8 @@ pub struct Account {
     pub quotas: Quotas,
     /// What is in the account; `None` where AWS does not tell.
     pub usage: Option<Usage>,
+    /// Why it did not tell either: what it told before, or IAM's defaults, may be less than what its roles have.
+    pub unanswered: Option<AwsError>,
 }
 
 /// How long a call to AWS may take.
@@ -150,8 +152,7 @@ impl Aws {
     /// account that is not the `wanted` one is asked for nothing; any other for its quotas.
     ///
     /// # Errors
-    /// There is no answer to who we are, or none about the quotas: what the last answer or IAM's defaults say might be
-    /// less than what roles have.
+    /// There is no answer to who we are.
     pub async fn identify(&self, session: Option<&Session>, wanted: Option<&String>) -> Result<Arc<Account>, AwsError> {
         let config = match session {
             Some(session) => self.assume(session).await,
@@ -165,8 +166,11 @@ impl Aws {
         let who = who(&identity, answer.account().unwrap_or_default())?;
         let mut account = self.account(&config, who, identity);
         if wanted.is_none_or(|wanted| *wanted == account.account.id) {
-            let summary = self.summary(&account).await.inspect_err(|error| self.forget(session, error))?;
-            (account.quotas, account.usage) = (summary.quotas, summary.usage);
+            let (summary, unanswered) = self.summary(&account).await;
+            if let Some(error) = &unanswered {
+                self.forget(session, error);
+            }
+            (account.quotas, account.usage, account.unanswered) = (summary.quotas, summary.usage, unanswered);
         }
         Ok(Arc::new(account))
     }
@@ -204,21 +208,23 @@ impl Aws {
             identity,
             quotas: Quotas::default(),
             usage: None,
+            unanswered: None,
         }
     }
 
-    /// What the account may hold and what is in it. One that has too much to do to say so has the quotas that it had
-    /// before.
-    async fn summary(&self, account: &Account) -> Result<Summary, AwsError> {
+    /// What the account may hold and what is in it: where it does not say, what it said before. And the error, but where it
+    /// has only too much to do to say the same again.
+    async fn summary(&self, account: &Account) -> (Summary, Option<AwsError>) {
         let known = || self.summaries.lock().unwrap_or_else(PoisonError::into_inner);
         match account.summary().await {
             Ok(summary) => {
                 known().insert(account.identity.clone(), summary);
-                Ok(summary)
+                (summary, None)
             }
             Err(error) => {
                 let before = known().get(&account.identity).copied();
-                before.filter(|_| error.kind == Kind::Busy).ok_or(error)
+                let is_told = before.is_none() || error.kind != Kind::Busy;
+                (before.unwrap_or_default(), is_told.then_some(error))
             }
         }
     }

@@ -88,7 +88,7 @@ mod calls {
             let config = aws_sdk_eks::config::Builder::from(config)
                 .region(region)
                 .interceptor(fence.clone())
-                .retry_partition(RetryPartition::new(format!("eks-{}", self.account.id)));
+                .retry_partition(RetryPartition::new(format!("eks-{}-{}", self.account.id, place.region)));
             aws_sdk_eks::Client::from_conf(config.build())
         }
 

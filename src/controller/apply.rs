@@ -323,8 +323,11 @@ impl Work<'_> {
         }
         self.recent(subject, |recent, _, _| recent.drop_repeats(&mut plan, &observed, &account.account));
         let (basis, settled) = ((subject.generation, class_ref(self.case.class)), subject.is_settled(self.case.class));
-        let found = plan.of_strangers();
-        plan.have_wait(&self.ctx.memory.with(&subject.uid, |entry| entry.found_before(basis, settled, found)));
+        let before = self
+            .ctx
+            .memory
+            .with(&subject.uid, |entry| entry.found_before(basis, &observed.id, settled, &plan.strangers));
+        plan.have_wait(&before);
         Ok(Decision::Do(plan, Some(Box::new(observed))))
     }
 

@@ -63,6 +63,7 @@ impl Run<'_> {
         let Self { ctx, subject, case, desired, .. } = *self;
         let mut carried = Carried::default();
         let mut progress = Progress::of(plan);
+        let unsure = ctx.memory.with(&subject.uid, |entry| entry.unsure);
         for (i, step) in plan.steps.iter().enumerate() {
             if progress.holds_up(step) {
                 progress.failed(step);
@@ -78,7 +79,7 @@ impl Run<'_> {
             // What an earlier spec left is nobody else's doing, and what came after the spec is not its own.
             let why = match self.why {
                 Cause::Drift if record.is_of_rest(&step.action, desired) => Cause::Spec,
-                _ if step.is_strangers => Cause::Drift,
+                _ if step.is_strangers && !unsure => Cause::Drift,
                 why => why,
             };
             if why == Cause::Drift {

@@ -64,7 +64,7 @@ fn lane(class: &IamRoleClass) -> &str {
 async fn work(class: &IamRoleClass, ctx: &Context) -> (Action, &'static str) {
     if !ctx.serves(class) {
         // It may have been ours before.
-        ctx.class_states.forget(&class.name_any());
+        ctx.forget_class(&class.name_any());
         return (Action::await_change(), "success");
     }
     if class.metadata.deletion_timestamp.is_some()
@@ -122,7 +122,7 @@ async fn check(class: &IamRoleClass, ctx: &Context) -> (Result<Arc<Account>, Fai
         return (Ok(account.clone()), Some(account));
     }
     let (found, reached) = match identify(class, ctx).await {
-        Ok(account) => (usable(class, ctx, &account).await.map(|()| account.clone()), Some(account)),
+        Ok(account) => (served(class, ctx, &account).await.map(|()| account.clone()), Some(account)),
         Err(failure) => (Err(failure), None),
     };
     // What was found before a failure is not fresh any more.
@@ -144,6 +144,24 @@ fn fresh(class: &IamRoleClass, ctx: &Context) -> Option<Arc<Account>> {
     state.account.ok().filter(|_| Some(state.generation) == class.metadata.generation)
 }
 
+/// Where the quotas are not known, no spec can be judged by them.
+async fn served(class: &IamRoleClass, ctx: &Context, account: &Account) -> Result<(), Failure> {
+    let Some(error) = account.unanswered.clone() else { return usable(class, ctx, account).await };
+    let generation = class.metadata.generation;
+    if was_ready(class) {
+        // All was well before a restart, also when the account answers again.
+        let uid = class.uid().unwrap_or_default();
+        ctx.class_memory.with(&uid, |entry| entry.preflight = entry.preflight.or(generation));
+    }
+    Err(error.into())
+}
+
+/// Whether status says that this generation of the class is in order.
+fn was_ready(class: &IamRoleClass) -> bool {
+    let conditions = class.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    is_ready(conditions, class.metadata.generation.unwrap_or_default())
+}
+
 /// A class with a mistake allows nothing: what it forces could not be kept.
 async fn usable(class: &IamRoleClass, ctx: &Context, account: &Account) -> Result<(), Failure> {
     let mistakes = class_mistakes(&class.spec, &ctx.cluster, &account.account, ctx.issuer.get());
@@ -160,8 +178,7 @@ async fn preflight(class: &IamRoleClass, ctx: &Context, account: &Account) -> Re
     let uid = class.uid().unwrap_or_default();
     let (first, start) =
         ctx.class_memory.with(&uid, |entry| (entry.preflight != generation, entry.preflight.is_none()));
-    let conditions = class.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    if start && is_ready(conditions, generation.unwrap_or_default()) {
+    if start && was_ready(class) {
         // Before a restart all was well: a thousand roles that need nothing shall not cost a call each time.
         ctx.class_memory.with(&uid, |entry| entry.preflight = generation);
         return Ok(());
@@ -344,12 +361,12 @@ async fn let_go(class: &IamRoleClass, ctx: &Context) -> Option<Action> {
         return None;
     }
     if !finalizer::is_on(class) {
-        ctx.class_states.forget(&name);
+        ctx.forget_class(&name);
         return Some(Action::await_change());
     }
     match finalizer::apply(&api(ctx), &name, finalizer::without(class)).await {
         Ok(_) => {
-            ctx.class_states.forget(&name);
+            ctx.forget_class(&name);
             Some(Action::await_change())
         }
         Err(error) => {

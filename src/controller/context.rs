@@ -19,6 +19,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -126,12 +127,35 @@ impl Context {
     /// Remembers how a class stands; true if that is news to its roles.
     pub fn set_class_state(&self, name: &str, state: ClassState) -> bool {
         let class = self.classes.get(&ObjectRef::new(name));
-        let news = self.class_states.set(name, state, class.is_some_and(|class| has_walks(&class.spec)));
+        let has_walks = class.is_some_and(|class| has_walks(&class.spec));
+        let account = state.account.as_ref().ok().map(|account| account.account.id.clone());
+        let news = self.with_firsts(name, account, || self.class_states.set(name, state, has_walks));
         if news {
             // It may lead to an account that nobody walks yet.
             self.sweeps.wake.notify_one();
         }
         news
+    }
+
+    /// Forgets how a class stands that is gone, or is none of ours.
+    pub fn forget_class(&self, name: &str) {
+        self.with_firsts(name, None, || self.class_states.forget(name));
+    }
+
+    /// Makes a change to how the class `name` stands, which may lead to `account` after it, and wakes those that are the
+    /// first of an account by that: they have to tell what walks have found.
+    fn with_firsts<T>(&self, name: &str, account: Option<String>, change: impl FnOnce() -> T) -> T {
+        let accounts: BTreeSet<String> = self.class_states.account_of(name).into_iter().chain(account).collect();
+        let before: Vec<_> = accounts.iter().map(|account| self.first_class(account)).collect();
+        let changed = change();
+        for (account, before) in accounts.iter().zip(before) {
+            let first = self.first_class(account).filter(|first| Some(first) != before.as_ref() && first != name);
+            if let Some(first) = first {
+                // The receiver lives as long as the controller.
+                let _ = self.wake_class.unbounded_send(ObjectRef::new(&first));
+            }
+        }
+        changed
     }
 
     /// The class that tells what walks over the account find: the first by name of ours that can be served there and

@@ -103,7 +103,7 @@ pub struct Entry {
     /// A walk over the account shows it otherwise than wanted: it is to be looked at now.
     pub suspect: bool,
     /// What others had put on the role before a spec of ours was carried out in full, by its keys.
-    before: Option<(Basis, BTreeSet<String>)>,
+    before: Option<(Basis, String, BTreeSet<String>)>,
     /// What a status whose write failed would have told.
     pub untold: Option<Untold>,
     /// When the role is to be looked at by itself for the sake of what no walk shows.
@@ -211,14 +211,24 @@ impl Entry {
     }
 
     /// Which of what strangers put on the role, by its keys, was there when the spec came, as far as this process knows: what
-    /// replaces it may not be there yet. Where the spec was in AWS in full, `settled`, it was not.
-    pub fn found_before(&mut self, basis: Basis, settled: bool, found: BTreeSet<String>) -> BTreeSet<String> {
-        if settled {
-            self.before = Some((basis, BTreeSet::new()));
-        } else if self.before.as_ref().is_none_or(|(known, _)| *known != basis) {
-            self.before = Some((basis, found));
-        }
-        self.before.as_ref().map(|(_, before)| before.clone()).unwrap_or_default()
+    /// replaces it may not be there yet. Where the spec was in AWS in full, `settled`, it was not. `role` is the id: of one
+    /// made anew nothing is known.
+    pub fn found_before(
+        &mut self,
+        basis: Basis,
+        role: &str,
+        settled: bool,
+        found: &BTreeSet<String>,
+    ) -> BTreeSet<String> {
+        let known = self.before.take().filter(|(known, id, _)| *known == basis && id == role);
+        let before: BTreeSet<String> = match known {
+            _ if settled => BTreeSet::new(),
+            // What was gone and is there again came later.
+            Some((.., before)) => before.intersection(found).cloned().collect(),
+            None => found.clone(),
+        };
+        self.before = Some((basis, role.to_owned(), before.clone()));
+        before
     }
 
     /// Notes that the role has its boundary.
@@ -379,15 +389,17 @@ mod tests {
             |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<std::collections::BTreeSet<String>>();
         let basis = |generation| (generation, crate::api::iamrole::ClassRef::default());
         let mut entry = Entry::default();
-        assert_eq!(entry.found_before(basis(1), false, keys(&["a"])), keys(&["a"]), "it may be what the spec replaces");
-        assert_eq!(entry.found_before(basis(1), false, keys(&["a", "b"])), keys(&["a"]), "b came later");
-        assert_eq!(
-            entry.found_before(basis(1), true, keys(&["a"])),
-            keys(&[]),
-            "the spec was in AWS in full without it"
-        );
-        assert_eq!(entry.found_before(basis(1), false, keys(&["a", "c"])), keys(&[]));
-        assert_eq!(entry.found_before(basis(2), false, keys(&["a"])), keys(&["a"]), "another spec");
+        let mut found = |generation, role: &str, settled, found: &[&str]| {
+            entry.found_before(basis(generation), role, settled, &keys(found))
+        };
+        assert_eq!(found(1, "A", false, &["a"]), keys(&["a"]), "it may be what the spec replaces");
+        assert_eq!(found(1, "A", false, &["a", "b"]), keys(&["a"]), "b came later");
+        assert_eq!(found(1, "A", false, &["b"]), keys(&[]));
+        assert_eq!(found(1, "A", false, &["a"]), keys(&[]), "and so did an a that was gone");
+        assert_eq!(found(1, "A", true, &["a"]), keys(&[]), "the spec was in AWS in full without it");
+        assert_eq!(found(1, "A", false, &["a", "c"]), keys(&[]));
+        assert_eq!(found(1, "B", false, &["a"]), keys(&["a"]), "another role");
+        assert_eq!(found(2, "B", false, &["a", "d"]), keys(&["a", "d"]), "another spec");
     }
 
     #[test]

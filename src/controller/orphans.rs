@@ -129,12 +129,15 @@ pub async fn confirm(ctx: Arc<Context>, doubt: Doubt) {
     let (known, told) = known(&ctx, &account);
     let Some(orphans) = ctx.sweeps.confirm(&account, &ids(&strays), &free) else { return };
     let first = ctx.first_class(&account).and_then(|name| ctx.classes.get(&ObjectRef::new(&name)));
+    let now_first = first.clone();
     if has_news(&orphans, &known, told)
         && let Some(class) = first
     {
         let (reference, note) = (class.object_ref(&()), note(&account, &orphans));
         ctx.events.publish(&reference, Tone::Warning, Reason::OrphanedRoles, "Sweep", &note).await;
     }
+    // Another one may be the first by now.
+    let classes: Vec<_> = classes.into_iter().chain(now_first).collect();
     classes::tell(&ctx, &account, &classes);
 }
 

@@ -54,6 +54,12 @@ impl ClassStates {
         news
     }
 
+    /// The account that a class has walked.
+    #[must_use]
+    pub fn account_of(&self, name: &str) -> Option<String> {
+        self.lock().first.account_of.get(name).cloned()
+    }
+
     /// Forgets a class that is gone, or is none of ours.
     pub fn forget(&self, name: &str) {
         let inner = &mut *self.lock();

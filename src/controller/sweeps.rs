@@ -190,7 +190,8 @@ impl Sweeps {
     }
 
     /// Those that seemed to belong to nobody (ids by name) were asked for, and those in `free` do. Returns all that are known to;
-    /// `None` where the account is not walked any more. What the last walk did not show any more is none of them.
+    /// `None` where nobody asked for them in this account, since it was not walked for a while, or where they are not all known
+    /// yet. What the last walk did not show any more is none of them.
     pub fn confirm(
         &self,
         account: &str,
@@ -199,14 +200,14 @@ impl Sweeps {
     ) -> Option<BTreeSet<String>> {
         let mut states = self.lock();
         let state = states.get_mut(account)?;
-        for (name, id) in asked {
-            if state.doubtful.get(name) == Some(id) {
-                state.doubtful.remove(name);
-                state.orphans.extend(free.get(name).cloned());
-            }
+        let doubtful: Vec<&String> =
+            asked.iter().filter(|(name, id)| state.doubtful.get(*name) == Some(*id)).map(|(name, _)| name).collect();
+        for name in &doubtful {
+            state.doubtful.remove(*name);
+            state.orphans.extend(free.get(*name).cloned());
         }
-        state.looked_through = true;
-        Some(state.orphans.clone())
+        state.looked_through |= !doubtful.is_empty() && state.doubtful.is_empty();
+        (state.looked_through && !doubtful.is_empty()).then(|| state.orphans.clone())
     }
 
     /// Runs `with` on the roles that were deleted a moment ago. Never held across an await.
@@ -396,12 +397,16 @@ mod tests {
         assert_eq!(walk(&["old"], &[("x", "1"), ("y", "2")]), set(&["y"]));
         let all = set(&["x", "y", "z"]);
         let first = sweeps.confirm(A, &ids(&[("x", "1"), ("y", "1"), ("z", "1")]), &all);
-        assert_eq!(first, Some(set(&["old", "x"])));
-        assert_eq!(sweeps.orphans(A), first);
-        assert_eq!(sweeps.confirm(A, &ids(&[("y", "2")]), &set(&[])), first, "it was not there any more");
+        assert_eq!((first, sweeps.orphans(A)), (None, None), "another one is being asked for");
+        let both = sweeps.confirm(A, &ids(&[("y", "2")]), &set(&[]));
+        assert_eq!(both, Some(set(&["old", "x"])), "it was not there any more");
+        assert_eq!(sweeps.orphans(A), both);
         assert_eq!(walk(&["old", "x"], &[("y", "2")]), set(&["y"]), "it is there after all");
         sweeps.begin(&BTreeMap::new(), now);
         assert_eq!(sweeps.confirm(A, &ids(&[("y", "2")]), &all), None, "nobody cares any more");
+        sweeps.begin(&intervals(INTERVAL), now);
+        assert_eq!(sweeps.confirm(A, &ids(&[("y", "2")]), &all), None, "it was not walked anew");
+        assert_eq!(sweeps.orphans(A), None, "what was told before stands");
     }
 
     #[test]

@@ -166,8 +166,9 @@ fn common_conditions(new: &Statement, meaning: &Meaning, old: &Meaning) -> (Opti
     }
     let (mut is_all, mut is_never) = (true, false);
     let both = meaning.condition.both(&old.condition, |(operator, _), one, other| {
-        // Of the others a value may match several.
-        let is_exact = matches!(&**operator, "StringEquals" | "StringNotEquals");
+        // Of the others a value may match several, and a variable may be anything.
+        let is_fixed = one.iter().chain(other).all(|value| !value.contains("${"));
+        let is_exact = is_fixed && matches!(&**operator, "StringEquals" | "StringNotEquals");
         is_all &= is_exact || one == other;
         let common = match Operator::parse(operator) {
             Some(operator) if operator.negated => one.union(other),
@@ -216,7 +217,9 @@ fn common_who(new: &Statement, meaning: &Meaning, old: &Meaning, account: &Accou
 /// Whether two principals that are called otherwise may be the same, or one of them the other's account or session.
 fn may_overlap(one: &str, other: &str) -> bool {
     let is_alone = |name: &str| name.contains(":iam:") && !name.ends_with(":root");
-    let account = |name: &str| name.split(':').nth(4).unwrap_or(name).to_owned();
+    // A service has a name for all regions, and perhaps one for each.
+    let service = |name: &str| name.split('.').next().unwrap_or(name).to_owned();
+    let account = |name: &str| name.split(':').nth(4).map_or_else(|| service(name), str::to_owned);
     one == "*" || other == "*" || (account(one) == account(other) && !(is_alone(one) && is_alone(other)))
 }
 

@@ -178,8 +178,7 @@ impl<'a> Planner<'a> {
                 self.plan.unlisted.push(arn.clone());
                 self.order.want(facts);
             } else {
-                let strangers = !ours && !recorded.contains(arn);
-                self.order.goes(Change::removal(Action::Detach(arn.clone()), strangers));
+                self.goes(Action::Detach(arn.clone()), !ours && !recorded.contains(arn));
             }
         }
         if self.recent {
@@ -195,6 +194,11 @@ impl<'a> Planner<'a> {
         let as_found = self.origin == Origin::Adopted && !self.desired.when_unlisted_given;
         let kept = as_found || self.desired.when_unlisted != WhenUnlisted::Remove;
         exception || (!recorded && kept)
+    }
+
+    fn goes(&mut self, action: Action, is_strangers: bool) {
+        self.plan.strangers.extend(action.key().filter(|_| is_strangers));
+        self.order.goes(Change::removal(action, is_strangers));
     }
 
     fn inline(&mut self) {
@@ -224,7 +228,7 @@ impl<'a> Planner<'a> {
                 self.plan.unlisted.push(name.clone());
                 self.order.want(facts(found));
             } else {
-                self.order.goes(Change::removal(Action::DeleteInline(name.clone()), !recorded(name)));
+                self.goes(Action::DeleteInline(name.clone()), !recorded(name));
             }
         }
         if self.recent {

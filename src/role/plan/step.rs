@@ -90,6 +90,8 @@ pub struct Plan {
     /// Repairs that were given up, and what relies on them; they hold up what follows like steps that failed, but for
     /// removals.
     pub withheld: Vec<Step>,
+    /// The [keys](Action::key) of what strangers put on the role and that is to go, also where it can't yet.
+    pub strangers: BTreeSet<String>,
     /// Nothing may be done; `refused` says why.
     pub barred: bool,
     /// An instance profile has to go, or a late read has to show it, before the rest can be planned.
@@ -117,12 +119,6 @@ impl Plan {
     /// What is refused and counts as an addition that failed.
     fn refused_additions(&self) -> impl Iterator<Item = &Problem> {
         self.refused.iter().filter(|problem| problem.reason != Reason::InstanceProfileNotOwned)
-    }
-
-    /// The [keys](Action::key) of what strangers put on the role and that goes.
-    #[must_use]
-    pub fn of_strangers(&self) -> BTreeSet<String> {
-        self.steps.iter().filter(|step| step.is_strangers).filter_map(|step| step.action.key()).collect()
     }
 
     /// What was there before the spec, by its keys, goes only when all that comes is there: it may be what that replaces.

@@ -139,6 +139,19 @@ fn a_name_that_is_taken_keeps_what_would_move_there() {
 }
 
 #[test]
+fn what_strangers_put_there_is_known_also_while_it_cannot_go() {
+    let own =
+        json!({ "customerManagedPolicies": [{ "name": "o", "policyName": "o", "document": document(&["s3:X"]) }] });
+    let (new, old) = (spec(own.clone()), spec(json!({})));
+    let (mut observed, record) = settled(&old);
+    observed.own = settled(&spec(own)).0.own;
+    observed.own.values_mut().for_each(|policy| policy.tags.clear());
+    observed.inline.insert("legacy".into(), spec(inline(&[("a", &["s3:X"])])).inline["a"].canonical(&new.account));
+    let plan = update(&new, &observed, &record, 10, false);
+    assert_eq!((names(&plan), plan.strangers.len()), (Vec::new(), 1), "only the refused policy could take its place");
+}
+
+#[test]
 fn a_denial_comes_before_what_it_guards_and_goes_after() {
     let guarded = spec(inline(&[("a", &["s3:*"]), ("z", &["!s3:Delete*"])]));
     let plan = create(&guarded);
