@@ -217,3 +217,22 @@ async fn an_account_that_does_not_tell_its_quotas_keeps_them_and_only_one_that_i
     let events = world.events("app").await;
     assert!(events.iter().all(|(kind, reason, _)| kind != "Warning" || reason == "PolicyWarning"), "{events:?}");
 }
+
+#[tokio::test]
+async fn deletions_go_on_where_an_account_does_not_tell_its_quotas_since_the_start() {
+    let mut world = World::new("accounts").await;
+    world.create("app", json!({ "trustPolicy": ec2() })).await;
+    world.ready("app").await;
+    world.operator.stop().await;
+    world.proxy.refuse("GetAccountSummary", "", 503, "ServiceUnavailable", "come back later");
+    world.operator.start().await;
+    let down = || async {
+        let class = world.classes().get(&world.namespace).await.expect("the class");
+        let conditions = class.status.map(|status| status.conditions).unwrap_or_default();
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.reason == "Unavailable")
+    };
+    assert!(eventually(SOON, down).await, "{}", world.operator.log());
+    world.delete("app").await;
+    world.gone("app").await;
+    assert_eq!(aws::role(&world.iam, &world.templated("app")).await, None);
+}

@@ -350,6 +350,23 @@ async fn the_first_class_that_walks_tells_of_roles_of_nobody_whatever_comes_befo
         assert_eq!((tells(other).await, events_of(&world, other).await), (vec![], vec![]), "{other}");
     }
     assert_eq!(events_of(&world, &walked).await.len(), 1, "{:?}", events_of(&world, &walked).await);
+
+    // Whoever is the first by now tells at once: the next walk is far away.
+    let patch = |class: &str, spec: Value| {
+        let (classes, class) = (classes.clone(), class.to_owned());
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        async move { classes.patch(&class, &PatchParams::default(), &patch).await.expect("a class") }
+    };
+    for class in [&suspended, &walked] {
+        patch(class, json!({ "driftCheck": { "intervalSeconds": 3600 } })).await;
+    }
+    let before = count(&world, "GetAccountAuthorizationDetails");
+    assert!(eventually(SOON, || async { count(&world, "GetAccountAuthorizationDetails") > before }).await);
+    for (suspend, first) in [(false, &suspended), (true, &walked)] {
+        patch(&suspended, json!({ "suspend": suspend })).await;
+        let is_told = || async { tells(first).await == [stray.clone()] };
+        assert!(eventually(SOON, is_told).await, "{first}: {:?}\n{}", tells(first).await, world.operator.log());
+    }
     aws::delete_role(&world.iam, &stray).await;
 }
 

@@ -488,10 +488,10 @@ pub fn shows_departed(ctx: &Context, account: &str, observed: &Observed) -> bool
 /// else's doing. (A suspension in the spec or in the class is a new generation, and all that follows is told as of that.)
 /// Soon after the start it may be what the process before has done.
 pub fn rest(ctx: &Context, subject: &Subject, class: &IamRoleClass) {
-    if subject.is_settled(class) && ctx.started.elapsed() >= ctx.settle {
-        let basis = (subject.generation, class_ref(class));
+    if subject.is_settled(class) {
+        let (basis, soon) = ((subject.generation, class_ref(class)), ctx.started.elapsed() < ctx.settle);
         ctx.memory.with(&subject.uid, |entry| {
-            if !entry.unsure {
+            if !entry.unsure && (!soon || entry.inherited == Some(false)) {
                 entry.cause = Some((basis, Cause::Drift));
             }
         });
