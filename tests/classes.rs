@@ -234,6 +234,12 @@ async fn a_class_in_use_stays_until_its_last_role_is_gone() {
     world.create("last", role()).await;
     world.ready("last").await;
     world.classes().delete(&class, &DeleteParams::default()).await.expect("a deletion");
+    let is_known = || async {
+        let class = world.classes().get(&class).await.expect("the class");
+        let observed = class.status.and_then(|status| status.observed_generation);
+        class.metadata.deletion_timestamp.is_some() && observed == class.metadata.generation
+    };
+    assert!(eventually(SOON, is_known).await, "{}", world.operator.log());
     world.create("late", json!({ "trustPolicy": ec2(), "roleClassName": class })).await;
     let message = world.reason("late", "NoClass").await;
     assert!(message.contains("is being deleted; name another one"), "{message}");
