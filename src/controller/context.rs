@@ -146,10 +146,12 @@ impl Context {
     /// first of an account by that: they have to tell what walks have found.
     fn with_firsts<T>(&self, name: &str, account: Option<String>, change: impl FnOnce() -> T) -> T {
         let accounts: BTreeSet<String> = self.class_states.account_of(name).into_iter().chain(account).collect();
-        let before: Vec<_> = accounts.iter().map(|account| self.first_class(account)).collect();
+        // Nobody is forgotten here whom the cache does not show (yet).
+        let before: Vec<_> = accounts.iter().map(|account| self.class_states.foremost(account)).collect();
         let changed = change();
         for (account, before) in accounts.iter().zip(before) {
-            let first = self.first_class(account).filter(|first| Some(first) != before.as_ref() && first != name);
+            let first = self.class_states.foremost(account);
+            let first = first.filter(|first| Some(first) != before.as_ref() && first != name);
             if let Some(first) = first {
                 // The receiver lives as long as the controller.
                 let _ = self.wake_class.unbounded_send(ObjectRef::new(&first));

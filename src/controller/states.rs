@@ -60,6 +60,12 @@ impl ClassStates {
         self.lock().first.account_of.get(name).cloned()
     }
 
+    /// The first by name of those that are known to have the account walked, whether or not it still exists.
+    #[must_use]
+    pub fn foremost(&self, account: &str) -> Option<String> {
+        self.lock().first.of_account.get(account)?.first().cloned()
+    }
+
     /// Forgets a class that is gone, or is none of ours.
     pub fn forget(&self, name: &str) {
         let inner = &mut *self.lock();
