@@ -28,6 +28,8 @@ mod moments;
 mod operator;
 #[path = "matrix/profiles.rs"]
 mod profiles;
+#[path = "statuses/rules.rs"]
+mod rules;
 #[path = "matrix/walk.rs"]
 mod walk;
 #[path = "matrix/wire.rs"]

@@ -7,19 +7,31 @@ use super::events::Tone;
 use super::roles::Stepped;
 use super::status::find;
 use super::subject::Subject;
-use crate::api::iamrole::ProfileRef;
-use crate::api::{ConditionType, IamRoleClass, Reason};
+use crate::api::iamrole::{Mode, ProfileRef, WhenUnlisted};
+use crate::api::{ConditionType, IamRoleClass, IamRoleStatus, Reason};
 use crate::aws::{Account, AwsError};
 use crate::role::lost::Looked;
 use crate::role::{Asked, Desired, Observed, Record, plan};
 use k8s_openapi::jiff::Timestamp;
 
-/// What was kept when status was lost stays so until the spec or the class changes.
+/// What was kept when status was lost stays so until the spec or the class changes. An edit that comes while the role is
+/// being taken up is none of somebody who was told what is there.
 #[must_use]
 pub fn kept(subject: &Subject, class: &IamRoleClass) -> Vec<String> {
     let status = &subject.status;
     let same = status.observed_generation == Some(subject.generation) && subject.saw(class);
-    if same { status.unlisted.clone() } else { Vec::new() }
+    if same || is_half_way(status) { status.unlisted.clone() } else { Vec::new() }
+}
+
+/// Whether status was written before the changes that it announces, for a spec that keeps nothing of its own accord.
+fn is_half_way(status: &IamRoleStatus) -> bool {
+    let announces = find(&status.conditions, ConditionType::Ready)
+        .is_some_and(|ready| ready.reason == Reason::Reconciling.as_str());
+    let removes = status
+        .effective
+        .as_ref()
+        .is_some_and(|effective| effective.mode == Mode::Enforce && effective.when_unlisted == WhenUnlisted::Remove);
+    announces && removes
 }
 
 /// Whether the role is ours and status never told of it. It was restored without its status, made anew, or wiped; an

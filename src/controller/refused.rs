@@ -7,8 +7,7 @@ use super::context::Context;
 use super::failure::{Failure, Retry};
 use super::identity::{self, ours};
 use super::memory::{Basis, BoundarySeen, Entry};
-use super::roles::{Setback, Stepped, class_ref, interval, now, period, reached};
-use super::status::{Verdict, conditions};
+use super::roles::{Setback, Stepped, class_ref, interval, period, reached};
 use super::subject::Subject;
 use crate::api::iamrole::{Cause, ClassRef, Mode};
 use crate::api::{IamRoleClass, IamRoleStatus, Reason, TAG_CLASS};
@@ -214,16 +213,11 @@ pub async fn hold_boundary(
 /// Writes down that the boundary is about to be set, as `record` has it: in `status`, and in that of the object.
 async fn intend(subject: &mut Subject, ctx: &Context, role: &str, record: &Record, status: &mut IamRoleStatus) {
     note_boundary(record, status);
+    subject.speak_of_now(status, || format!("the permissions boundary of role {role} is being set"));
     let mut intended = subject.status.clone();
     note_boundary(record, &mut intended);
-    if intended.observed_generation != Some(subject.generation) || intended.conditions.is_empty() {
-        // Whatever is written tells of the generation that was looked at.
-        let verdict = Verdict::reconciling(format!("the permissions boundary of role {role} is being set"));
-        intended.conditions = conditions(&intended.conditions, &verdict, subject.generation, &now());
-        intended.observed_generation = Some(subject.generation);
-        status.conditions.clone_from(&intended.conditions);
-        status.observed_generation = intended.observed_generation;
-    }
+    intended.conditions.clone_from(&status.conditions);
+    intended.observed_generation = status.observed_generation;
     if let Err(failure) = subject.write_status(ctx, intended.clone()).await {
         // Who edits his object all the time must not keep away what the class forces. The next write of status tells it.
         tracing::debug!(%failure, "the boundary is set all the same");

@@ -5,11 +5,11 @@
 
 use super::claims::Claimant;
 use super::context::{Context, RawRole};
-use super::failure::Failure;
+use super::failure::{Failure, Retry};
 use super::finalizer;
 use super::memory::Untold;
-use super::roles::class_ref;
-use super::status::is_ready;
+use super::roles::{class_ref, now};
+use super::status::{Verdict, conditions, is_ready};
 use crate::api::{
     ANNOTATION_RECONCILE, ANNOTATION_SUSPEND, FINALIZER, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason,
 };
@@ -39,8 +39,8 @@ pub struct Subject {
     pub status: IamRoleStatus,
     /// The cluster has moved since: what status says is in AWS is for another one.
     pub moved: bool,
-    /// Status has changes that the object does not have, since a write failed.
-    untold: bool,
+    /// Status as the object has it; the other one also has what a write that failed would have told.
+    written: IamRoleStatus,
 }
 
 impl Subject {
@@ -57,9 +57,9 @@ impl Subject {
             uid: object.uid().unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or_default(),
             spec,
+            written: status.clone(),
             status,
             moved: false,
-            untold: false,
             object,
         }
     }
@@ -68,7 +68,6 @@ impl Subject {
     #[must_use]
     pub fn with_untold(mut self, ctx: &Context) -> Self {
         if let Some(untold) = ctx.memory.with(&self.uid, |entry| entry.untold.clone()) {
-            self.untold = untold != Untold::of(&self.status);
             untold.into_status(&mut self.status);
         }
         self
@@ -76,8 +75,8 @@ impl Subject {
 
     /// Whether status has to be written though nothing is new.
     #[must_use]
-    pub const fn has_untold(&self) -> bool {
-        self.untold
+    pub fn has_untold(&self) -> bool {
+        Untold::of(&self.status) != Untold::of(&self.written)
     }
 
     /// The object as it was read or last written.
@@ -163,7 +162,6 @@ impl Subject {
     /// Remembers what a status would tell, until one is written.
     pub fn remember(&mut self, ctx: &Context, status: &IamRoleStatus) {
         let untold = Untold::of(status);
-        self.untold |= untold != Untold::of(&self.status);
         untold.clone().into_status(&mut self.status);
         ctx.memory.with(&self.uid, |entry| entry.untold = Some(untold));
     }
@@ -178,7 +176,10 @@ impl Subject {
     }
 
     async fn replace_status(&mut self, ctx: &Context, status: IamRoleStatus) -> Result<(), Failure> {
-        if status == self.status && !self.untold && self.object.said.has_conditions {
+        let mut status = status;
+        self.speak_of_now(&mut status, || format!("generation {} is being looked at", self.generation));
+        if status == self.written && self.object.said.has_conditions {
+            self.status = status;
             return Ok(());
         }
         let mut object = self.object.with_status(&status).map_err(|error| {
@@ -191,9 +192,19 @@ impl Subject {
         let api = ctx.roles_api(&self.namespace);
         let written = api.replace_status(&self.name, &PostParams::default(), &object).await?;
         self.accept(ctx, written);
+        self.written.clone_from(&status);
         self.status = status;
-        self.untold = false;
         Ok(())
+    }
+
+    /// Has a status that is written before all is known speak of the generation that is looked at: `doing` says of what.
+    pub fn speak_of_now(&self, status: &mut IamRoleStatus, doing: impl FnOnce() -> String) {
+        let is_of_now = status.observed_generation == Some(self.generation) && !status.conditions.is_empty();
+        if !is_of_now && !self.is_deleted() {
+            let verdict = Verdict::reconciling(doing());
+            status.conditions = conditions(&self.written.conditions, &verdict, self.generation, &now());
+            status.observed_generation = Some(self.generation);
+        }
     }
 
     /// Puts our finalizer on the object if it is not there.
@@ -201,7 +212,14 @@ impl Subject {
         if self.has_finalizer() {
             return Ok(());
         }
-        self.set_finalizers(ctx, finalizer::with(&self.object)).await
+        let generation = self.object.metadata.generation;
+        self.set_finalizers(ctx, finalizer::with(&self.object)).await?;
+        if self.has_finalizer() && self.object.metadata.generation == generation {
+            return Ok(());
+        }
+        // What is said or made now would be of a spec that is no more, in the name of the one that is.
+        let message = "the object was edited or deleted meanwhile; it is looked at anew".to_owned();
+        Err(Failure { reason: Reason::KubernetesError, message, retry: Retry::Passing })
     }
 
     /// Takes our finalizer off; an object that is gone already is fine.
@@ -235,4 +253,46 @@ impl Subject {
 #[must_use]
 pub fn version(object: &RawRole) -> u64 {
     object.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::status::find;
+    use super::Subject;
+    use crate::api::ConditionType;
+    use serde_json::{Value, json};
+
+    fn subject(generation: i64, deleted: bool, status: &Value) -> Subject {
+        let object = json!({
+            "metadata": { "name": "r", "namespace": "n", "uid": "u", "generation": generation,
+                "deletionTimestamp": deleted.then_some("2026-01-02T00:00:00Z") },
+            "spec": { "trustPolicy": {} }, "status": status,
+        });
+        Subject::new(serde_json::from_value(object).unwrap())
+    }
+
+    /// A change that a failed write kept from status is told before the class, say, of an edit has been looked at.
+    #[test]
+    fn what_is_written_on_the_way_speaks_of_the_generation_that_is_looked_at() {
+        let ready = json!({ "observedGeneration": 1, "conditions": [{ "type": "Ready", "status": "True",
+            "reason": "Applied", "message": "m", "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z" }] });
+        let unseen = json!({ "observedGeneration": -1 });
+        for (generation, deleted, before, rewritten) in
+            [(1, false, &ready, false), (2, false, &ready, true), (2, true, &ready, false), (1, false, &unseen, true)]
+        {
+            let subject = subject(generation, deleted, before);
+            let mut status = subject.status.clone();
+            subject.speak_of_now(&mut status, || "on the way".to_owned());
+            assert_eq!(status != subject.status, rewritten, "{generation} {deleted} {before}");
+            if rewritten {
+                assert_eq!(status.observed_generation, Some(generation));
+                let of = |kind| {
+                    find(&status.conditions, kind).map(|found| (found.status.as_str(), found.observed_generation))
+                };
+                assert_eq!(of(ConditionType::Ready), Some(("False", Some(generation))));
+                assert_eq!(of(ConditionType::Reconciling), Some(("True", Some(generation))));
+                assert_eq!(of(ConditionType::Stalled), None);
+            }
+        }
+    }
 }

@@ -245,14 +245,18 @@ fn told(inner: &Inner) -> Vec<String> {
     problems
 }
 
-/// Status without times, and without numbers of versions and policies.
+/// Status without times and numbers of versions and policies; of generations whether it is the last.
 fn status(ended: &Ended) -> Value {
     let mut status = ended.cluster.role.as_ref().map(|role| role["status"].clone()).unwrap_or_default();
     if let Some(status) = status.as_object_mut() {
         status.remove("lastChanges");
     }
+    let generation = ended.cluster.role.as_ref().map(|role| role["metadata"]["generation"].clone()).unwrap_or_default();
+    let is_of_now = |of: &Value| json!(of["observedGeneration"] == generation);
+    status["observedGeneration"] = is_of_now(&status);
     for condition in status["conditions"].as_array_mut().into_iter().flatten() {
         condition["lastTransitionTime"] = Value::Null;
+        condition["observedGeneration"] = is_of_now(condition);
     }
     for policy in status["customerManagedPolicies"].as_array_mut().into_iter().flatten() {
         for number in ["version", "id"] {

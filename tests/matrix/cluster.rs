@@ -45,6 +45,14 @@ impl Cluster {
         role["metadata"]["resourceVersion"] = version.into();
     }
 
+    /// Somebody edits the spec, and edits it back.
+    pub fn touch(&mut self) {
+        if let Some(spec) = self.role.as_ref().map(|role| role["spec"].clone()) {
+            self.apply(&spec);
+            self.apply(&spec);
+        }
+    }
+
     /// The object comes back from a backup: its spec, and no status.
     pub fn restore(&mut self, spec: &Value) {
         self.apply(spec);

@@ -30,6 +30,8 @@ pub enum Fault {
     Stale,
     /// It had its effect and answers with a server error. Kubernetes only.
     FailedAfter,
+    /// Just before it gets there, somebody edits the object, and edits it back. Kubernetes only.
+    Edited,
     /// The operator is killed before the call has an effect.
     KilledBefore,
     /// The operator is killed after the call had its effect.
@@ -88,7 +90,7 @@ const REFUSALS: [(&str, Fault); 24] = [
     ("Boundary", refused("NoSuchEntity", 404, "Policy arn:aws:iam::aws:policy/X does not exist.")),
 ];
 
-const KUBERNETES: [Fault; 7] = [
+const KUBERNETES: [Fault; 8] = [
     Fault::Status(403, "Forbidden"),
     Fault::Status(409, "Conflict"),
     Fault::Status(429, "TooManyRequests"),
@@ -96,6 +98,7 @@ const KUBERNETES: [Fault; 7] = [
     Fault::Unreachable,
     Fault::Lost,
     Fault::FailedAfter,
+    Fault::Edited,
 ];
 
 /// After which the next operator, or the next round, reads what is long past.
@@ -142,7 +145,8 @@ impl Fault {
     pub fn representative(self, side: Side, call: &str) -> Option<Self> {
         let read = side == Side::Read;
         Some(match self {
-            // Nobody looks at what became of an event.
+            // An event speaks of the object as it was, and nobody looks at what became of it.
+            Self::Edited if call.ends_with("/events") => return None,
             Self::Status(..) | Self::Unreachable | Self::Lost | Self::FailedAfter if call.ends_with("/events") => {
                 SERVER_ERROR
             }
@@ -179,7 +183,12 @@ impl Fault {
     pub fn leaves_doubt(self) -> bool {
         !matches!(
             self,
-            Self::Refused(..) | Self::Status(..) | Self::Unreachable | Self::DroppedOnce | Self::KilledBefore
+            Self::Refused(..)
+                | Self::Status(..)
+                | Self::Unreachable
+                | Self::DroppedOnce
+                | Self::Edited
+                | Self::KilledBefore
         )
     }
 }

@@ -4,6 +4,7 @@ use super::cluster::{self, Cluster};
 use super::faults::{Fault, STALE, Script, Side};
 use super::iam::{ACCOUNT, Iam, Refusal, is_read};
 use super::meaning::{Laws, facts, meaning};
+use super::rules;
 use super::wire::{self, Form, text};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -178,9 +179,12 @@ impl World {
             });
         }
         let perform = |inner: &mut Inner| {
+            let before = inner.cluster.role.clone();
             let (code, body) = inner.cluster.call(method, path, body);
             if method == "PUT" && code == 200 {
                 inner.check_ready();
+                let faults = rules::faults(before.as_ref(), inner.cluster.role.as_ref().expect("an object"));
+                inner.broken.extend(faults.into_iter().map(|fault| format!("status: {fault}")));
             }
             (code, body.to_string())
         };
@@ -192,6 +196,11 @@ impl World {
                 Reply::Answer(code, cluster::refusal(code, reason, "refused by the test").1.to_string())
             }
             Some(Fault::Unreachable) => Reply::Dropped,
+            Some(Fault::Edited) => {
+                inner.cluster.touch();
+                let (code, body) = perform(inner);
+                Reply::Answer(code, body)
+            }
             Some(Fault::Lost) => {
                 perform(inner);
                 Reply::Dropped

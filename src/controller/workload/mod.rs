@@ -194,7 +194,10 @@ async fn announce(
         identity.associations_elsewhere.dedup();
     };
     mark(status.workload_identity.get_or_insert_default());
+    subject.speak_of_now(status, || "EKS Pod Identity associations are being made".to_owned());
     let mut begun = subject.status.clone();
+    begun.conditions.clone_from(&status.conditions);
+    begun.observed_generation = status.observed_generation;
     mark(begun.workload_identity.get_or_insert_default());
     begun.last_changes.clone_from(&status.last_changes);
     subject.write_status(ctx, begun).await
