@@ -91,6 +91,9 @@ impl Kind {
     }
 }
 
+/// In the ARN of a session, before the names of the role and the session.
+const ASSUMED: &str = ":assumed-role/";
+
 /// A call to AWS that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.text())]
@@ -103,7 +106,7 @@ pub struct AwsError {
     pub target: String,
     /// AWS's code; absent where there was no answer.
     pub code: Option<String>,
-    /// AWS's message. Stable for a stable cause: no request ids, no times.
+    /// AWS's message. Stable for a stable cause: no request ids, no times, no sessions.
     pub message: String,
 }
 
@@ -139,14 +142,31 @@ impl AwsError {
             (None, _) => Kind::Transient,
         };
         let message = match kind {
-            Kind::NoCredentials => one_line(&refused_session(error)),
+            Kind::NoCredentials => one_line(&without_sessions(&refused_session(error))),
             // It carries a time or the like, which would make each message new.
             Kind::Busy => String::new(),
             Kind::Transient => transient(error, status).to_owned(),
+            // A policy may name a session on purpose; who is denied is us.
+            Kind::Denied => one_line(&without_sessions(said)),
             _ => one_line(said),
         };
         Self { kind, call, target: target.to_owned(), code, message }
     }
+}
+
+/// A text in which roles are named without their session: that is another one after each renewal, and would make news of
+/// what is said of it.
+pub(super) fn without_sessions(text: &str) -> String {
+    let mut parts = text.split(ASSUMED);
+    let mut stays = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        // As STS bounds the names of sessions.
+        let is_of_name = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
+        let (role, session) = part.split_once('/').unwrap_or((part, ""));
+        stays.extend([ASSUMED, role]);
+        stays.push_str(session.trim_start_matches(is_of_name));
+    }
+    stays
 }
 
 fn one_line(text: &str) -> String {
@@ -277,7 +297,7 @@ fn missing(message: &str, call: &str, target: &str) -> Kind {
 
 #[cfg(test)]
 mod tests {
-    use super::{AwsError, Kind, by_code};
+    use super::{AwsError, Kind, by_code, without_sessions};
     use crate::api::Reason;
 
     #[test]
@@ -309,6 +329,22 @@ mod tests {
             None,
             "left to the status: Rejected, with its code"
         );
+    }
+
+    #[test]
+    fn a_text_is_the_same_in_each_session() {
+        let role = "arn:aws:sts::111122223333:assumed-role/operator";
+        for session in ["web-identity-token-1795664444592", "eks-prod-iamrole-operator-0-6f1c", "a@b.c,d=e+f_g"] {
+            assert_eq!(without_sessions(&format!("{role}/{session}")), role);
+            let denied =
+                |who: &str| format!("User: {who} is not authorized to perform: sts:AssumeRole on resource: x/y/z");
+            assert_eq!(without_sessions(&denied(&format!("{role}/{session}"))), denied(role));
+            let twice = format!("({role}/{session}) and {role}/{session}: no");
+            assert_eq!(without_sessions(&twice), format!("({role}) and {role}: no"));
+        }
+        for other in ["arn:aws:iam::111122223333:user/team/operator", "arn:aws:iam::111122223333:root", "", role] {
+            assert_eq!(without_sessions(other), other);
+        }
     }
 
     #[test]

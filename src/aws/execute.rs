@@ -191,6 +191,12 @@ impl Account {
                 let is_in = found.values().any(|found| found.roles.iter().any(|name| name.eq_ignore_ascii_case(role)));
                 if is_in { Ok(()) } else { Err(error) }
             }
+            // So it calls one that was made a moment ago, too.
+            Err(error)
+                if error.kind == Kind::Invalid && error.message.contains("Invalid IAM Instance Profile name") =>
+            {
+                Err(AwsError { kind: Kind::NotFound, ..error })
+            }
             other => other.map(drop),
         }
     }
@@ -204,9 +210,32 @@ impl Account {
             self.delete_version(arn, version).await?;
         }
         let call = self.iam.create_policy_version().policy_arn(arn).policy_document(document).set_as_default(true);
-        let answer = self.call("iam:CreatePolicyVersion", &format!("policy {arn}"), call.send()).await?;
-        let version = answer.policy_version().and_then(|version| version.version_id());
-        Ok(version.map_or(Done::Nothing, |version| Done::Version(version.to_owned())))
+        match self.call("iam:CreatePolicyVersion", &format!("policy {arn}"), call.send()).await {
+            // Not that of its size.
+            Err(error) if error.kind == Kind::Quota && error.message.contains("versions") => {
+                self.versions_full(arn, &versions, error).await
+            }
+            other => {
+                let answer = other?;
+                let version = answer.policy_version().and_then(|version| version.version_id());
+                Ok(version.map_or(Done::Nothing, |version| Done::Version(version.to_owned())))
+            }
+        }
+    }
+
+    /// There was room: an attempt whose answer was lost has used it, or somebody else. `before`: the versions that were
+    /// there.
+    async fn versions_full(&self, arn: &str, before: &[PolicyVersion], error: AwsError) -> Result<Done, AwsError> {
+        let default = |versions: &[PolicyVersion]| {
+            let default = versions.iter().find(|version| version.is_default_version());
+            default.and_then(|version| version.version_id()).map(str::to_owned)
+        };
+        let now = self.versions(arn).await?;
+        match default(&now) {
+            Some(version) if Some(&version) != default(before).as_ref() => Ok(Done::Version(version)),
+            // The next look tells, and makes room again.
+            _ => Err(AwsError { kind: Kind::Busy, message: String::new(), ..error }),
+        }
     }
 
     async fn delete_policy(&self, arn: &str) -> Result<Done, AwsError> {

@@ -4,9 +4,9 @@ use super::context::{ClassState, Context};
 use super::events::Tone;
 use super::failure::{Failure, Retry};
 use super::finalizer;
-use super::memory::{Sentence, jitter};
+use super::memory::jitter;
 use super::roles::{now, uses_class};
-use super::status::{Verdict, conditions, is_news, is_ready, is_stalled};
+use super::status::{Verdict, after_failure, conditions, is_news, is_ready, is_stalled};
 use super::sweeps;
 use crate::api::iamroleclass::{DriftMethod, ORPHANS};
 use crate::api::{ANNOTATION_RECONCILE, IamRoleClass, IamRoleClassStatus, Reason};
@@ -302,23 +302,23 @@ async fn report(class: &IamRoleClass, ctx: &Context, found: Result<Arc<Account>,
     let uid = class.uid().unwrap_or_default();
     let old = class.status.clone().unwrap_or_default();
     let mut status = IamRoleClassStatus { observed_generation: Some(generation), ..old.clone() };
-    let (verdict, again, failure) = match found {
+    let (again, failure) = match found {
         Ok(account) => {
             status.account_id = Some(account.account.id.clone());
             status.partition = Some(account.account.partition.clone());
             tell_of_walks(class, ctx, &account.account.id, &mut status);
             let message = format!("account {} as {}", account.account.id, account.identity);
-            (Verdict::applied(message), jitter(RECHECK), None)
+            status.conditions = conditions(&old.conditions, &Verdict::applied(message), generation, &now());
+            (jitter(RECHECK), None)
         }
         Err(failure) => {
             let before = is_stalled(&old.conditions, generation, failure.reason);
             let sentence =
                 ctx.class_memory.with(&uid, |entry| entry.fail(&failure, generation, before, Instant::now()));
-            let Sentence { delay, stalled } = sentence;
-            (Verdict::failed(&failure, stalled), delay, Some(failure))
+            status.conditions = after_failure(&old.conditions, &failure, sentence, generation, &now());
+            (sentence.delay, Some(failure))
         }
     };
-    status.conditions = conditions(&old.conditions, &verdict, generation, &now());
     let news = is_news(&old.conditions, &status.conditions);
     if status != old
         && let Err(error) = write_status(class, ctx, status).await

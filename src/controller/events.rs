@@ -3,6 +3,8 @@
 //! Not kube's `Recorder`: it folds events that differ only in their note into one, and keeps the first
 //! note; two policies attached within six minutes would be reported as one.
 
+use super::context::Context;
+use super::subject::Subject;
 use crate::api::Reason;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -93,6 +95,14 @@ fn cut(text: &str, limit: usize) -> String {
     }
     let end = (0..=limit - '…'.len_utf8()).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     format!("{}…", text.get(..end).unwrap_or_default())
+}
+
+/// Writes an event about `subject` that its status is about to tell, too: once, however often that can't be written.
+pub async fn tell_once(subject: &Subject, ctx: &Context, tone: Tone, reason: Reason, action: &str, note: &str) {
+    let is_first = ctx.memory.with(&subject.uid, |entry| entry.tells(&(reason.as_str(), action, note)));
+    if is_first {
+        ctx.events.publish(&subject.reference(), tone, reason, action, note).await;
+    }
 }
 
 #[cfg(test)]

@@ -2,12 +2,10 @@
 
 use super::apply::{Work, count};
 use super::roles::Stepped;
-use super::status::{Verdict, find};
+use super::status::{Verdict, has_failed};
 use super::subject::Subject;
 use crate::api::iamrole::{Origin, PolicyRef, ProfileRef, RoleRef};
-use crate::api::{ConditionType, Reason};
 use crate::role::{Desired, Observed, Ownership, Plan, Record};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 impl Work<'_> {
     /// Writes down what is about to be made, before it is made.
@@ -59,16 +57,6 @@ impl Work<'_> {
         let status = self.status.clone();
         subject.write_status(self.ctx, status).await.map_err(|failure| self.early(failure))
     }
-}
-
-/// Whether the last word on this generation is that something went wrong. A plan that was only looked at is at rest.
-fn has_failed(conditions: &[Condition], generation: i64) -> bool {
-    let is_at_rest =
-        [ConditionType::Reconciling, ConditionType::Stalled].iter().all(|kind| find(conditions, *kind).is_none());
-    find(conditions, ConditionType::Ready).is_some_and(|ready| {
-        let is_failure = ready.status == "False" && ready.reason != Reason::Reconciling.as_str();
-        is_failure && !is_at_rest && ready.observed_generation == Some(generation)
-    })
 }
 
 /// The entry of the role in status: as seen, or as intended.

@@ -8,7 +8,7 @@ use crate::role::Action;
 use crate::role::contest::Repairs;
 use crate::role::recent::Recent;
 use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -74,6 +74,8 @@ pub struct Entry {
     failures: u32,
     failing_since: Option<Instant>,
     failing_generation: Option<i64>,
+    /// Since when it fails for nothing but what passes by itself.
+    passing_since: Option<Instant>,
     /// Since when it fails for something that stays away.
     waning_since: Option<Instant>,
     /// Why there is something to do. Once the basis is applied in full, whatever differs is drift.
@@ -104,6 +106,8 @@ pub struct Entry {
     pub suspect: bool,
     /// What others had put on the role before a spec of ours was carried out in full, by its keys.
     before: Option<(Basis, String, BTreeSet<String>)>,
+    /// What was told by events and status does not tell yet, as hashes.
+    told: BTreeSet<u64>,
     /// What a status whose write failed would have told.
     pub untold: Option<Untold>,
     /// When the role is to be looked at by itself for the sake of what no walk shows.
@@ -129,13 +133,16 @@ pub struct Sentence {
     pub delay: Duration,
     /// Report as stalled.
     pub stalled: bool,
+    /// It tells so little that what was told before still holds: something is waited for, or AWS had other things to do
+    /// for a moment.
+    pub passes: bool,
 }
 
 impl Entry {
     /// Counts a failure of `generation` at `now`. `already_stalled`: status says so from before a restart.
     pub fn fail(&mut self, failure: &Failure, generation: i64, already_stalled: bool, now: Instant) -> Sentence {
         if let Retry::Wait(delay) = failure.retry {
-            return Sentence { delay, stalled: false };
+            return Sentence { delay, stalled: false, passes: true };
         }
         if self.failing_generation != Some(generation) {
             self.start_over();
@@ -144,11 +151,14 @@ impl Entry {
         let since = *self.failing_since.get_or_insert(now);
         self.failures = self.failures.saturating_add(1);
         let lasting = already_stalled || now.saturating_duration_since(since) >= STALLED_AFTER;
-        match failure.retry {
-            Retry::OnChange => Sentence { delay: self.delay(ON_CHANGE), stalled: true },
-            Retry::Within(interval) => Sentence { delay: self.delay(ON_CHANGE).min(interval), stalled: true },
-            Retry::Passing => Sentence { delay: self.delay(PASSING_CAP), stalled: false },
-            Retry::Wait(delay) => Sentence { delay, stalled: false },
+        let passing = if failure.retry == Retry::Passing { self.passing_since.or(Some(now)) } else { None };
+        self.passing_since = passing;
+        let passes = passing.is_some_and(|since| now.saturating_duration_since(since) < STALLED_AFTER);
+        let (delay, stalled) = match failure.retry {
+            Retry::OnChange => (self.delay(ON_CHANGE), true),
+            Retry::Within(interval) => (self.delay(ON_CHANGE).min(interval), true),
+            Retry::Passing => (self.delay(PASSING_CAP), false),
+            Retry::Wait(delay) => (delay, false),
             Retry::Backoff(bound) | Retry::Waning(bound) => {
                 let wanes = matches!(failure.retry, Retry::Waning(_));
                 let away = if wanes { *self.waning_since.get_or_insert(now) } else { now };
@@ -158,9 +168,10 @@ impl Entry {
                     // Wake in time to report it as stalled.
                     delay = delay.min((since + STALLED_AFTER).saturating_duration_since(now) + FIRST_DELAY);
                 }
-                Sentence { delay, stalled: lasting }
+                (delay, lasting)
             }
-        }
+        };
+        Sentence { delay, stalled, passes }
     }
 
     /// The role may have been made just now, if that is what the action does.
@@ -182,6 +193,7 @@ impl Entry {
         self.failures = 0;
         self.failing_since = None;
         self.failing_generation = None;
+        self.passing_since = None;
         self.waning_since = None;
     }
 
@@ -199,6 +211,18 @@ impl Entry {
             self.requested = Some((token, now));
         }
         None
+    }
+
+    /// Whether something was not told since status was last written, and is told now.
+    pub fn tells(&mut self, what: &impl Hash) -> bool {
+        let mut hash = DefaultHasher::new();
+        what.hash(&mut hash);
+        self.told.insert(hash.finish())
+    }
+
+    /// Status tells what was told.
+    pub fn is_told(&mut self) {
+        self.told = BTreeSet::new();
     }
 
     /// When to look again for a boundary that was seen to be right a while ago, for this spec and class: before `period` is
@@ -362,6 +386,25 @@ mod tests {
         assert!(entry.fail(&slow, 1, false, later).stalled);
         assert!(!entry.fail(&slow, 2, false, later).stalled, "a new generation gets its own two minutes");
         assert!(entry.fail(&slow, 2, true, later).stalled, "it was before the restart");
+    }
+
+    #[test]
+    fn what_passes_does_so_for_two_minutes_and_says_nothing_of_what_lasts() {
+        let (mut entry, start) = (Entry::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let (wait, passing) = (failure(Retry::Wait(Duration::from_secs(1))), failure(Retry::Passing));
+        let lasting = failure(Retry::Backoff(Duration::from_mins(5)));
+        assert!(entry.fail(&wait, 1, false, start).passes);
+        assert!(!entry.fail(&lasting, 1, false, start).passes);
+        for (seconds, passes) in [(1, true), (119, true), (121, false), (200, false)] {
+            assert_eq!(entry.fail(&passing, 1, false, after(seconds)).passes, passes, "{seconds}");
+        }
+        assert!(entry.fail(&wait, 1, false, after(201)).passes);
+        assert!(!entry.fail(&passing, 1, false, after(202)).passes, "a moment's wait is no end of it");
+        entry.fail(&lasting, 1, false, after(203));
+        assert!(entry.fail(&passing, 1, false, after(204)).passes, "another trouble of its own");
+        entry.succeed();
+        assert!(entry.fail(&passing, 1, false, after(900)).passes);
     }
 
     #[test]

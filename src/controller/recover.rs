@@ -3,7 +3,7 @@
 //! listed is kept, since status can't tell any more whether it was ours.
 
 use super::apply::{Work, of_aws};
-use super::events::Tone;
+use super::events::{Tone, tell_once};
 use super::roles::Stepped;
 use super::status::find;
 use super::subject::Subject;
@@ -126,6 +126,6 @@ impl Work<'_> {
             );
             note.push_str(&more);
         }
-        self.ctx.events.publish(&subject.reference(), Tone::Normal, Reason::Recovered, "Recover", &note).await;
+        tell_once(subject, self.ctx, Tone::Normal, Reason::Recovered, "Recover", &note).await;
     }
 }

@@ -2,14 +2,14 @@
 
 use super::apply::{self, Case};
 use super::context::{Context, RawRole};
-use super::events::Tone;
+use super::events::{Tone, tell_once};
 use super::failure::{Failure, Retry};
-use super::memory::{Sentence, jitter};
+use super::memory::{Entry, jitter};
 use super::queue;
 use super::refused::bounded;
 use super::removal;
 use super::resolve::class_for;
-use super::status::{Tri, Verdict, conditions, is_news, is_ready, is_stalled};
+use super::status::{Tri, Verdict, after_failure, conditions, is_news, is_ready, is_stalled};
 use super::subject::{Subject, version};
 use super::unread::unread;
 use super::workload;
@@ -354,6 +354,7 @@ async fn conclude(subject: &mut Subject, ctx: &Context, outcome: Outcome) -> (Ac
     {
         return Box::pin(fail(subject, ctx, *Setback::early(failure, subject.status.clone()))).await;
     }
+    ctx.memory.with(&subject.uid, Entry::is_told);
     if outcome.verdict.is_some() {
         // Not before it is written down: what can't be would be done again every second.
         ctx.memory.with(&subject.uid, |entry| {
@@ -381,7 +382,7 @@ async fn fail(subject: &mut Subject, ctx: &Context, setback: Setback) -> (Action
         status = subject.status.clone();
     }
     let before = is_stalled(&status.conditions, subject.generation, failure.reason);
-    let Sentence { delay, stalled } =
+    let sentence =
         ctx.memory.with(&subject.uid, |entry| entry.fail(&failure, subject.generation, before, Instant::now()));
     if quiet {
         tracing::info!(%failure, "can't be checked now");
@@ -391,11 +392,11 @@ async fn fail(subject: &mut Subject, ctx: &Context, setback: Setback) -> (Action
         {
             return again(subject, ctx, &error);
         }
-        return (Action::requeue(delay), "error");
+        return (Action::requeue(sentence.delay), "error");
     }
     let waits = matches!(failure.retry, Retry::Wait(_));
     let old = status.conditions.clone();
-    status.conditions = conditions(&old, &Verdict::failed(&failure, stalled), subject.generation, &now());
+    status.conditions = after_failure(&old, &failure, sentence, subject.generation, &now());
     status.observed_generation = Some(subject.generation);
     if !waits
         && handled
@@ -412,19 +413,25 @@ async fn fail(subject: &mut Subject, ctx: &Context, setback: Setback) -> (Action
     }
     if !waits {
         ctx.metrics.failed(failure.reason);
-        if stalled {
+        if sentence.stalled {
             ctx.metrics.stalled("iamrole");
         }
-        if news {
-            tracing::warn!(reason = failure.reason.as_str(), message = failure.message, stalled, "failed");
-            let reference = subject.reference();
-            ctx.events.publish(&reference, Tone::Warning, failure.reason, "Reconcile", &failure.message).await;
+        // That something is under way is no warning.
+        if news && failure.reason != Reason::Reconciling {
+            tracing::warn!(
+                reason = failure.reason.as_str(),
+                message = failure.message,
+                stalled = sentence.stalled,
+                "failed"
+            );
+            tell_once(subject, ctx, Tone::Warning, failure.reason, "Reconcile", &failure.message).await;
         }
     }
     if let Err(error) = written {
         return again(subject, ctx, &error);
     }
-    (Action::requeue(delay), if waits { "requeue_after" } else { "error" })
+    ctx.memory.with(&subject.uid, Entry::is_told);
+    (Action::requeue(sentence.delay), if waits { "requeue_after" } else { "error" })
 }
 
 /// Kubernetes did not take a write, most often since the object changed under our hands: it can't be told in

@@ -5,6 +5,7 @@
 //! old one and is not written.
 
 use super::failure::Failure;
+use super::memory::Sentence;
 use crate::api::iamrole::PlannedAction;
 use crate::api::{ConditionType, IamRoleStatus, Reason};
 use crate::role::contest::Contest;
@@ -85,6 +86,22 @@ impl Verdict {
         let drift = (reason == Reason::Contested).then(|| (reason, message.clone()));
         Self { ready: Tri::False, progress, reason, message, drift }
     }
+}
+
+/// The conditions after a failure. What passes leaves those of a failure of this generation that was told before it: else
+/// that one would be news once more, and what is stalled would seem to go on.
+#[must_use]
+pub fn after_failure(
+    old: &[Condition],
+    failure: &Failure,
+    sentence: Sentence,
+    generation: i64,
+    now: &Time,
+) -> Vec<Condition> {
+    if sentence.passes && has_failed(old, generation) {
+        return old.to_vec();
+    }
+    conditions(old, &Verdict::failed(failure, sentence.stalled), generation, now)
 }
 
 /// Puts the verdict into `conditions`, keeping transition times where the status stays.
@@ -178,6 +195,17 @@ pub fn says(conditions: &[Condition], generation: i64, reason: Reason) -> bool {
 pub fn is_stalled(conditions: &[Condition], generation: i64, reason: Reason) -> bool {
     find(conditions, ConditionType::Stalled)
         .is_some_and(|stalled| stalled.reason == reason.as_str() && stalled.observed_generation == Some(generation))
+}
+
+/// Whether the last word on this generation is that something went wrong. A plan that was only looked at is at rest.
+#[must_use]
+pub fn has_failed(conditions: &[Condition], generation: i64) -> bool {
+    let is_at_rest =
+        [ConditionType::Reconciling, ConditionType::Stalled].iter().all(|kind| find(conditions, *kind).is_none());
+    find(conditions, ConditionType::Ready).is_some_and(|ready| {
+        let is_failure = ready.status == "False" && ready.reason != Reason::Reconciling.as_str();
+        is_failure && !is_at_rest && ready.observed_generation == Some(generation)
+    })
 }
 
 /// Whether `Ready` says something else than before: another reason or message, apart from its time.

@@ -242,6 +242,15 @@ fn told(inner: &Inner) -> Vec<String> {
             problems.push(format!("{said} events for {heard} times {action}"));
         }
     }
+    let mut repeated = BTreeMap::new();
+    for one in inner.said.iter().filter(|said| said.is_taken && (said.is_warning || said.action == "Recover")) {
+        *repeated.entry((&one.reason, &one.note)).or_insert(0) += 1;
+        if one.is_warning && one.reason == "Reconciling" {
+            problems.push(format!("a warning of what is under way: {}", one.note));
+        }
+    }
+    repeated.retain(|_, times| *times > 1 && inner.deaths == 0);
+    problems.extend(repeated.iter().map(|((_, note), times)| format!("told {times} times: {note}")));
     problems
 }
 

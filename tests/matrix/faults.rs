@@ -48,7 +48,7 @@ const fn refused(code: &'static str, status: u16, message: &'static str) -> Faul
 const THROTTLED: Fault = refused("Throttling", 400, "Rate exceeded");
 const SERVER_ERROR: Fault = Fault::Status(500, "InternalError");
 
-const ANY_CALL: [Fault; 11] = [
+pub const ANY_CALL: [Fault; 11] = [
     refused("AccessDenied", 403, "User is not authorized to perform this action"),
     THROTTLED,
     refused("ServiceFailure", 500, "The request processing has failed."),
@@ -63,7 +63,7 @@ const ANY_CALL: [Fault; 11] = [
 ];
 
 /// What IAM refuses some calls with: part of the call's name, and the refusals.
-const REFUSALS: [(&str, Fault); 24] = [
+const REFUSALS: [(&str, Fault); 25] = [
     ("", refused("NoSuchEntity", 404, "The role with name api cannot be found.")),
     ("CreateRole", refused("EntityAlreadyExists", 409, "Role with name api already exists.")),
     ("CreatePolicy ", refused("EntityAlreadyExists", 409, "A policy called so already exists.")),
@@ -84,6 +84,7 @@ const REFUSALS: [(&str, Fault); 24] = [
     ("DeletePolicy", refused("DeleteConflict", 409, "Cannot delete a policy attached to entities.")),
     ("DeleteInstanceProfile", refused("DeleteConflict", 409, "Cannot delete entity, must remove roles first.")),
     ("CreateInstanceProfile", refused("EntityAlreadyExists", 409, "Instance Profile api already exists.")),
+    ("AddRoleTo", refused("InvalidParameterValue", 400, "Invalid IAM Instance Profile name")),
     ("AddRoleTo", refused("LimitExceeded", 409, "Cannot exceed quota for InstanceSessionsPerInstanceProfile: 1")),
     ("Attach", refused("NoSuchEntity", 404, "Policy arn:aws:iam::aws:policy/X does not exist or is not attachable.")),
     ("Attach", refused("PolicyNotAttachable", 400, "The policy is reserved for a service-linked role.")),

@@ -36,6 +36,8 @@ pub struct Said {
     pub reason: String,
     pub action: String,
     pub note: String,
+    /// The operator heard that it was taken.
+    pub is_taken: bool,
 }
 
 pub struct Inner {
@@ -46,6 +48,8 @@ pub struct Inner {
     pub calls: Vec<Call>,
     invocations: HashMap<String, (usize, u32)>,
     script: Option<Script>,
+    /// The API server takes no status.
+    pub is_deaf: bool,
     begun: bool,
     pub laws: Laws,
     /// What the account means once all is done.
@@ -81,6 +85,7 @@ impl World {
             calls: Vec::new(),
             invocations: HashMap::new(),
             script,
+            is_deaf: false,
             begun: false,
             laws,
             end,
@@ -168,6 +173,8 @@ impl World {
         let inner = &mut *self.lock();
         let position = inner.note(Side::Kubernetes, format!("{method} {path}"));
         inner.writes += usize::from(method != "GET");
+        let deaf = (inner.is_deaf && method == "PUT").then_some(Fault::Status(403, "Forbidden"));
+        let fault = deaf.or_else(|| inner.fault(position));
         if path.ends_with("/events") {
             let event: Value = serde_json::from_slice(body).expect("JSON");
             let part = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
@@ -176,6 +183,7 @@ impl World {
                 reason: part("reason"),
                 action: part("action"),
                 note: part("note"),
+                is_taken: fault.is_none(),
             });
         }
         let perform = |inner: &mut Inner| {
@@ -188,7 +196,6 @@ impl World {
             }
             (code, body.to_string())
         };
-        let fault = inner.fault(position);
         // What status does not take in is not known later.
         inner.doubt |= fault.is_some_and(|fault| fault.leaves_doubt() || method == "PUT");
         match fault {
@@ -251,6 +258,17 @@ impl Inner {
         self.invocations.clear();
         self.needless.clear();
         self.writes = 0;
+    }
+
+    /// The next call meets this fault.
+    pub fn trouble(&mut self, fault: Fault) {
+        self.trouble_later(0, fault);
+    }
+
+    /// A call meets this fault after so many others.
+    pub fn trouble_later(&mut self, calls: usize, fault: Fault) {
+        let position = self.calls.len() + calls;
+        self.script = self.script.map(|script| Script { position, fault, ..script });
     }
 
     /// Somebody else changes the account, or AWS words it in its own way.
@@ -363,7 +381,12 @@ impl Inner {
         // What AWS is made to say is believed.
         let refused = self.script.is_some_and(|script| matches!(script.fault, Fault::Refused(..)));
         let is_false = move |reason: &str| alarms.contains(&reason) && !(refused && reason == "DeleteBlocked");
-        self.said.iter().filter(move |said| is_false(&said.reason)).map(|said| &said.note)
+        // A profile that was made a moment ago.
+        let unknown =
+            self.script.is_some_and(|script| matches!(script.fault, Fault::Refused("InvalidParameterValue", ..)));
+        let is_false =
+            move |said: &&Said| is_false(&said.reason) || unknown && said.is_warning && said.action != "Lint";
+        self.said.iter().filter(is_false).map(|said| &said.note)
     }
 
     fn check_ready(&mut self) {
