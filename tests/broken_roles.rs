@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use support::kubectl::kubectl_ok;
-use support::{World, account, allow, aws, condition, ec2, trust};
+use support::{SOON, World, account, allow, aws, condition, ec2, eventually, trust};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/troubleshooting.md");
 const BEGIN: &str = "<!-- broken roles: written by `UPDATE_DOCS=1 cargo test --test broken_roles` -->\n";
@@ -236,16 +236,33 @@ async fn a_failure_that_is_tried_again_is_no_news_and_no_progress() {
     let world = World::new("again").await;
     let name = format!("legacy-app-{}", world.namespace);
     aws::foreign_role(&world.iam, &name).await;
-    world.proxy.refuse("CreateRole", &world.templated("denied"), 403, "AccessDenied", "not authorized");
+    // Credentials are renewed, each time under another session; and AWS has too much to do for a moment.
+    let deny = |session: usize| {
+        let who = format!("arn:aws:sts::123456789012:assumed-role/operator/web-identity-token-{session}");
+        let message = format!("User: {who} is not authorized to perform: iam:CreateRole");
+        world.proxy.refuse_instead("CreateRole", 403, "AccessDenied", &message);
+    };
+    world.proxy.refuse("CreateRole", &world.templated("denied"), 403, "AccessDenied", "no");
+    deny(0);
     let reasons = reasons_of(&world).await;
     world.create("legacy", json!({ "roleName": name, "trustPolicy": ec2() })).await;
     world.create("denied", json!({ "trustPolicy": ec2(), "managedPolicies": ["ReadOnlyAccess"] })).await;
     for (name, reason) in [("legacy", "RoleNotOwned"), ("denied", "AccessDenied")] {
         world.reason(name, reason).await;
-        for _ in 0..2 {
+        for session in 1..3 {
+            deny(session);
             world.proxy.forget();
             world.check_now(name).await;
             world.reason(name, reason).await;
+        }
+        if name == "denied" {
+            world.proxy.refuse_instead("CreateRole", 400, "Throttling", "Rate exceeded");
+            world.proxy.forget();
+            world.request_check(name).await;
+            let tried = || async { world.proxy.actions().contains(&"CreateRole".to_owned()) };
+            assert!(eventually(SOON, tried).await, "{}", world.operator.log());
+            deny(3);
+            world.check_now(name).await;
         }
         let told = world.events(name).await.into_iter().filter(|(_, said, _)| said == reason).count();
         assert_eq!(told, 1, "{name}: {:?}", world.events(name).await);

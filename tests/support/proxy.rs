@@ -157,6 +157,13 @@ impl Proxy {
         self.inner.throttled.load(Relaxed)
     }
 
+    /// Refuses what is refused in another way: no call gets through between the two.
+    pub fn refuse_instead(&self, action: &str, status: u16, code: &'static str, message: &str) {
+        for rule in self.inner.rules.lock().unwrap().iter_mut().filter(|rule| rule.action == action) {
+            rule.fault = Fault::Refuse(status, code, message.to_owned());
+        }
+    }
+
     /// Takes all faults away.
     pub fn heal(&self) {
         self.inner.rules.lock().unwrap().clear();
