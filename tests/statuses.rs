@@ -171,10 +171,23 @@ fn each_rule_finds_what_breaks_it() {
         o["metadata"]["generation"] = json!(3);
     };
     assert_eq!(with(&goes), Vec::<String>::new(), "who waits for its end asks for nothing else");
-    let conditions: [(&str, Change<'_>); 13] = [
+    let bound_before = |o: &mut Value| {
+        let bound = condition("IdentityBound", "True", "Bound", 1, "05");
+        o["status"]["conditions"].as_array_mut().unwrap().push(bound);
+    };
+    assert_eq!(with(&bound_before), Vec::<String>::new(), "until the role is in AWS, what was known before stays");
+    let conditions: [(&str, Change<'_>); 15] = [
         ("observedGeneration is not", &|o| o["status"]["observedGeneration"] = json!(1)),
         ("observedGeneration is not", &|o| o["status"]["observedGeneration"] = json!("2")),
         ("of another generation", &|o| o["status"]["conditions"][0]["observedGeneration"] = json!(1)),
+        ("\"IdentityBound\" is of another generation", &|o| {
+            let ready = condition("Ready", "True", "Applied", 2, "20");
+            o["status"]["conditions"] = json!([ready, condition("IdentityBound", "True", "Bound", 1, "10")]);
+        }),
+        ("nobody looks", &|o| {
+            let ready = condition("Ready", "True", "Observed", 2, "20");
+            o["status"]["conditions"] = json!([ready, condition("IdentityBound", "False", "NoOidcProvider", 2, "10")]);
+        }),
         ("no Ready", &|o| drop(o["status"]["conditions"].as_array_mut().unwrap().remove(0))),
         ("twice", &|o| o["status"]["conditions"][1]["type"] = json!("Ready")),
         ("only while True", &|o| o["status"]["conditions"][1]["status"] = json!("False")),

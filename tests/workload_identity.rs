@@ -6,12 +6,14 @@
 mod support;
 mod workload;
 
+use iamrole_operator::api::IamRole;
 use iamrole_operator::api::workload::{ClassWorkloadIdentity, Mechanism};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
-use support::{World, aws, ec2};
+use support::proxy::Fault;
+use support::{World, aws, condition, ec2};
 use workload::{claims, pod_identity, web_identity};
 
 const ACCOUNT: &str = "123456789012";
@@ -123,4 +125,75 @@ async fn a_class_without_workload_identity_allows_none_and_audience_is_its_own()
     world.patch_class(json!({ "workloadIdentity": { "allowOverride": true } })).await;
     let message = world.reason("app", "InvalidSpec").await;
     assert!(message.contains("--cluster-arn"), "{message}");
+}
+
+/// Who makes the operator leave a role alone, and how each takes it back.
+fn ways_out_of_enforcing() -> [(&'static str, Value, Value); 5] {
+    let annotation = |value: Value| json!({ "metadata": { "annotations": { "iamrole.dev/suspend": value } } });
+    let role = |field: &str, value: Value| json!({ "spec": { field: value } });
+    [
+        ("role", role("mode", json!("Observe")), role("mode", Value::Null)),
+        ("role", role("suspend", json!(true)), role("suspend", Value::Null)),
+        ("role", annotation(json!("migration")), annotation(Value::Null)),
+        ("class", json!({ "mode": "Observe" }), json!({ "mode": null })),
+        ("class", json!({ "suspend": true }), json!({ "suspend": null })),
+    ]
+}
+
+async fn change(world: &World, what: &str, patch: &Value) {
+    match what {
+        "role" => world.patch_object("app", patch.clone()).await.expect("the API server takes it"),
+        _ => world.patch_class(patch.clone()).await,
+    }
+}
+
+/// What was found before stays true for nobody: who waits for it would wait for ever, and be warned for ever.
+#[tokio::test]
+async fn where_nobody_looks_after_the_service_accounts_nothing_is_said_of_them() {
+    let world = world("unlooked", Mechanism::IRSA).await;
+    let is_told = async || {
+        let metrics = world.operator.get("/metrics").await.expect("metrics").1;
+        metrics.contains(r#"condition="IdentityBound""#)
+    };
+    world.create("app", json!({ "serviceAccounts": [{ "name": "web" }] })).await;
+    for (what, leave, back) in ways_out_of_enforcing() {
+        // Not bound: nobody annotates here, or there is no provider.
+        let bound = |role: &IamRole| {
+            let of_now = |kind| condition(role, kind).filter(|c| c.observed_generation == role.metadata.generation);
+            of_now("Ready").is_some_and(|ready| ready.reason == "Applied") && of_now("IdentityBound").is_some()
+        };
+        world.until("app", "a word on its ServiceAccounts", bound).await;
+        let known = world.status("app").await.workload_identity;
+        assert!(known.is_some() && is_told().await);
+        change(&world, what, &leave).await;
+        let rests = |role: &IamRole| {
+            condition(role, "Ready").is_some_and(|ready| {
+                ["Observed", "Suspended"].contains(&ready.reason.as_str())
+                    && ready.observed_generation == role.metadata.generation
+            })
+        };
+        let role = world.until("app", &format!("rest by {leave}"), rests).await;
+        assert!(condition(&role, "IdentityBound").is_none(), "{leave}: {:?}", role.status);
+        assert_eq!(role.status.unwrap().workload_identity, known, "{leave}: what is to be taken back is not forgotten");
+        assert!(support::eventually(support::SOON, async || !is_told().await).await, "{leave}");
+        change(&world, what, &back).await;
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_can_not_even_be_observed_says_nothing_of_its_service_accounts() {
+    let world = world("unseen", Mechanism::IRSA).await;
+    world.create("app", json!({ "serviceAccounts": [{ "name": "web" }] })).await;
+    world.until("app", "a word on its ServiceAccounts", |role| condition(role, "IdentityBound").is_some()).await;
+    world.proxy.fault(
+        "GetRole",
+        &world.templated("app"),
+        usize::MAX,
+        Fault::Refuse(403, "AccessDenied", "not now".to_owned()),
+    );
+    world.patch_class(json!({ "mode": "Observe" })).await;
+    world.reason("app", "AccessDenied").await;
+    let role = world.get("app").await;
+    assert!(condition(&role, "IdentityBound").is_none(), "{:?}", role.status);
+    world.proxy.heal();
 }

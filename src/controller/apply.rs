@@ -16,6 +16,7 @@ use super::roles::{Outcome, Setback, Stepped, class_ref, interval, look_again, r
 use super::status::{Verdict, find, show_left};
 use super::subject::Subject;
 use super::sweep::UNSEEN;
+use super::workload;
 use crate::api::iamrole::{Adoption, Cause, Mode, Origin};
 use crate::api::{ConditionType, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
 use crate::aws::{Account, AwsError, Kind};
@@ -94,7 +95,7 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
     if case.settings.mode != Mode::Enforce {
         // Who only looks keeps nobody from the name.
         release_name(ctx, &subject.uid);
-        return Box::pin(preview(subject, ctx, case, desired, status)).await;
+        return Box::pin(preview(subject, ctx, case, desired, workload::unspoken(status))).await;
     }
     if let Err(failure) = claim(subject, ctx, &desired)
         && !identity::has_role(ctx, case, &desired).await.map_err(early)?

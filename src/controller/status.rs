@@ -67,6 +67,11 @@ impl Verdict {
         Self { ready, progress: Progress::Rest, reason, message: message.into(), drift: None }
     }
 
+    /// Whether nobody is to bring AWS to the spec: it is only observed, or suspended.
+    const fn is_left_alone(&self) -> bool {
+        matches!(self.reason, Reason::Observed | Reason::ChangesPending | Reason::Suspended)
+    }
+
     /// Work is under way.
     pub fn reconciling(message: impl Into<String>) -> Self {
         Self {
@@ -118,8 +123,8 @@ pub fn conditions(old: &[Condition], verdict: &Verdict, generation: i64, now: &T
         let verdict = Verdict { reason: *reason, message: message.clone(), ..verdict.clone() };
         new.push(condition(old, ConditionType::Drifted, Tri::True, &verdict, generation, now));
     }
-    // It speaks of Kubernetes, and is written by `workload` alone.
-    new.extend(find(old, ConditionType::IdentityBound).cloned());
+    // It speaks of Kubernetes, and is written by `workload` alone, which looks only at what is being enforced.
+    new.extend(find(old, ConditionType::IdentityBound).filter(|_| !verdict.is_left_alone()).cloned());
     new
 }
 
@@ -244,6 +249,7 @@ pub fn show_whole_plan(status: &mut IamRoleStatus, role: &str, plan: &Plan) {
 mod tests {
     use super::{Progress, Tri, Verdict, conditions, find, is_news, is_ready};
     use crate::api::{ConditionType, Reason};
+    use crate::controller::failure::Failure;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use k8s_openapi::jiff::Timestamp;
 
@@ -271,6 +277,26 @@ mod tests {
             assert_eq!(there(ConditionType::Reconciling), progress == Progress::Reconciling);
             assert_eq!(there(ConditionType::Stalled), progress == Progress::Stalled);
             assert!(there(ConditionType::Ready) && !there(ConditionType::Drifted));
+        }
+    }
+
+    #[test]
+    fn of_service_accounts_that_nobody_looks_after_nothing_is_said() {
+        let bound = Verdict::rest(Tri::False, Reason::NoOidcProvider, "x");
+        let mut before = conditions(&[], &Verdict::applied("x"), 1, &at(1));
+        before.push(super::condition(&[], ConditionType::IdentityBound, Tri::False, &bound, 1, &at(1)));
+        let denied = Failure::slow(Reason::AccessDenied, "x");
+        for (verdict, stays) in [
+            (Verdict::applied("y"), true),
+            (Verdict::reconciling("y"), true),
+            (Verdict::failed(&denied, false), true),
+            (Verdict::failed(&denied, true), true),
+            (Verdict::rest(Tri::True, Reason::Observed, "y"), false),
+            (Verdict::rest(Tri::False, Reason::ChangesPending, "y"), false),
+            (Verdict::rest(Tri::Unknown, Reason::Suspended, "y"), false),
+        ] {
+            let after = conditions(&before, &verdict, 1, &at(2));
+            assert_eq!(find(&after, ConditionType::IdentityBound).is_some(), stays, "{verdict:?}");
         }
     }
 

@@ -39,8 +39,9 @@ fn of_generations(object: &Value) -> Vec<String> {
     if observed.as_i64().is_none() || *observed != object["metadata"]["generation"] {
         faults.push(format!("observedGeneration is not the generation: {observed}"));
     }
-    // IdentityBound speaks of Kubernetes, and comes when that is known.
-    for condition in conditions(object).iter().filter(|condition| condition["type"] != "IdentityBound") {
+    // IdentityBound speaks of Kubernetes, and comes when that is known: once the role is in AWS, it is.
+    let is_ready = find(object, "Ready").is_some_and(|ready| ready["status"] == "True");
+    for condition in conditions(object).iter().filter(|condition| is_ready || condition["type"] != "IdentityBound") {
         if condition["observedGeneration"] != *observed {
             faults.push(format!("{} is of another generation", condition["type"]));
         }
@@ -82,6 +83,9 @@ fn of_conditions(object: &Value) -> Vec<String> {
     let rests = ready["reason"].as_str().is_some_and(|reason| AT_REST.contains(&reason));
     if ready["status"] != "True" && !under_way && !rests {
         faults.push(format!("nothing says what is under way: {}", ready["reason"]));
+    }
+    if rests && is_there("IdentityBound") {
+        faults.push(format!("nobody looks at its ServiceAccounts: {}", ready["reason"]));
     }
     faults
 }

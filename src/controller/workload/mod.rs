@@ -136,6 +136,14 @@ pub async fn bind(subject: &mut Subject, ctx: &Context, case: Case<'_>, mut outc
     outcome
 }
 
+/// The status of a role whose ServiceAccounts nobody looks after: what was said of them would never be taken back. What they
+/// were given stays on record.
+#[must_use]
+pub fn unspoken(mut status: IamRoleStatus) -> IamRoleStatus {
+    condition::write(&mut status, None, 0);
+    status
+}
+
 /// Brings EKS to what is wanted, and status first to what is about to be made there.
 async fn associate(
     subject: &mut Subject,
