@@ -6,7 +6,7 @@ mod fences;
 mod support;
 
 use fences::{fences, read};
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -412,9 +412,40 @@ async fn helm_test_tells_a_good_installation_from_a_bad_one() {
     world.patch_class(json!({ "account": { "id": "999999999999" } })).await;
     let fails = || async {
         let (good, text) = check(controller, &["--timeout=0s"], &endpoint);
-        !good && text.contains("AccountMismatch")
+        assert!(!good, "also before the operator has looked at what was changed: {text}");
+        text.contains("AccountMismatch")
     };
     assert!(eventually(SOON, fails).await, "a class that can't be used");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn helm_test_takes_no_class_for_good_before_the_operator_says_so_of_what_it_is_now() {
+    let mut world = World::without_operator("unlooked", |_| {}).await;
+    let (controller, endpoint) = (world.operator.controller.clone(), world.proxy.url());
+    let look = || check(&controller, &["--timeout=0s"], &endpoint);
+    let is_unseen = |text: &str| text.contains("nobody has looked at it") && text.contains(&world.namespace);
+    let (good, text) = look();
+    assert!(!good && is_unseen(&text), "made, and no operator is there: {text}");
+
+    world.operator.start().await;
+    let (good, text) = check(&controller, &[], &endpoint);
+    assert!(good, "it waits until it is looked at: {text}");
+    world.operator.stop().await;
+    world.patch_class(json!({ "tags": { "a": "b" } })).await;
+    let (good, text) = look();
+    assert!(!good && is_unseen(&text), "changed, and no operator is there: {text}");
+
+    world.operator.start().await;
+    let (good, text) = check(&controller, &[], &endpoint);
+    assert!(good, "{text}");
+    world.operator.stop().await;
+    let mut class = world.classes().get(&world.namespace).await.unwrap();
+    for condition in &mut class.status.as_mut().unwrap().conditions {
+        "Unknown".clone_into(&mut condition.status);
+    }
+    world.classes().replace_status(&world.namespace, &PostParams::default(), &class).await.unwrap();
+    let (good, text) = look();
+    assert!(!good && text.contains("IamRoleClass") && text.contains("Applied"), "not known: {text}");
 }
 
 fn check_without_identity(arguments: &[&str]) -> (bool, String) {

@@ -116,21 +116,26 @@ async fn classes(controller: &str) -> Result<String, String> {
         class.spec.controller.as_deref().unwrap_or(DEFAULT_CONTROLLER) == controller
             && class.metadata.deletion_timestamp.is_none()
     });
-    let mut names = Vec::new();
-    for class in ours {
-        let conditions = class.status.iter().flat_map(|status| &status.conditions);
-        let ready = conditions.into_iter().find(|condition| condition.type_ == ConditionType::Ready.as_str());
-        let name = class.name_any();
-        match ready {
-            None => return Err(format!("IamRoleClass {name}: nobody has looked at it; see the operator's log")),
-            Some(ready) if ready.status == "False" => {
-                return Err(format!("IamRoleClass {name}: {}: {}", ready.reason, ready.message));
-            }
-            Some(_) => names.push(name),
-        }
-    }
+    let names = ours.map(usable).collect::<Result<Vec<_>, _>>()?;
     if names.is_empty() {
         return Ok("there is no IamRoleClass yet".to_owned());
     }
     Ok(format!("IamRoleClasses can be used: {}", names.join(", ")))
+}
+
+/// The name of a class of which the operator says that it can be used, as it is now: what it said of an earlier generation
+/// counts for nothing.
+fn usable(class: &IamRoleClass) -> Result<String, String> {
+    let name = class.name_any();
+    let conditions = class.status.iter().flat_map(|status| &status.conditions);
+    let ready = conditions.into_iter().find(|condition| {
+        condition.type_ == ConditionType::Ready.as_str() && condition.observed_generation == class.metadata.generation
+    });
+    match ready {
+        Some(ready) if ready.status == "True" => Ok(name),
+        Some(ready) => Err(format!("IamRoleClass {name}: {}: {}", ready.reason, ready.message)),
+        None => Err(format!(
+            "IamRoleClass {name}: nobody has looked at it yet, as it is now; see the operator's log if this lasts"
+        )),
+    }
 }
