@@ -9,8 +9,11 @@ mod fences;
 use clap::Parser as _;
 use fences::{documents, read};
 use iamrole_operator::api::Reason;
+use iamrole_operator::aws::{AwsError, Kind};
 use iamrole_operator::cli::{Cli, Command, aws_policy};
+use iamrole_operator::controller::failure::{Failure, Retry};
 use iamrole_operator::power;
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -57,7 +60,10 @@ const fn remedy(reason: Reason) -> &'static str {
         Reason::DeleteBlocked => {
             "Remove what the message names. A deletion also goes on with `deletionPolicy: ForceDelete` or `Retain`."
         }
-        Reason::Busy | Reason::Unavailable | Reason::KubernetesError => "Nothing; it is tried again.",
+        Reason::Busy | Reason::Unavailable => "Nothing; it is tried again.",
+        Reason::KubernetesError => {
+            "Nothing at first; if it is Stalled, compare the operator's RBAC and CRDs with the chart's."
+        }
         Reason::InstanceProfileNotOwned => "Choose another `instanceProfile.name`, or remove the profile in AWS.",
         Reason::Recovered => "Nothing; list what the event names if it is meant to stay.",
         Reason::DriftRepaired => "Find out who changed AWS, and change the IamRole instead.",
@@ -103,6 +109,46 @@ fn the_list_of_reasons_is_that_of_the_code() {
         std::fs::write(format!("{}/docs/reasons.md", env!("CARGO_MANIFEST_DIR")), &text).expect("docs/reasons.md");
     }
     assert!(read("docs/reasons.md") == text, "docs/reasons.md is stale; run UPDATE_DOCS=1 cargo test --test docs");
+}
+
+/// What becomes of every answer of AWS and of the API server.
+fn failures() -> Vec<Failure> {
+    let kinds = [
+        Kind::NotFound,
+        Kind::AlreadyExists,
+        Kind::DeleteConflict,
+        Kind::Invalid,
+        Kind::Denied,
+        Kind::NoCredentials,
+        Kind::PrincipalNotFound,
+        Kind::PolicyNotFound,
+        Kind::Quota,
+        Kind::PolicyRejected,
+        Kind::Rejected,
+        Kind::Busy,
+        Kind::Transient,
+    ];
+    let of_aws = kinds.map(|kind| {
+        let (target, message) = (String::new(), String::new());
+        Failure::from(AwsError { kind, call: "iam:GetRole", target, code: None, message })
+    });
+    let of_kubernetes = [400, 401, 403, 404, 409, 410, 422, 429, 500, 503, 504].map(|code| {
+        let status = json!({ "status": "Failure", "code": code, "message": "m", "reason": "R" });
+        Failure::from(kube::Error::Api(Box::new(serde_json::from_value(status).unwrap())))
+    });
+    of_aws.into_iter().chain(of_kubernetes).collect()
+}
+
+/// Who is told to do nothing about what does not pass by itself waits for ever.
+#[test]
+fn what_can_be_stalled_has_a_remedy() {
+    let (passes, lasts): (Vec<_>, Vec<_>) = failures().into_iter().partition(|f| f.retry == Retry::Passing);
+    assert!(passes.len() > 3 && lasts.len() > 10);
+    for failure in lasts {
+        let remedy = remedy(failure.reason);
+        let says = !remedy.starts_with("Nothing") || remedy.contains("if it is Stalled");
+        assert!(says, "{} can be Stalled: {remedy}", failure.reason);
+    }
 }
 
 /// The fenced blocks of a language.
