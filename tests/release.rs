@@ -35,6 +35,46 @@ fn the_version_is_that_of_cargo_toml_everywhere() {
     }
 }
 
+/// What is shipped that some API server once did not know: where it stands, and since which 1.x it works on every one. Before
+/// that the API server drops it or refuses the object, and what is in the cluster is never what was applied.
+const FEATURES: [(&str, &str, u32); 5] = [
+    ("charts/iamrole-operator/crds", "x-kubernetes-validations:", 25),
+    ("charts/iamrole-operator/crds", "fieldPath:", 28),
+    // Alpha and off in 1.30: KEP-4358.
+    ("charts/iamrole-operator/crds", "selectableFields:", 31),
+    // admissionregistration.k8s.io/v1, with variables and match conditions.
+    ("charts/iamrole-operator/templates", "kind: ValidatingAdmissionPolicy", 30),
+    ("charts/iamrole-operator/templates", "unhealthyPodEvictionPolicy:", 27),
+];
+
+fn is_shipped(folder: &str, word: &str) -> bool {
+    let files = std::fs::read_dir(fences::root().join(folder)).expect("a folder");
+    let files = files.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file());
+    files.into_iter().any(|path| std::fs::read_to_string(path).expect("text").contains(word))
+}
+
+#[test]
+fn the_kubernetes_version_asked_for_is_the_one_that_has_all_that_is_used() {
+    let unused: Vec<_> = FEATURES.iter().filter(|(folder, word, _)| !is_shipped(folder, word)).collect();
+    assert!(unused.is_empty(), "no more: {unused:?}");
+    let newest = FEATURES.iter().map(|(.., minor)| minor).max().expect("features");
+    for chart in ["iamrole-operator", "iamrole-operator-crds"] {
+        let text = read(&format!("charts/{chart}/Chart.yaml"));
+        assert!(text.contains(&format!("\nkubeVersion: \">=1.{newest}.0-0\"\n")), "{chart} asks for another one");
+    }
+    let mut told = Vec::new();
+    for path in documents() {
+        for line in read(&path).split("Kubernetes 1.").skip(1) {
+            if let Some((minor, _)) = line.split_once(" or later").filter(|(minor, _)| minor.len() < 3) {
+                assert_eq!(minor, newest.to_string(), "{path}");
+                told.push(path.clone());
+            }
+        }
+    }
+    let expected = ["CHANGELOG.md", "charts/iamrole-operator/README.md", "docs/quick-start.md"];
+    assert_eq!(told, expected, "who installs it is told");
+}
+
 const WORKFLOWS: [&str; 2] = [".github/workflows/ci.yaml", ".github/workflows/release.yaml"];
 
 fn workflow(path: &str) -> Value {
