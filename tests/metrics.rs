@@ -6,6 +6,7 @@ mod support;
 
 use iamrole_operator::api::Reason;
 use iamrole_operator::telemetry::{Census, ClassLabels, Format, Metrics, RoleLabels};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -63,6 +64,7 @@ fn exercised() -> Metrics {
         Census {
             roles: BTreeMap::from([(role, 3)]),
             classes: BTreeMap::from([(ClassLabels { class, reason: Reason::Applied.as_str() }, true)]),
+            accounts: BTreeSet::from([ACCOUNT.to_owned()]),
         }
     });
     metrics
@@ -129,12 +131,16 @@ fn a_class_that_is_gone_is_not_counted_any_more() {
 #[test]
 fn an_account_that_no_class_leads_to_any_more_does_not_grow_old() {
     let metrics = exercised();
-    metrics.to_sweep("210987654321", Duration::from_secs(1));
+    let other = "210987654321";
+    metrics.to_sweep(other, Duration::from_secs(1));
+    metrics.orphaned(other, 1);
+    metrics.quota(other, "roles", 1, 1000);
+    let told = |account: &str| gauges_of(&metrics.render(Format::Prometheus), account);
+    assert!(told(ACCOUNT).len() == 5 && !told(other).contains("iamrole_account_usage"), "no class leads there yet");
+    metrics.count_by(move || Census { accounts: BTreeSet::from([other.to_owned()]), ..Census::default() });
+    assert_eq!(told(other).len(), 5, "{:?}", told(other));
     metrics.sweep_only(|account| account != ACCOUNT);
-    let text = metrics.render(Format::Prometheus);
-    let told = |account: &str| text.lines().filter(|line| line.contains("_sweep_") && line.contains(account)).count();
-    assert_eq!((told(ACCOUNT), told("210987654321")), (0, 2), "{text}");
-    assert!(!text.contains("iamrole_orphaned_roles{"), "{text}");
+    assert_eq!((told(ACCOUNT), told(other).len()), (BTreeSet::new(), 5));
 }
 
 #[test]
@@ -348,4 +354,32 @@ async fn a_running_operator_tells_what_it_has_seen() {
     assert_eq!(missing, ["leader_election_master_status"], "without election there is no leader");
     let names = ["good-role", "bad-role", "other-role", "backdoor"];
     assert!(names.iter().all(|name| !text.contains(name)), "names of objects are no labels: {text}");
+}
+
+/// The gauges that tell of an account.
+fn gauges_of(text: &str, account: &str) -> BTreeSet<String> {
+    let told = parse(text).into_iter().filter(|one| one.labels.get("account").map(String::as_str) == Some(account));
+    told.map(|one| one.metric).filter(|metric| !metric.ends_with("_total")).collect()
+}
+
+#[tokio::test]
+async fn what_an_account_has_is_told_while_a_class_leads_there_however_its_roles_are_read() {
+    let world = World::with_class("led", |class| class.drift_check = support::each_by_itself(5)).await;
+    let told = async || gauges_of(&world.operator.get("/metrics").await.expect("metrics").1, ACCOUNT);
+    let usage =
+        |told: &BTreeSet<String>| told.contains("iamrole_account_usage") && told.contains("iamrole_account_quota");
+    assert!(eventually(SOON, async || usage(&told().await)).await, "{:?}", told().await);
+    // The account is not walked for this class, and for a suspended one neither.
+    world.patch_class(json!({ "suspend": true })).await;
+    let is_seen = async || {
+        let class = world.classes().get(&world.namespace).await.unwrap();
+        class.status.and_then(|status| status.observed_generation) == class.metadata.generation
+    };
+    assert!(eventually(SOON, is_seen).await);
+    assert!(usage(&told().await), "{:?}", told().await);
+    world.patch_class(json!({ "suspend": null, "driftCheck": { "method": "Account" } })).await;
+    let all = async || told().await.contains("iamrole_orphaned_roles");
+    assert!(eventually(Duration::from_mins(1), all).await, "{:?}", told().await);
+    world.classes().delete(&world.namespace, &DeleteParams::default()).await.unwrap();
+    assert!(eventually(SOON, async || told().await.is_empty()).await, "no class leads there: {:?}", told().await);
 }

@@ -30,6 +30,11 @@ pub fn take(ctx: &Context) -> Census {
         let conditions = class.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let ready = find(conditions, ConditionType::Ready);
         let labels = ClassLabels { class: class.name_any(), reason: ready.map_or(NONE, |ready| word(&ready.reason)) };
+        let accounts = [
+            class.spec.account.as_ref().and_then(|account| account.id.clone()),
+            class.status.as_ref().and_then(|status| status.account_id.clone()),
+        ];
+        census.accounts.extend(accounts.into_iter().flatten());
         census.classes.insert(labels, ready.is_some_and(|ready| ready.status == "True"));
     }
     let mut defaults: HashMap<String, Option<Arc<IamRoleClass>>> = HashMap::new();

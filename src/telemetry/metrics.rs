@@ -155,6 +155,8 @@ pub struct Census {
     pub roles: BTreeMap<RoleLabels, i64>,
     /// Classes, and whether each can be used.
     pub classes: BTreeMap<ClassLabels, bool>,
+    /// AWS accounts that they lead to.
+    pub accounts: BTreeSet<String>,
 }
 
 /// Who counts.
@@ -202,6 +204,9 @@ pub struct Metrics {
     counting: Arc<Mutex<Option<Counting>>>,
     /// Accounts of which walks are told.
     walked: Arc<Mutex<BTreeSet<String>>>,
+    /// What accounts have and may have, as last seen. It is told of those that a class leads to, which is known a little
+    /// later.
+    holdings: Arc<Mutex<BTreeMap<Quota, (i64, i64)>>>,
 }
 
 impl Default for Metrics {
@@ -232,12 +237,13 @@ impl Default for Metrics {
             underway: Underway::default(),
             counting: Arc::default(),
             walked: Arc::default(),
+            holdings: Arc::default(),
         }
     }
 }
 
 impl Metrics {
-    /// Forgets the accounts that are not among these: no class leads there any more.
+    /// Forgets the walks over accounts that are not among these: no class has them walked any more.
     pub fn sweep_only(&self, is_walked: impl Fn(&str) -> bool) {
         let mut walked = self.walked.lock().unwrap_or_else(PoisonError::into_inner);
         for account in walked.extract_if(.., |account| !is_walked(account)) {
@@ -301,8 +307,8 @@ impl Metrics {
     /// Notes how many of `resource` an account has and may have.
     pub fn quota(&self, account: &str, resource: &'static str, has: usize, may_have: usize) {
         let labels = Quota { account: account.to_owned(), resource };
-        self.table.usage.get_or_create(&labels).set(whole(has as u64));
-        self.table.quota.get_or_create(&labels).set(whole(may_have as u64));
+        let numbers = (whole(has as u64), whole(may_have as u64));
+        self.holdings.lock().unwrap_or_else(PoisonError::into_inner).insert(labels, numbers);
     }
 
     /// Counts a reconciliation; `result` is success, error or `requeue_after`.
@@ -383,9 +389,11 @@ impl Metrics {
     pub fn render(&self, format: Format) -> String {
         // Held to the end: a second scrape must not see the families while they are empty.
         let counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Counting(count)) = counting.as_ref() {
-            self.enter(&count());
+        let census = counting.as_ref().map(|Counting(count)| count());
+        if let Some(census) = &census {
+            self.enter(census);
         }
+        self.enter_holdings(|account| census.as_ref().is_none_or(|census| census.accounts.contains(account)));
         for controller in CONTROLLERS {
             let queue = Queue { name: controller, controller };
             let (sum, longest) = self.underway.seconds(controller);
@@ -409,6 +417,16 @@ impl Metrics {
         self.table.classes.clear();
         for (labels, is_ready) in &census.classes {
             self.table.classes.get_or_create(labels).set(i64::from(*is_ready));
+        }
+    }
+
+    fn enter_holdings(&self, is_led_to: impl Fn(&str) -> bool) {
+        self.table.usage.clear();
+        self.table.quota.clear();
+        let holdings = self.holdings.lock().unwrap_or_else(PoisonError::into_inner);
+        for (labels, (has, may_have)) in holdings.iter().filter(|(labels, _)| is_led_to(&labels.account)) {
+            self.table.usage.get_or_create(labels).set(*has);
+            self.table.quota.get_or_create(labels).set(*may_have);
         }
     }
 }
