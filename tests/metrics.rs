@@ -121,6 +121,17 @@ fn what_can_be_counted_begins_with_zero() {
 }
 
 #[test]
+fn no_help_text_repeats_a_time_that_the_code_may_change() {
+    let text = exercised().render(Format::Prometheus);
+    let helps: Vec<&str> = text.lines().filter(|line| line.starts_with("# HELP ")).collect();
+    assert!(helps.len() > 30, "{text}");
+    for unit in [" seconds", " minute", " hour", " day"] {
+        let told: Vec<_> = helps.iter().filter(|help| help.contains(unit)).collect();
+        assert!(told.is_empty(), "{told:?}");
+    }
+}
+
+#[test]
 fn a_class_that_is_gone_is_not_counted_any_more() {
     let metrics = exercised();
     assert!(metrics.render(Format::Prometheus).contains(r#"class="default""#));

@@ -132,7 +132,7 @@ table! {
     reconciles: Counted<Ended> = Family::default(), "controller_runtime_reconcile", "Reconciliations by controller and result";
     errors: Counted<Of> = Family::default(), "controller_runtime_reconcile_errors", "Failed reconciliations by controller";
     terminal: Counted<Of> = Family::default(), "controller_runtime_terminal_reconcile_errors", "Failed reconciliations of objects that are Stalled: somebody has to act";
-    timeouts: Counted<Of> = Family::default(), "controller_runtime_reconcile_timeouts", "Reconciliations that were given up after ten minutes";
+    timeouts: Counted<Of> = Family::default(), "controller_runtime_reconcile_timeouts", "Reconciliations that were broken off because they took too long";
     reconcile_seconds: Timed<Of> = timed(), "controller_runtime_reconcile_time_seconds", "Duration of reconciliations";
     active: Gauged<Of> = Family::default(), "controller_runtime_active_workers", "Reconciliations under way";
     workers: Gauged<Of> = Family::default(), "controller_runtime_max_concurrent_reconciles", "How many reconciliations may be under way; of roles in each account";
