@@ -355,8 +355,8 @@ async fn write_status(class: &IamRoleClass, ctx: &Context, status: IamRoleClassS
 /// A class that is being deleted stays as long as a role needs it to be reached. `None`: still in use.
 async fn let_go(class: &IamRoleClass, ctx: &Context) -> Option<Action> {
     let name = class.name_any();
-    let is_used =
-        || ctx.scopes.iter().any(|scope| scope.index.of_class(&name).iter().any(|place| holds(ctx, place, &name)));
+    // Asked again for each role that goes: whoever made a list of the others each time would do N² in all.
+    let is_used = || ctx.scopes.iter().any(|scope| scope.index.any_of_class(&name, |place| holds(ctx, place, &name)));
     if !ctx.knows_roles() || is_used() {
         return None;
     }

@@ -73,6 +73,13 @@ impl Index {
         self.lock().of_class.get(class).into_iter().flatten().cloned().collect()
     }
 
+    /// Whether `is_meant` picks one of the roles that name the class. It is asked under the lock of the index, and must not
+    /// ask the index itself.
+    #[must_use]
+    pub fn any_of_class(&self, class: &str, is_meant: impl FnMut(&Place) -> bool) -> bool {
+        self.lock().of_class.get(class).into_iter().flatten().any(is_meant)
+    }
+
     /// The roles that name no class.
     #[must_use]
     pub fn without_class(&self) -> Vec<Place> {
@@ -216,6 +223,16 @@ mod tests {
         let names = |places: Vec<super::Place>| places.into_iter().map(|(_, name)| name).collect::<Vec<_>>();
         assert_eq!(names(index.of_class("mine")), ["both", "comes", "goes", "named", "remembered"]);
         assert_eq!((names(index.without_class()), index.of_class("other").len()), (vec!["none".to_owned()], 1002));
+        let asked = |class: &str, last: &str| {
+            let mut asked = 0;
+            let found = index.any_of_class(class, |(_, name)| {
+                asked += 1;
+                name == last
+            });
+            (found, asked)
+        };
+        assert_eq!(asked("other", "comes"), (true, 1), "whoever looks for one goes through no others");
+        assert_eq!((asked("mine", "none"), asked("nobody's", "none")), ((false, 5), (false, 0)));
         for (name, ..) in roles {
             index.note(&Event::Apply(of_classes(name, None, Some("other"))));
         }
