@@ -145,6 +145,26 @@ async fn a_bundle_that_cannot_be_read_ends_the_start_with_its_name() {
     assert!(log.contains("AWS_CA_BUNDLE") && log.contains("/nonexistent/bundle.pem"), "{log}");
 }
 
+/// One bad certificate among good ones: whoever reads the log must find the file, and which one it is.
+#[tokio::test]
+async fn a_bundle_with_a_bad_certificate_ends_the_start_with_its_place() {
+    let mut world = World::without_operator("badbundle", |_| {}).await;
+    let path = tls::authority();
+    let good = std::fs::read_to_string(&path).expect("a bundle");
+    let (_, body) = good.split_once('\n').expect("a certificate");
+    let not_base64 = good.replace(&body[..10], "!!!!!!!!!!");
+    let no_certificate = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n".to_owned();
+    for bad in [good[..good.len() / 2].to_owned(), not_base64, no_certificate] {
+        std::fs::write(&path, format!("{good}{bad}")).expect("a bundle");
+        world.operator.environment = vec![("AWS_CA_BUNDLE".into(), path.clone())];
+        let before = world.operator.log().len();
+        world.operator.spawn();
+        assert!(world.operator.ended().await.is_some_and(|code| code != 0), "it ends by itself: {bad}");
+        let log = world.operator.log().split_off(before);
+        assert!(log.contains(&format!("AWS_CA_BUNDLE: certificate 2 of {path}")) && !log.contains("panicked"), "{log}");
+    }
+}
+
 /// IAM has one endpoint for all regions, where calls are signed for its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_region_need_be_set_and_another_one_changes_nothing() {
