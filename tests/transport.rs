@@ -37,6 +37,25 @@ async fn aws_is_reached_by_the_proxy_and_kubernetes_is_not() {
     assert!(world.proxy.count_of("CreateRole") == 1, "{:?}", world.proxy.actions());
 }
 
+/// As `helm test` runs it, outside of the cluster too: with a kubeconfig, for which kube takes the proxy.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_check_reaches_aws_by_the_proxy_and_kubernetes_not() {
+    let world = World::new("checked").await;
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_iamrole"))
+        .args(["check", "--timeout=20s"])
+        .env("IAMROLE_CONTROLLER", &world.operator.controller)
+        .env("KUBECONFIG", support::env("RIG_OPERATOR_KUBECONFIG"))
+        .env("AWS_ENDPOINT_URL", NOWHERE)
+        .env("HTTP_PROXY", world.proxy.url())
+        .env("HTTPS_PROXY", "http://127.0.0.1:1")
+        .env("NO_PROXY", "")
+        .output()
+        .await
+        .expect("the check runs");
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+    assert!(output.status.success() && text.contains(&world.namespace), "{text}");
+}
+
 #[tokio::test]
 async fn what_no_proxy_names_goes_past_the_proxy() {
     let mut world = World::without_operator("direct", |_| {}).await;
@@ -124,7 +143,10 @@ async fn what_is_trusted_as_aws_is_not_trusted_as_the_api_server() {
     std::fs::write(&kubeconfig, text.replace(&line, "")).expect("a kubeconfig");
     operator.environment.retain(|(name, _)| name != "SSL_CERT_FILE");
     operator.without = vec!["SSL_CERT_FILE", "SSL_CERT_DIR"];
+    let before = operator.log().len();
     operator.spawn();
+    let refuses = || async { operator.log()[before..].contains("reading the namespace kube-system") };
+    assert!(eventually(SOON, refuses).await, "{}", operator.log());
     assert!(stays(Duration::from_secs(6), || async { api.asked().is_empty() }).await, "{:?}", api.asked());
     operator.kill().await;
 

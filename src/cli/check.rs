@@ -2,6 +2,7 @@
 
 use crate::api::{ConditionType, DEFAULT_CONTROLLER, IamRoleClass};
 use crate::aws::Aws;
+use crate::controller::api_server;
 use crate::telemetry::Metrics;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
@@ -108,7 +109,8 @@ async fn identity() -> Result<String, String> {
 }
 
 async fn classes(controller: &str) -> Result<String, String> {
-    let client = kube::Client::try_default().await.map_err(|error| format!("Kubernetes: {error}"))?;
+    let config = api_server::config().await.map_err(|error| format!("Kubernetes: {error}"))?;
+    let client = kube::Client::try_from(config).map_err(|error| format!("Kubernetes: {error}"))?;
     let all = Api::<IamRoleClass>::all(client).list(&ListParams::default()).await;
     let all =
         all.map_err(|error| format!("reading IamRoleClasses: {error}; are the CRDs and the RBAC of the chart there?"))?;

@@ -6,6 +6,7 @@
 
 pub mod adopting;
 mod advise;
+pub mod api_server;
 pub mod apply;
 pub mod carry;
 mod census;

@@ -9,15 +9,13 @@ use super::lanes::Lanes;
 use super::memory::Memory;
 use super::sweeps::Sweeps;
 use super::workload::{self, Workloads};
-use super::{census, classes, crds, roles, sweep, watch};
+use super::{api_server, census, classes, crds, roles, sweep, watch};
 use crate::api::IamRoleClass;
 use crate::aws::{Aws, TransportError};
 use crate::lease::{Election, Leadership, Lost, Timing};
 use crate::role::{Cluster, EksCluster};
 use crate::server::Health;
 use crate::telemetry::Metrics;
-use axum::http::HeaderValue;
-use axum::http::header::USER_AGENT;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
 use futures::future::{join, join_all, join3};
 use futures::{FutureExt as _, Stream, StreamExt as _};
@@ -92,9 +90,6 @@ pub enum Error {
     Lost(#[from] Lost),
 }
 
-/// How the API server's audit log calls the operator.
-const AGENT: &str = concat!("iamrole-operator/", env!("CARGO_PKG_VERSION"));
-
 /// The process's surroundings.
 #[derive(Clone)]
 struct Process {
@@ -107,9 +102,7 @@ struct Process {
 /// the leader, and an error the moment that it is not any more; what is under way is then dropped.
 pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: Receiver<bool>) -> Result<(), Error> {
     let started = Instant::now();
-    let mut config = kube::Config::infer().await?;
-    config.proxy_url = config.proxy_url.filter(|proxy| !is_of_environment(proxy));
-    config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
+    let config = api_server::config().await?;
     let process = Process { metrics, health, stop };
     let reader = fenced(config.clone(), Leadership::unconditional(), &process.metrics)?;
     let before = async {
@@ -126,12 +119,6 @@ pub async fn run(options: Options, metrics: Metrics, health: Arc<Health>, stop: 
         None => Box::pin(work(options, config, cluster, Leadership::unconditional(), started, &process)).await,
         Some(election) => Box::pin(lead(options, config, cluster, election, &process)).await,
     }
-}
-
-/// A proxy of the environment is the way out to AWS, not to the API server.
-fn is_of_environment(proxy: &axum::http::Uri) -> bool {
-    let named = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok()).as_ref() == Some(proxy);
-    named("HTTPS_PROXY") || named("https_proxy")
 }
 
 /// Works while this replica is the leader.
