@@ -180,6 +180,28 @@ async fn a_walk_that_breaks_off_judges_nobody_and_is_done_again() {
     assert_eq!(version(&world.get("app").await), version(&ready));
 }
 
+/// Four walks that break off: by then each role would have read itself, before the walk that ends it.
+#[tokio::test]
+async fn minutes_in_which_walks_break_off_after_a_restart_have_no_role_read() {
+    const WALK: &str = "GetAccountAuthorizationDetails";
+    let mut world = world(900).await;
+    let names: Vec<String> = (0..12).map(|i| format!("role-{i}")).collect();
+    for name in &names {
+        world.create(name, json!({ "trustPolicy": ec2() })).await;
+    }
+    for name in &names {
+        world.ready(name).await;
+    }
+    world.operator.kill().await;
+    world.proxy.forget();
+    // Each walk tries three times.
+    world.proxy.fault(WALK, "", 12, Fault::Refuse(500, "InternalFailure", "broken".into()));
+    world.operator.start().await;
+    let broken = || async { count(&world, WALK) >= 12 };
+    assert!(eventually(Duration::from_mins(3), broken).await, "{:?}\n{}", calls(&world), world.operator.log());
+    assert_eq!(count(&world, "GetRole"), 0, "{:?}", calls(&world));
+}
+
 #[tokio::test]
 async fn a_version_of_the_same_meaning_is_looked_at_once() {
     let mut world = world(5).await;

@@ -12,10 +12,10 @@ use super::memory::jitter;
 use super::preview::preview;
 use super::recover::{Kept, kept};
 use super::refused::{accepted, ignored};
-use super::roles::{Outcome, Setback, Stepped, class_ref, interval, look_again, release_name};
+use super::roles::{Outcome, Setback, Stepped, class_ref, interval, look_again, period, release_name};
 use super::status::{Verdict, find, show_left};
 use super::subject::Subject;
-use super::sweep::UNSEEN;
+use super::sweeps::{UNSEEN, patience};
 use super::workload;
 use crate::api::iamrole::{Adoption, Cause, Mode, Origin};
 use crate::api::{ConditionType, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
@@ -35,8 +35,6 @@ use tokio::time::Instant;
 pub const YOUNG: Duration = Duration::from_mins(1);
 /// How long to wait for AWS to show what was written.
 const LAG: Duration = Duration::from_secs(2);
-/// How long a settled role waits for the first walk over its account after the start.
-const FIRST_WALK: Duration = Duration::from_mins(2);
 /// Create, then read what was there already, then work on that.
 const ROUNDS: usize = 3;
 
@@ -141,7 +139,7 @@ fn not_due(subject: &Subject, ctx: &Context, case: Case<'_>) -> Option<Duration>
         if walks && entry.next_check.is_none() {
             // The first walk of this process shows it.
             ctx.sweeps.ask(account, now);
-            entry.next_check = Some(now + jitter(FIRST_WALK));
+            entry.next_check = Some(now + jitter(patience(period(case.class))));
         }
         entry.next_check.filter(|_| !entry.suspect)
     })?;

@@ -12,7 +12,7 @@ use super::recover::kept;
 use super::roles::{class_named, class_ref, period};
 use super::status::find;
 use super::subject::{Subject, version};
-use super::sweeps::{Ended, Obstacle, has_walks, is_walked, method};
+use super::sweeps::{Ended, Obstacle, UNSEEN, has_walks, is_walked, method};
 use crate::api::iamrole::{Mode, PolicyRef};
 use crate::api::iamroleclass::DriftMethod;
 use crate::api::{ConditionType, IamRoleClass, TAG_CLUSTER};
@@ -33,8 +33,6 @@ use tokio::time::Instant;
 
 /// For so long those who ask for a walk are gathered.
 const GATHER: Duration = Duration::from_millis(100);
-/// A role that no walk has shown for so many intervals is looked at by itself.
-pub const UNSEEN: u32 = 2;
 
 /// Walks every account when it is due, for ever.
 pub async fn run(ctx: Arc<Context>) {

@@ -14,7 +14,12 @@ use tokio::time::Instant;
 /// Roles that no walk has shown yet ask for one at once; another follows no sooner.
 const APART: Duration = Duration::from_mins(1);
 /// After a walk that did not end, the next one waits so long, then twice as long, up to the interval.
-const RETRY: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(20);
+/// A role that no walk has shown for so many intervals is looked at by itself.
+pub const UNSEEN: u32 = 2;
+/// No sooner than this after a start, however often drift is looked for: minutes of trouble at the first walk are no
+/// reason to read thousands of roles, which would go before the walk.
+const FIRST_WALK: Duration = Duration::from_mins(5);
 /// Where the walk is not permitted, it is tried again so much later.
 const DENIED: Duration = Duration::from_mins(30);
 /// Where roles are read one by one since that takes fewer calls, a walk looks so often for roles that belong to nobody.
@@ -165,7 +170,7 @@ impl Sweeps {
             }
             Ended::Broken => {
                 state.broken = state.broken.saturating_add(1);
-                RETRY.saturating_mul(1 << state.broken.min(10)).min(interval)
+                RETRY.saturating_mul(1 << state.broken.saturating_sub(1).min(10)).min(interval)
             }
         };
         state.due = now + jitter(after);
@@ -261,6 +266,14 @@ pub fn has_walks(class: &IamRoleClassSpec) -> bool {
     method(class) != DriftMethod::Role && class.suspend != Some(true)
 }
 
+/// How long a settled role waits at most for a walk to show it, before it is looked at by itself: between 75 and 100
+/// percent of it, each at another time. After a start as long as between walks, since the one before it may have shown it a
+/// moment ago.
+#[must_use]
+pub fn patience(interval: Duration) -> Duration {
+    (UNSEEN * interval).max(FIRST_WALK)
+}
+
 /// How the class wants drift to be looked for.
 #[must_use]
 pub fn method(class: &IamRoleClassSpec) -> DriftMethod {
@@ -269,7 +282,7 @@ pub fn method(class: &IamRoleClassSpec) -> DriftMethod {
 
 #[cfg(test)]
 mod tests {
-    use super::{APART, Ended, Obstacle, Sweeps};
+    use super::{APART, Ended, Obstacle, Sweeps, patience};
     use crate::api::IamRoleClassSpec;
     use crate::api::iamroleclass::{DriftCheck, DriftMethod};
     use std::collections::{BTreeMap, BTreeSet};
@@ -361,8 +374,37 @@ mod tests {
             waits.push(next - now);
             now = next;
         }
-        assert!(waits[0] <= 2 * super::RETRY && waits[7] > INTERVAL / 2 && waits[7] <= INTERVAL, "{waits:?}");
+        assert!(waits[0] <= super::RETRY && waits[7] > INTERVAL / 2 && waits[7] <= INTERVAL, "{waits:?}");
         assert!(sweeps.cover(&class(None), A));
+    }
+
+    #[test]
+    fn four_broken_walks_after_a_start_have_no_role_read_and_walks_that_stay_broken_all() {
+        let attempts = Duration::from_secs(3);
+        for seconds in [60, 300, 900, 86400] {
+            let interval = Duration::from_secs(seconds);
+            let (sweeps, start) = (Sweeps::working(), Instant::now());
+            sweeps.begin(&intervals(interval), start);
+            sweeps.ask(A, start);
+            let mut now = start;
+            for _ in 0..4 {
+                assert_eq!(sweeps.begin(&intervals(interval), now).0, [A]);
+                now += attempts;
+                sweeps.end(A, Ended::Broken, now);
+                now = sweeps.begin(&intervals(interval), now).1.unwrap();
+            }
+            let waited = now - start;
+            assert!(waited >= Duration::from_mins(1), "the trouble lasted: {waited:?}");
+            let first_read = patience(interval).mul_f64(0.75);
+            assert!(
+                first_read > waited + attempts,
+                "each {interval:?}: read after {first_read:?}, walk after {waited:?}"
+            );
+        }
+        for seconds in [5, 60, 120, 900, 86400] {
+            let interval = Duration::from_secs(seconds);
+            assert!(patience(interval) <= (2 * interval).max(Duration::from_mins(5)), "drift is found all the same");
+        }
     }
 
     #[test]
