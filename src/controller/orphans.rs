@@ -6,7 +6,7 @@ use super::classes;
 use super::context::{Context, RawRole};
 use super::events::Tone;
 use crate::api::{IamRoleClass, Reason, TAG_CLUSTER, TAG_NAME, TAG_NAMESPACE};
-use crate::aws::Account;
+use crate::aws::{Account, Kind};
 use crate::role::Cluster;
 use crate::role::sweep::{Detailed, has_news};
 use kube::Resource as _;
@@ -115,19 +115,26 @@ pub struct Doubt {
 pub async fn confirm(ctx: Arc<Context>, doubt: Doubt) {
     let Doubt { account, by, strays, since, classes } = doubt;
     tokio::time::sleep_until(since + ctx.settle).await;
-    let mut free = BTreeSet::new();
+    let (mut free, mut missed) = (BTreeSet::new(), false);
     for (name, stray) in &strays {
-        // One that nobody may read is told by a later walk, or never; that is no reason to stop here.
+        // One that nobody may read is told never; that is no reason to stop here.
         match by.role_id(name).await {
             Ok(found) if found.as_ref() == Some(&stray.id) && stray.is_free(&ctx, &by, name) => {
                 free.insert(name.clone());
             }
             Ok(_) => {}
-            Err(error) => tracing::info!(%error, "a role that seems to belong to nobody can't be read"),
+            Err(error) => {
+                missed |= matches!(error.kind, Kind::Busy | Kind::Transient);
+                tracing::info!(%error, "a role that seems to belong to nobody can't be read");
+            }
         }
     }
     let (known, told) = known(&ctx, &account);
-    let Some(orphans) = ctx.sweeps.confirm(&account, &ids(&strays), &free) else { return };
+    let orphans = ctx.sweeps.confirm(&account, &ids(&strays), &free);
+    if missed {
+        ctx.sweeps.missed(&account);
+    }
+    let Some(orphans) = orphans else { return };
     let first = ctx.first_class(&account).and_then(|name| ctx.classes.get(&ObjectRef::new(&name)));
     let now_first = first.clone();
     if has_news(&orphans, &known, told)

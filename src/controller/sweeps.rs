@@ -215,6 +215,14 @@ impl Sweeps {
         (state.looked_through && !doubtful.is_empty()).then(|| state.orphans.clone())
     }
 
+    /// What seems to belong to nobody could not be read just now: the next walk shows it again, and comes after an
+    /// interval also where walks are for nothing else.
+    pub fn missed(&self, account: &str) {
+        if let Some(state) = self.lock().get_mut(account) {
+            state.looked = None;
+        }
+    }
+
     /// Runs `with` on the roles that were deleted a moment ago. Never held across an await.
     pub fn departed<T>(&self, with: impl FnOnce(&mut Departed) -> T) -> T {
         // A panic elsewhere leaves whole entries behind.
@@ -465,6 +473,18 @@ mod tests {
         assert!(sweeps.orphans(A) == Some(orphans) && sweeps.may_hide_orphans(A, now + super::ORPHANS));
         sweeps.end(A, Ended::Not(Obstacle::Denied), now + super::ORPHANS);
         assert!(!sweeps.may_hide_orphans(A, now + super::ORPHANS), "it may not");
+    }
+
+    #[test]
+    fn where_one_that_seems_to_be_nobodys_could_not_be_read_the_next_look_is_not_a_day_later() {
+        let (sweeps, now) = (Sweeps::working(), Instant::now());
+        sweeps.begin(&intervals(INTERVAL), now);
+        sweeps.appear(A, BTreeMap::from([("x".to_owned(), "1".to_owned())]));
+        sweeps.end(A, Ended::Complete { orphans: set(&[]), obstacle: Some(Obstacle::Dearer) }, now);
+        assert!(!sweeps.may_hide_orphans(A, now + INTERVAL));
+        sweeps.missed(A);
+        assert_eq!(sweeps.begin(&intervals(INTERVAL), now + INTERVAL).0, [A], "after an interval");
+        assert!(sweeps.may_hide_orphans(A, now + INTERVAL));
     }
 
     #[test]
