@@ -10,10 +10,11 @@ use iamrole_operator::api::IamRole;
 use iamrole_operator::api::workload::{ClassWorkloadIdentity, Mechanism};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, ListParams, PostParams};
 use serde_json::{Value, json};
+use std::time::Duration;
 use support::proxy::Fault;
-use support::{World, aws, condition, ec2};
+use support::{World, aws, condition, ec2, eventually, stays};
 use workload::{claims, pod_identity, web_identity};
 
 const ACCOUNT: &str = "123456789012";
@@ -89,6 +90,38 @@ async fn a_listed_service_account_is_let_in_by_its_own_token_and_nobody_else() {
     let trust = self::trust(&world, "app").await;
     let may = async |name| web_identity(&trust, "aws", ACCOUNT, &token(&world, &world.namespace, name, sts).await);
     assert!(may("api").await && may("other").await && !may("web").await);
+}
+
+/// The account is asked for its provider once for all roles, and where that call hangs only the one that asks waits for it.
+#[tokio::test]
+async fn a_look_at_the_provider_that_hangs_holds_up_no_other_role_and_is_no_news() {
+    let world = world("hangs", Mechanism::IRSA).await;
+    let call = world.iam.create_open_id_connect_provider().url("https://kubernetes.default.svc");
+    if let Err(error) = call.client_id_list("sts.amazonaws.com").thumbprint_list("0".repeat(40)).send().await {
+        assert!(error.into_service_error().is_entity_already_exists_exception());
+    }
+    world.proxy.fault("GetOpenIDConnectProvider", "", 1, Fault::Delay(Duration::from_secs(12)));
+    let names: Vec<String> = (0..6).map(|i| format!("app-{i}")).collect();
+    for name in &names {
+        world.create(name, json!({ "serviceAccounts": [{ "name": "default" }] })).await;
+    }
+    let is_ready = |role: &IamRole| condition(role, "Ready").is_some_and(|ready| ready.status == "True");
+    let others = || async {
+        let roles = world.roles().list(&ListParams::default()).await.expect("the roles");
+        roles.items.iter().filter(|role| is_ready(role)).count() == names.len() - 1
+    };
+    assert!(eventually(Duration::from_secs(8), others).await, "{}", world.operator.log());
+    for name in &names {
+        world.ready(name).await;
+    }
+    // Those that did without the answer look again soon.
+    assert!(stays(Duration::from_secs(6), || async { world.proxy.count_of("GetOpenIDConnectProvider") == 1 }).await);
+    for name in &names {
+        let events = world.events(name).await;
+        let told: Vec<&str> = events.iter().map(|(_, reason, _)| reason.as_str()).collect();
+        let of_binding = told.iter().filter(|reason| **reason == "BindingNotManaged").count();
+        assert!(of_binding == 1 && !told.contains(&"Busy"), "{events:?}");
+    }
 }
 
 #[tokio::test]

@@ -162,21 +162,29 @@ impl Findings {
         self.0.iter().any(|finding| finding.reason != Reason::BindingNotManaged)
     }
 
+    /// What passes within seconds is left out where more stands in the way: it would be news twice.
+    fn told(&self) -> Vec<&Finding> {
+        let lasts = |finding: &&Finding| !finding.harmless && finding.passes != Passes::Soon;
+        let has_more = self.0.iter().any(|finding| lasts(&finding));
+        self.0.iter().filter(|finding| !has_more || finding.passes != Passes::Soon).collect()
+    }
+
     /// What the condition says.
     pub fn verdict(&self, accounts: &[&str], arn: &str) -> Verdict {
         let weight = |finding: &&Finding| {
             let place = BY_WEIGHT.iter().position(|reason| *reason == finding.reason).unwrap_or(BY_WEIGHT.len());
             (finding.harmless, !finding.certain, place)
         };
-        let Some(first) = self.0.iter().min_by_key(weight) else {
+        let told = self.told();
+        let Some(first) = told.iter().copied().min_by_key(weight) else {
             let pods = accounts.join(", ");
             let message = format!("pods of {pods} get {arn}; those that were there before must be restarted");
             return Verdict { status: Tri::True, reason: Reason::Bound, message };
         };
-        let mut messages: Vec<&str> = self.0.iter().take(SHOWN).map(|finding| finding.message.as_str()).collect();
-        let more = self.0.len().saturating_sub(SHOWN);
+        let mut messages: Vec<&str> = told.iter().take(SHOWN).map(|finding| finding.message.as_str()).collect();
+        let more = told.len().saturating_sub(SHOWN);
         let more = format!("and {more} more");
-        if self.0.len() > SHOWN {
+        if told.len() > SHOWN {
             messages.push(&more);
         }
         let status = match first {
@@ -256,6 +264,19 @@ mod tests {
         assert!(findings.is_clear() && findings.is_open() && !verdict.is_bound(), "looked for again, and warned of");
         findings.add(Reason::ServiceAccountMissing, "b");
         assert_eq!(findings.verdict(&["x"], "arn").status, Tri::False);
+    }
+
+    #[test]
+    fn what_passes_within_seconds_is_told_only_where_nothing_else_stands_in_the_way() {
+        let mut findings = Findings::default();
+        findings.note(Reason::PodsWithoutCredentials, "a");
+        findings.extend(Some(Finding::soon("b")));
+        let verdict = findings.verdict(&["x"], "arn");
+        assert_eq!((verdict.status, verdict.message.as_str()), (Tri::Unknown, "a; b"));
+        findings.unknown(Reason::BindingNotManaged, "c");
+        let verdict = findings.verdict(&["x"], "arn");
+        assert_eq!((verdict.reason, verdict.message.as_str()), (Reason::BindingNotManaged, "a; c"));
+        assert!(findings.is_soon() && findings.is_open(), "it is looked for again all the same");
     }
 
     #[test]
