@@ -335,7 +335,8 @@ impl Account {
         pace.run(Turn::Change, answer)
     }
 
-    /// The next page of a list, or `None` after the last one.
+    /// The next page of a list, or `None` after the last one. Whoever has seen by [`is_last`] that no other follows asks for
+    /// none: that would take a turn among the account's calls, and part of its rate, for no call.
     pub(super) async fn page<T, E, F>(&self, call: &'static str, target: &str, next: F) -> Result<Option<T>, AwsError>
     where
         F: Future<Output = Option<Result<T, SdkError<E, HttpResponse>>>>,
@@ -348,6 +349,19 @@ impl Account {
             None => Ok(None),
         }
     }
+}
+
+#[cfg(test)]
+impl Account {
+    /// How many turns its calls have had.
+    pub(super) fn turns(&self) -> u64 {
+        self.pace.turns()
+    }
+}
+
+/// Whether no page follows one with this marker.
+pub(super) fn is_last(marker: Option<&str>) -> bool {
+    marker.is_none_or(str::is_empty)
 }
 
 async fn observe_call<T, E, F>(metrics: &Metrics, call: &'static str, target: &str, future: F) -> Result<T, AwsError>

@@ -1,6 +1,6 @@
 //! Reads a role with all that belongs to it.
 
-use super::account::Account;
+use super::account::{Account, is_last};
 use super::error::{AwsError, Kind};
 use crate::policy::{Canonical, Grammar};
 use crate::role::names;
@@ -126,6 +126,9 @@ impl Account {
         let mut arns = BTreeSet::new();
         while let Some(page) = self.page("iam:ListAttachedRolePolicies", &target, pages.next()).await? {
             arns.extend(page.attached_policies().iter().filter_map(|policy| policy.policy_arn()).map(str::to_owned));
+            if is_last(page.marker()) {
+                break;
+            }
         }
         Ok(arns)
     }
@@ -136,6 +139,9 @@ impl Account {
         let mut names = Vec::new();
         while let Some(page) = self.page("iam:ListRolePolicies", &target, pages.next()).await? {
             names.extend(page.policy_names().to_vec());
+            if is_last(page.marker()) {
+                break;
+            }
         }
         let read = try_join_all(names.into_iter().map(|name| self.read_inline(role, name))).await?;
         Ok(read.into_iter().collect())
@@ -195,6 +201,9 @@ impl Account {
             absent_is_none(self.page("iam:ListInstanceProfilesForRole", &target, pages.next()).await)?.flatten()
         {
             names.extend(page.instance_profiles().iter().map(|profile| profile.instance_profile_name().to_owned()));
+            if is_last(page.marker()) {
+                break;
+            }
         }
         Ok(names)
     }
@@ -215,6 +224,9 @@ impl Account {
             );
             let groups = page.policy_groups().iter().filter_map(|group| group.group_name());
             users.extend(groups.map(|name| format!("group {name}")));
+            if is_last(page.marker()) {
+                break;
+            }
         }
         Ok(users)
     }
@@ -241,4 +253,80 @@ fn contradiction(call: &'static str, target: String) -> AwsError {
 
 pub(super) fn tag_map(tags: &[Tag]) -> BTreeMap<String, String> {
     tags.iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Asked;
+    use crate::aws::{Account, Aws};
+    use crate::telemetry::Metrics;
+    use aws_config::{BehaviorVersion, Region};
+    use aws_credential_types::Credentials;
+    use axum::Router;
+    use axum::extract::State;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    const ARN: &str = "arn:aws:iam::111122223333:policy/p";
+
+    /// An account with a role and a policy of its own. Where `pages`, there is one more page of each list.
+    async fn serve(State((calls, pages)): State<(Arc<AtomicU64>, bool)>, body: String) -> String {
+        calls.fetch_add(1, Relaxed);
+        let parameters: Vec<&str> = body.split('&').collect();
+        let action = parameters.iter().find_map(|pair| pair.strip_prefix("Action=")).expect("an action");
+        let is_list = action.starts_with("List") || action == "GetAccountAuthorizationDetails";
+        let more = pages && is_list && !parameters.contains(&"Marker=m");
+        let end =
+            if more { "<IsTruncated>true</IsTruncated><Marker>m</Marker>" } else { "<IsTruncated>false</IsTruncated>" };
+        let result = match action {
+            "GetCallerIdentity" => {
+                "<Arn>arn:aws:iam::111122223333:user/u</Arn><Account>111122223333</Account>".to_owned()
+            }
+            "GetRole" => "<Role><RoleName>r</RoleName><RoleId>AROA1</RoleId><Path>/</Path>\
+                          <Arn>arn:aws:iam::111122223333:role/r</Arn><CreateDate>2026-01-01T00:00:00Z</CreateDate></Role>"
+                .to_owned(),
+            "GetPolicy" => format!("<Policy><Arn>{ARN}</Arn><DefaultVersionId>v1</DefaultVersionId></Policy>"),
+            "GetPolicyVersion" => "<PolicyVersion><Document>{}</Document></PolicyVersion>".to_owned(),
+            "ListRolePolicies" if !more => format!("<PolicyNames><member>i</member></PolicyNames>{end}"),
+            "GetRolePolicy" => "<RoleName>r</RoleName><PolicyName>i</PolicyName><PolicyDocument>{}</PolicyDocument>".into(),
+            _ => end.to_owned(),
+        };
+        format!("<{action}Response><{action}Result>{result}</{action}Result></{action}Response>")
+    }
+
+    async fn account(pages: bool) -> (Arc<Account>, Arc<AtomicU64>) {
+        let calls = Arc::new(AtomicU64::new(0));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = Router::new().fallback(serve).with_state((calls.clone(), pages));
+        tokio::spawn(async move { axum::serve(listener, server).await });
+        let config = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::new("id", "secret", None, None, "test"))
+            .endpoint_url(url)
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .load()
+            .await;
+        let account = Aws::new(config, Metrics::default()).identify(None, None).await.expect("who it is");
+        (account, calls)
+    }
+
+    /// Each turn takes its share of the account's rate, so one for no call would be lost.
+    #[tokio::test]
+    async fn each_turn_among_an_accounts_calls_is_a_call() {
+        for pages in [false, true] {
+            let (account, calls) = account(pages).await;
+            let before = (account.turns(), calls.load(Relaxed));
+            let asked = Asked { policies: [ARN.to_owned()].into(), ..Asked::default() };
+            account.observe("r", &asked).await.expect("a role");
+            account.profiles_of("r").await.expect("profiles");
+            account.users_of(ARN).await.expect("users");
+            account.walk_roles(&|_| true, drop).await.expect("a walk");
+            account.walk_details(&|_| true, drop).await.expect("a walk");
+            account.walk_policies(drop).await.expect("a walk");
+            let made = calls.load(Relaxed) - before.1;
+            assert_eq!(account.turns() - before.0, made, "more pages: {pages}");
+            assert_eq!(made, 4 + 7 * (1 + u64::from(pages)), "four of one answer each, and seven lists");
+        }
+    }
 }

@@ -187,6 +187,12 @@ impl Pace {
         self.0.lock().limit.take(Instant::now());
     }
 
+    /// How many calls had their turn.
+    #[cfg(test)]
+    pub(super) fn turns(&self) -> u64 {
+        self.0.lock().turns
+    }
+
     /// Calls a second at present; `None` while AWS takes all.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
@@ -349,16 +355,22 @@ mod tests {
             false
         }
 
-        /// Three calls for each of so many roles, 24 roles at a time; which share of the bucket was used, and which share
-        /// of the calls was refused.
+        /// Three calls for each of so many roles.
         async fn make(&self, pace: &Pace, roles: u32) -> (f64, f64) {
+            self.do_for(pace, roles, &[1, 1, 1]).await
+        }
+
+        /// For each of so many roles, 24 roles at a time, so many calls at once, one number after the other; which share
+        /// of the bucket was used, and which share of the calls was refused.
+        async fn do_for(&self, pace: &Pace, roles: u32, steps: &[usize]) -> (f64, f64) {
             let (left, start) = (Cell::new(roles), Instant::now());
             let (full, taken, refused) = (self.left.get(), self.taken.get(), self.refused.get());
             let worker = async || {
                 while left.get() > 0 {
                     left.set(left.get() - 1);
-                    for _ in 0..3 {
-                        while !pace.run(Turn::Change, Box::pin(self.call(pace))).await {}
+                    for calls in steps {
+                        let until_done = async || while !pace.run(Turn::Change, Box::pin(self.call(pace))).await {};
+                        join_all((0..*calls).map(|_| until_done())).await;
                     }
                 }
             };
@@ -371,11 +383,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_bucket_is_used_and_little_is_refused() {
-        for (rate, roles) in [(20.0, 100), (20.0, 1000), (5.0, 100), (100.0, 1000)] {
-            let (pace, aws) = (Pace::new(16), Aws::new(rate));
-            let (used, refused) = aws.make(&pace, roles).await;
-            println!("{roles} roles at {rate} calls a second: {used:.3} used, {refused:.3} refused");
-            assert!(used >= 0.9 && refused <= 0.05, "{rate} calls a second: {used} used, {refused} refused");
+        // Made; read: the role, what hangs on it, its inline policy; deleted after the same and a look at its profiles.
+        let (made, read, deleted): (&[usize], &[usize], &[usize]) = (&[1; 3], &[1, 2, 1], &[1, 2, 1, 1, 1, 1, 1]);
+        for steps in [made, read, deleted] {
+            for (rate, roles) in [(20.0, 100), (20.0, 1000), (5.0, 100), (100.0, 1000)] {
+                let (pace, aws) = (Pace::new(16), Aws::new(rate));
+                let (used, refused) = aws.do_for(&pace, roles, steps).await;
+                let said =
+                    format!("{steps:?}: {roles} roles at {rate} calls a second: {used:.3} used, {refused:.3} refused");
+                println!("{said}");
+                assert!(used >= 0.9 && refused <= 0.05, "{said}");
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! boundary and tags, `GetAccountAuthorizationDetails` has everything but these two, and neither has the policies that
 //! belong to a role, which `ListPolicies` has without their documents.
 
-use super::account::Account;
+use super::account::{Account, is_last};
 use super::error::AwsError;
 use super::observe::tag_map;
 use crate::policy::{Canonical, Grammar};
@@ -26,6 +26,9 @@ impl Account {
         while let Some(page) = self.page("iam:ListRoles", TARGET, pages.next()).await? {
             seen += page.roles().len();
             take(page.roles().iter().filter(|role| wanted(role.role_name())).map(listed).collect());
+            if is_last(page.marker()) {
+                break;
+            }
         }
         Ok(seen)
     }
@@ -46,6 +49,9 @@ impl Account {
                 wanted(&RoleName { name: role.role_name().unwrap_or_default(), tag: &tag })
             });
             take(roles.map(|role| self.detailed(role)).collect());
+            if is_last(page.marker()) {
+                break;
+            }
         }
         Ok(())
     }
@@ -60,6 +66,9 @@ impl Account {
                 version: policy.default_version_id().unwrap_or_default().to_owned(),
             });
             take(listed.collect());
+            if is_last(page.marker()) {
+                break;
+            }
         }
         Ok(())
     }
