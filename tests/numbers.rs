@@ -100,3 +100,38 @@ async fn a_restart_with_fifty_steady_roles_writes_nothing() {
         assert_eq!(version(&world.get(&name).await), before, "{name}");
     }
 }
+
+/// How often the operator has looked at one of its classes since it runs.
+async fn looks_at_classes(world: &World) -> u32 {
+    let text = world.operator.get("/metrics").await.map(|(_, text)| text).unwrap_or_default();
+    let series = "controller_runtime_reconcile_total{controller=\"iamroleclass\",result=\"requeue_after\"} ";
+    text.lines().find_map(|line| line.strip_prefix(series)).map_or(0, |number| number.parse().expect("a number"))
+}
+
+#[tokio::test]
+async fn a_restart_costs_as_much_with_ten_classes_of_an_account_as_with_one() {
+    let mut world = World::new("numbers").await;
+    let spec = world.classes().get(&world.namespace).await.expect("the class").spec;
+    let mut names = vec![world.namespace.clone()];
+    for classes in [1, 10] {
+        for i in names.len()..classes {
+            names.push(format!("{}-{i}", world.namespace));
+            world.create_class(&names[i], spec.clone(), false).await;
+        }
+        for name in &names {
+            let is_ready = || async {
+                let status = world.classes().get(name).await.expect("the class").status.unwrap_or_default();
+                status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+            };
+            assert!(eventually(SOON, is_ready).await, "{name}: {}", world.operator.log());
+        }
+        assert_eq!(world.operator.stop().await, Some(0));
+        world.proxy.forget();
+        world.operator.start().await;
+        let looked = || async { looks_at_classes(&world).await as usize >= classes };
+        assert!(eventually(SOON, looked).await, "{}", world.operator.log());
+        let calls: Vec<_> = world.proxy.all().into_iter().filter(|call| !call.repeated).collect();
+        let calls: Vec<_> = calls.iter().map(|call| call.action.as_str()).collect();
+        assert_eq!(calls, ["GetCallerIdentity", "GetAccountSummary"], "{classes} classes");
+    }
+}

@@ -1,9 +1,11 @@
 //! The AWS identity and the clients that go with it.
 
-use super::error::{AwsError, Kind, without_sessions};
+use super::error::{AwsError, Kind};
 use super::fence::Fence;
+use super::identify::Found;
+use super::look::Doubts;
 use super::pace::{Pace, Turn};
-use super::summary::{Quotas, Summary, Usage};
+use super::summary::{Quotas, Usage};
 use super::throttle::Throttle;
 use super::transport::{TransportError, http_client};
 use crate::api::iamroleclass::AssumeRole;
@@ -25,6 +27,7 @@ use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,17 +46,17 @@ const ATTEMPTS: u32 = 3;
 /// The operator's own AWS configuration; makes [`Account`]s.
 #[derive(Clone, Debug)]
 pub struct Aws {
-    config: SdkConfig,
+    pub(super) config: SdkConfig,
     leadership: Leadership,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
     /// Configurations of assumed roles by role and session, so that a session is used until it ends.
-    assumed: Arc<Mutex<HashMap<Session, SdkConfig>>>,
+    pub(super) assumed: Arc<Mutex<HashMap<Session, SdkConfig>>>,
     /// Calls at once in one account.
     at_once: usize,
     /// How fast each account is called, however many identities lead there.
     paces: Arc<Mutex<HashMap<String, Pace>>>,
-    /// What each identity was told last of its account.
-    summaries: Arc<Mutex<HashMap<String, Summary>>>,
+    /// What was found out a moment ago, for all who lead there.
+    pub(super) found: Found,
 }
 
 /// A session of a role that is assumed.
@@ -76,6 +79,10 @@ pub struct Account {
     #[cfg(feature = "eks")]
     pub(super) eks_pace: Pace,
     pub(super) metrics: Metrics,
+    /// For what others found out of it.
+    pub(super) found: Found,
+    /// Of what was found out by these credentials.
+    pub(super) doubts: Vec<Doubts>,
     pace: Pace,
     /// Partition and account id.
     pub account: AccountRef,
@@ -132,7 +139,7 @@ impl Aws {
             assumed: Arc::default(),
             at_once: AT_ONCE,
             paces: Arc::default(),
-            summaries: Arc::default(),
+            found: Found::default(),
         }
     }
 
@@ -148,35 +155,8 @@ impl Aws {
         Self { leadership, ..self }
     }
 
-    /// Asks AWS who we are, by ourselves or in a session of another role. Nothing that AWS says is believed before. An
-    /// account that is not the `wanted` one is asked for nothing; any other for its quotas.
-    ///
-    /// # Errors
-    /// There is no answer to who we are.
-    pub async fn identify(&self, session: Option<&Session>, wanted: Option<&String>) -> Result<Arc<Account>, AwsError> {
-        let config = match session {
-            Some(session) => self.assume(session).await,
-            None => self.config.clone(),
-        };
-        let sts = self.sts(&config, session);
-        let call = Box::pin(sts.get_caller_identity().send());
-        let answer = observe_call(&self.metrics, "sts:GetCallerIdentity", "the operator's identity", call).await;
-        let answer = answer.inspect_err(|error| self.forget(session, error))?;
-        let identity = without_sessions(answer.arn().unwrap_or_default());
-        let who = who(&identity, answer.account().unwrap_or_default())?;
-        let mut account = self.account(&config, who, identity);
-        if wanted.is_none_or(|wanted| *wanted == account.account.id) {
-            let (summary, unanswered) = self.summary(&account).await;
-            if let Some(error) = &unanswered {
-                self.forget(session, error);
-            }
-            (account.quotas, account.usage, account.unanswered) = (summary.quotas, summary.usage, unanswered);
-        }
-        Ok(Arc::new(account))
-    }
-
     /// Whoever gets no answer by one session is no reason to ask less often by another.
-    fn sts(&self, config: &SdkConfig, session: Option<&Session>) -> aws_sdk_sts::Client {
+    pub(super) fn sts(&self, config: &SdkConfig, session: Option<&Session>) -> aws_sdk_sts::Client {
         let of_session = |session: &Session| format!("sts {} {}", session.role.role_arn, session.name);
         let partition = RetryPartition::new(session.map_or_else(|| "sts".to_owned(), of_session));
         let config = aws_sdk_sts::config::Builder::from(config).interceptor(Fence(self.leadership.clone()));
@@ -184,7 +164,12 @@ impl Aws {
     }
 
     /// The account to which a configuration leads, of whose quotas nothing is known yet.
-    fn account(&self, config: &SdkConfig, AccountRef { partition, id }: AccountRef, identity: String) -> Account {
+    pub(super) fn account(
+        &self,
+        config: &SdkConfig,
+        AccountRef { partition, id }: AccountRef,
+        identity: String,
+    ) -> Account {
         let (pace, fence) = (self.pace(&id), Fence(self.leadership.clone()));
         // What is throttled is an account, and only that.
         let partition_of_retries = RetryPartition::new(format!("iam-{id}"));
@@ -203,37 +188,14 @@ impl Aws {
             #[cfg(feature = "eks")]
             eks_pace: self.pace(&format!("eks {id}")),
             metrics: self.metrics.clone(),
+            found: self.found.clone(),
+            doubts: Vec::new(),
             pace,
             account: AccountRef { partition, id },
             identity,
             quotas: Quotas::default(),
             usage: None,
             unanswered: None,
-        }
-    }
-
-    /// What the account may hold and what is in it: where it does not say, what it said before. And the error, but where it
-    /// has only too much to do to say the same again.
-    async fn summary(&self, account: &Account) -> (Summary, Option<AwsError>) {
-        let known = || self.summaries.lock().unwrap_or_else(PoisonError::into_inner);
-        match account.summary().await {
-            Ok(summary) => {
-                known().insert(account.identity.clone(), summary);
-                (summary, None)
-            }
-            Err(error) => {
-                let before = known().get(&account.identity).copied();
-                let is_told = before.is_none() || error.kind != Kind::Busy;
-                (before.unwrap_or_default(), is_told.then_some(error))
-            }
-        }
-    }
-
-    /// Where AWS does not know the session any more, as after its role was made anew, another one is asked for the next
-    /// time.
-    fn forget(&self, session: Option<&Session>, error: &AwsError) {
-        if let Some(session) = session.filter(|_| error.kind == Kind::NoCredentials) {
-            self.assumed.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
         }
     }
 
@@ -244,7 +206,7 @@ impl Aws {
 
     /// The configuration for a session. Its credentials are asked for when the first call needs them, and anew before
     /// they end.
-    async fn assume(&self, session: &Session) -> SdkConfig {
+    pub(super) async fn assume(&self, session: &Session) -> SdkConfig {
         let known = || self.assumed.lock().unwrap_or_else(PoisonError::into_inner).get(session).cloned();
         if let Some(config) = known() {
             return config;
@@ -266,24 +228,6 @@ impl Aws {
             .identity_cache(IdentityCache::lazy().load_timeout(OPERATION_TIMEOUT).build())
             .build();
         self.assumed.lock().unwrap_or_else(PoisonError::into_inner).entry(session.clone()).or_insert(config).clone()
-    }
-}
-
-/// Partition and account, as AWS tells them. What it does not tell is not guessed: ARNs are made of them.
-fn who(identity: &str, account: &str) -> Result<AccountRef, AwsError> {
-    match identity.split(':').collect::<Vec<_>>().as_slice() {
-        ["arn", partition, _, _, of, ..] if !partition.is_empty() && !account.is_empty() && *of == account => {
-            Ok(AccountRef { partition: (*partition).to_owned(), id: account.to_owned() })
-        }
-        _ => Err(AwsError {
-            kind: Kind::Transient,
-            call: "sts:GetCallerIdentity",
-            target: "the operator's identity".to_owned(),
-            code: None,
-            message: format!(
-                "the answer names {identity:?} of account {account:?}, which is no identity of an account"
-            ),
-        }),
     }
 }
 
@@ -331,7 +275,7 @@ impl Account {
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
         T: 'c,
     {
-        let answer = Box::pin(observe_call(&self.metrics, call, target, future));
+        let answer = Box::pin(async move { self.told(observe_call(&self.metrics, call, target, future).await) });
         pace.run(Turn::Change, answer)
     }
 
@@ -345,9 +289,20 @@ impl Account {
         let next = Box::pin(async { (Instant::now(), next.await) });
         let (start, answer) = self.pace.run(Turn::Walk, next).await;
         match answer {
-            Some(answer) => tell(&self.metrics, call, target, start, answer).map(Some),
+            Some(answer) => self.told(tell(&self.metrics, call, target, start, answer)).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// What was found out by credentials that AWS does not take any more is looked at again by the next who asks.
+    fn told<T>(&self, answer: Result<T, AwsError>) -> Result<T, AwsError> {
+        answer.inspect_err(|error| {
+            if error.kind == Kind::NoCredentials {
+                for doubts in &self.doubts {
+                    doubts.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        })
     }
 }
 
@@ -364,7 +319,12 @@ pub(super) fn is_last(marker: Option<&str>) -> bool {
     marker.is_none_or(str::is_empty)
 }
 
-async fn observe_call<T, E, F>(metrics: &Metrics, call: &'static str, target: &str, future: F) -> Result<T, AwsError>
+pub(super) async fn observe_call<T, E, F>(
+    metrics: &Metrics,
+    call: &'static str,
+    target: &str,
+    future: F,
+) -> Result<T, AwsError>
 where
     F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
@@ -393,7 +353,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::{Account, Aws, Session, region_of_iam, who};
+    use super::{Account, Aws, Session, region_of_iam};
     use crate::api::iamroleclass::AssumeRole;
     #[cfg(feature = "eks")]
     use crate::aws::Place;
@@ -409,22 +369,6 @@ mod tests {
         let endpoint = DefaultResolver::new().resolve_endpoint(&params).await.unwrap();
         let signed_for = endpoint.auth_schemes()[0].get("signingRegion").and_then(Document::as_string).unwrap();
         (signed_for.to_owned(), endpoint.url().to_owned())
-    }
-
-    #[test]
-    fn the_partition_is_as_aws_says_and_never_guessed() {
-        let id = "111122223333";
-        for partition in ["aws", "aws-cn", "aws-us-gov", "aws-iso", "aws-iso-b", "aws-eusc", "aws-of-tomorrow"] {
-            for rest in ["iam::111122223333:user/u", "iam::111122223333:root", "sts::111122223333:assumed-role/a/b"] {
-                let account = who(&format!("arn:{partition}:{rest}"), id).unwrap();
-                assert_eq!((account.partition.as_str(), account.id.as_str()), (partition, id));
-            }
-        }
-        let user = "arn:aws:iam::111122223333:user/u";
-        for (identity, account) in [("", id), ("user/u", id), ("arn::iam::111122223333:user/u", id), (user, "")] {
-            assert!(who(identity, account).is_err(), "{identity} of {account}");
-        }
-        assert!(who(user, "444455556666").is_err(), "one of them is wrong");
     }
 
     #[tokio::test]

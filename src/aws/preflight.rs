@@ -2,9 +2,11 @@
 
 use super::account::Account;
 use super::error::{AwsError, Kind};
+use super::look::{Since, Unanswered};
 use futures::future::join_all;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 /// Nobody makes an entity of this name: AWS answers that there is none, or that we may not ask.
 pub const PROBE: &str = "iamrole-preflight";
@@ -54,8 +56,16 @@ impl Account {
         first.map_or(Ok(()), |error| Err(error.clone()))
     }
 
-    /// Whether the managed policy exists.
-    pub async fn has_policy(&self, arn: &str) -> Result<bool, AwsError> {
+    /// Whether the managed policy exists, as it was found within `age`. That there is none is never said without asking.
+    pub async fn has_policy(&self, arn: &str, age: Duration) -> Result<bool, AwsError> {
+        let since = Since::within(age);
+        let look = self.found.policies.of((self.identity.clone(), arn.to_owned()));
+        let told = |unanswered: Unanswered<bool>| unanswered.error;
+        Ok(look.ask(since, self.finds_policy(arn)).await.map_err(told)?
+            || look.ask(since.anew(), self.finds_policy(arn)).await.map_err(told)?)
+    }
+
+    async fn finds_policy(&self, arn: &str) -> Result<bool, AwsError> {
         let call = self.iam.get_policy().policy_arn(arn).send();
         match self.call("iam:GetPolicy", &format!("policy {arn}"), call).await {
             Ok(_) => Ok(true),

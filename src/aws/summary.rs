@@ -101,14 +101,26 @@ mod tests {
     use axum::Router;
     use axum::extract::State;
     use axum::http::StatusCode;
+    use futures::future::join_all;
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
     /// How an account answers `GetAccountSummary`: with status and code of a refusal, or with its quota of trust policies.
     type Answer = Result<usize, (StatusCode, &'static str)>;
     type Script = Arc<Mutex<Answer>>;
+    /// The actions that were called.
+    type Calls = Arc<Mutex<Vec<&'static str>>>;
 
-    async fn serve(State(script): State<Script>, body: String) -> (StatusCode, String) {
-        let (action, result) = if body.contains("Action=GetCallerIdentity") {
+    async fn serve(State((script, calls)): State<(Script, Calls)>, body: String) -> (StatusCode, String) {
+        let actions = ["GetCallerIdentity", "GetAccountSummary", "GetPolicy"];
+        let called = actions.into_iter().find(|action| body.contains(&format!("Action={action}&"))).expect("an action");
+        calls.lock().unwrap().push(called);
+        let (action, result) = if called == "GetPolicy" {
+            if body.contains("lost") {
+                return refusal(StatusCode::NOT_FOUND, "NoSuchEntity");
+            }
+            ("GetPolicy", "<Policy><Arn>arn</Arn></Policy>".to_owned())
+        } else if called == "GetCallerIdentity" {
             let who = "<Arn>arn:aws:iam::111122223333:user/u</Arn><Account>111122223333</Account>";
             ("GetCallerIdentity", who.to_owned())
         } else {
@@ -120,9 +132,7 @@ mod tests {
                         let entry = |(key, value)| format!("<entry><key>{key}</key><value>{value}</value></entry>");
                         format!("<SummaryMap>{}</SummaryMap>", numbers.map(entry).concat())
                     }
-                    Err((status, code)) => {
-                        return (status, format!("<ErrorResponse><Error><Code>{code}</Code></Error></ErrorResponse>"));
-                    }
+                    Err((status, code)) => return refusal(status, code),
                 },
             )
         };
@@ -130,17 +140,22 @@ mod tests {
         (StatusCode::OK, answer)
     }
 
+    fn refusal(status: StatusCode, code: &str) -> (StatusCode, String) {
+        (status, format!("<ErrorResponse><Error><Code>{code}</Code></Error></ErrorResponse>"))
+    }
+
     struct World {
         aws: Aws,
         script: Script,
+        calls: Calls,
     }
 
     impl World {
         async fn new() -> Self {
-            let script = Script::new(Mutex::new(Ok(2048)));
+            let (script, calls) = (Script::new(Mutex::new(Ok(2048))), Calls::default());
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
-            let server = Router::new().fallback(serve).with_state(script.clone());
+            let server = Router::new().fallback(serve).with_state((script.clone(), calls.clone()));
             tokio::spawn(async move { axum::serve(listener, server).await });
             let config = aws_config::defaults(BehaviorVersion::latest())
                 .region(Region::new("us-east-1"))
@@ -150,7 +165,7 @@ mod tests {
                 .retry_config(RetryConfig::disabled())
                 .load()
                 .await;
-            Self { aws: Aws::new(config, Metrics::default()), script }
+            Self { aws: Aws::new(config, Metrics::default()), script, calls }
         }
 
         /// The quota of trust policies that roles are judged by, and what is known to be in the account.
@@ -160,6 +175,56 @@ mod tests {
             let known = (account.quotas.limits.trust, account.usage);
             account.unanswered.as_ref().map_or(Ok(known), |error| Err(error.kind))
         }
+    }
+
+    impl World {
+        /// So many look at once at what may be as old as that: what was called for it.
+        async fn look(&self, classes: usize, wanted: Option<&str>, age: Duration) -> Vec<&'static str> {
+            let wanted = wanted.map(str::to_owned);
+            join_all((0..classes).map(|_| self.aws.identify_within(None, wanted.as_ref(), age))).await;
+            std::mem::take(&mut self.calls.lock().unwrap())
+        }
+    }
+
+    const AGE: Duration = Duration::from_mins(5);
+
+    #[tokio::test]
+    async fn an_account_is_looked_at_once_for_all_who_lead_there_by_one_identity() {
+        const LOOK: [&str; 2] = ["GetCallerIdentity", "GetAccountSummary"];
+        let world = World::new().await;
+        assert_eq!(world.look(50, None, AGE).await, LOOK);
+        assert_eq!(world.look(50, Some("111122223333"), AGE).await, [""; 0]);
+        assert_eq!(world.look(1, None, Duration::ZERO).await, LOOK, "whoever asks for it");
+        assert_eq!(world.look(1, Some("444455556666"), AGE).await, LOOK[..1], "that it is another one is asked for");
+        let account = world.aws.identify_within(None, None, AGE).await.expect("who it is");
+        *world.script.lock().unwrap() = EXPIRED;
+        account.summary().await.expect_err("no credentials");
+        assert_eq!(world.calls.lock().unwrap().split_off(0), LOOK[1..]);
+        assert_eq!(world.look(1, None, AGE).await, LOOK, "its credentials ended");
+        *world.script.lock().unwrap() = DOWN;
+        assert_eq!(world.look(1, None, AGE).await, LOOK, "so did they for the summary");
+        assert_eq!(world.look(1, None, AGE).await, LOOK[1..], "what was not answered is not known");
+        assert_eq!(world.look(50, None, AGE).await, [LOOK[1]; 2], "and all who wait hear of one answer");
+        *world.script.lock().unwrap() = Ok(4096);
+        assert_eq!(world.look(1, None, AGE).await, LOOK[1..]);
+        assert_eq!(world.look(50, None, AGE).await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_boundary_is_asked_for_once_for_all_who_force_it_and_again_while_it_is_missing() {
+        let world = World::new().await;
+        let account = world.aws.identify(None, None).await.expect("who it is");
+        let asked = async |arn: &str, age: Duration| {
+            world.calls.lock().unwrap().clear();
+            let found = join_all((0..50).map(|_| account.has_policy(arn, age))).await;
+            let found = found.into_iter().collect::<Result<Vec<_>, _>>().expect("an answer");
+            (found, world.calls.lock().unwrap().len())
+        };
+        assert_eq!(asked("there", AGE).await, (vec![true; 50], 1));
+        assert_eq!(asked("there", AGE).await, (vec![true; 50], 0));
+        assert!(asked("there", Duration::ZERO).await.1 > 0, "whoever asks for it");
+        assert!(asked("lost", AGE).await.0.iter().all(|found| !found));
+        assert!(asked("lost", AGE).await.1 > 0, "somebody may have made it");
     }
 
     const THROTTLED: Answer = Err((StatusCode::BAD_REQUEST, "Throttling"));

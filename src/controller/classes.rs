@@ -118,11 +118,14 @@ fn keeps_boundary(
 /// Who we are in AWS, whether that is the account the class means, and whether roles of the class can be served there.
 /// The account also where only the last is not so.
 async fn check(class: &IamRoleClass, ctx: &Context) -> (Result<Arc<Account>, Failure>, Option<Arc<Account>>) {
-    if let Some(account) = fresh(class, ctx) {
+    let asked = is_asked(class, ctx);
+    if let Some(account) = fresh(class, ctx).filter(|_| !asked) {
         return (Ok(account.clone()), Some(account));
     }
-    let (found, reached) = match identify(class, ctx).await {
-        Ok(account) => (served(class, ctx, &account).await.map(|()| account.clone()), Some(account)),
+    // What others found a moment ago counts for all classes that lead there by one identity.
+    let age = if asked { Duration::ZERO } else { FRESH };
+    let (found, reached) = match identify(class, ctx, age).await {
+        Ok(account) => (served(class, ctx, &account, age).await.map(|()| account.clone()), Some(account)),
         Err(failure) => (Err(failure), None),
     };
     // What was found before a failure is not fresh any more.
@@ -131,22 +134,27 @@ async fn check(class: &IamRoleClass, ctx: &Context) -> (Result<Arc<Account>, Fai
     (found, reached)
 }
 
+/// Whether somebody asks for a look at AWS. What was asked of the process before is no news after the first look of this one,
+/// which is made in any case.
+fn is_asked(class: &IamRoleClass, ctx: &Context) -> bool {
+    let Some(token) = class.annotations().get(ANNOTATION_RECONCILE) else { return false };
+    let uid = class.uid().unwrap_or_default();
+    let is_new = ctx.class_memory.with(&uid, |entry| entry.is_new_request(token, Instant::now()));
+    is_new && ctx.class_state(&class.name_any(), &uid).is_some()
+}
+
 /// The account, where it was found in order a moment ago: what woke the class since then is no news of AWS, and a restart
 /// of many roles shall not cost more than it must.
 fn fresh(class: &IamRoleClass, ctx: &Context) -> Option<Arc<Account>> {
     let (uid, now) = (class.uid().unwrap_or_default(), Instant::now());
-    let asked = class.annotations().get(ANNOTATION_RECONCILE);
-    let is_fresh = ctx.class_memory.with(&uid, |entry| {
-        let asked = asked.is_some_and(|token| entry.is_new_request(token, now));
-        !asked && entry.next_check.is_some_and(|next| now < next)
-    });
+    let is_fresh = ctx.class_memory.with(&uid, |entry| entry.next_check.is_some_and(|next| now < next));
     let state = ctx.class_state(&class.name_any(), &uid).filter(|_| is_fresh)?;
     state.account.ok().filter(|_| Some(state.generation) == class.metadata.generation)
 }
 
 /// Where the quotas are not known, no spec can be judged by them.
-async fn served(class: &IamRoleClass, ctx: &Context, account: &Account) -> Result<(), Failure> {
-    let Some(error) = account.unanswered.clone() else { return usable(class, ctx, account).await };
+async fn served(class: &IamRoleClass, ctx: &Context, account: &Account, age: Duration) -> Result<(), Failure> {
+    let Some(error) = account.unanswered.clone() else { return usable(class, ctx, account, age).await };
     let generation = class.metadata.generation;
     if was_ready(class) {
         // All was well before a restart, also when the account answers again.
@@ -163,17 +171,17 @@ fn was_ready(class: &IamRoleClass) -> bool {
 }
 
 /// A class with a mistake allows nothing: what it forces could not be kept.
-async fn usable(class: &IamRoleClass, ctx: &Context, account: &Account) -> Result<(), Failure> {
+async fn usable(class: &IamRoleClass, ctx: &Context, account: &Account, age: Duration) -> Result<(), Failure> {
     let mistakes = class_mistakes(&class.spec, &ctx.cluster, &account.account, ctx.issuer.get());
     if !mistakes.is_empty() {
         return Err(Failure::problems(&mistakes));
     }
-    if class.spec.suspend == Some(true) { Ok(()) } else { preflight(class, ctx, account).await }
+    if class.spec.suspend == Some(true) { Ok(()) } else { preflight(class, ctx, account, age).await }
 }
 
-/// The rights once per generation, and again while one is missing; the boundary at each check, since without it no role
-/// can be made.
-async fn preflight(class: &IamRoleClass, ctx: &Context, account: &Account) -> Result<(), Failure> {
+/// The rights once per generation, and again while one is missing; the boundary at each check (of any class that forces the
+/// same), since without it no role can be made.
+async fn preflight(class: &IamRoleClass, ctx: &Context, account: &Account, age: Duration) -> Result<(), Failure> {
     let generation = class.metadata.generation;
     let uid = class.uid().unwrap_or_default();
     let (first, start) =
@@ -199,7 +207,7 @@ async fn preflight(class: &IamRoleClass, ctx: &Context, account: &Account) -> Re
         ctx.class_memory.with(&uid, |entry| entry.preflight = generation);
         return Ok(());
     };
-    match account.has_policy(&arn).await {
+    match account.has_policy(&arn, age).await {
         Ok(false) => Err(Failure::soon(
             Reason::PolicyNotFound,
             format!("spec.permissionsBoundary: there is no policy {arn}; create it, or correct the ARN"),
@@ -238,11 +246,11 @@ fn of_session(error: AwsError, session: Option<&Session>) -> Failure {
     }
 }
 
-async fn identify(class: &IamRoleClass, ctx: &Context) -> Result<Arc<Account>, Failure> {
+async fn identify(class: &IamRoleClass, ctx: &Context, age: Duration) -> Result<Arc<Account>, Failure> {
     let session = session(class, ctx);
     let wanted = class.spec.account.as_ref().and_then(|account| account.id.as_ref());
     let pinned = class.status.as_ref().and_then(|status| status.account_id.as_ref());
-    let account = ctx.aws.identify(session.as_ref(), wanted.or(pinned)).await;
+    let account = ctx.aws.identify_within(session.as_ref(), wanted.or(pinned), age).await;
     let account = account.map_err(|error| of_session(error, session.as_ref()))?;
     let id = &account.account.id;
     match (wanted, pinned) {
