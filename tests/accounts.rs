@@ -5,12 +5,12 @@ mod support;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use iamrole_operator::api::IamRoleClassSpec;
-use iamrole_operator::api::iamroleclass::{Account, Allowed, AssumeRole};
+use iamrole_operator::api::iamroleclass::{Account, Allowed, AssumeRole, DriftCheck, DriftMethod};
 use iamrole_operator::api::schema::Selector;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::proxy::Fault;
 use support::{SOON, World, allow, aws, each_by_itself, ec2, eventually, stays};
 
@@ -38,12 +38,17 @@ async fn in_the_other(role: &str) -> aws_sdk_iam::Client {
 }
 
 async fn class(world: &World, name: &str, account: Account) {
+    create_class(world, name, account, None).await;
+}
+
+async fn create_class(world: &World, name: &str, account: Account, drift_check: Option<DriftCheck>) {
     let labels = BTreeMap::from([("test".to_owned(), world.namespace.clone())]);
     let spec = IamRoleClassSpec {
         namespace_selector: Selector { match_labels: labels, ..Selector::default() },
         unbounded: Some(true),
         allowed: Some(Allowed::everything()),
         account: Some(account),
+        drift_check,
         controller: Some(world.operator.controller.clone()),
         ..IamRoleClassSpec::default()
     };
@@ -235,4 +240,60 @@ async fn deletions_go_on_where_an_account_does_not_tell_its_quotas_since_the_sta
     world.delete("app").await;
     world.gone("app").await;
     assert_eq!(aws::role(&world.iam, &world.templated("app")).await, None);
+}
+
+/// Two identities of one account, of which the first one can't walk it: `code` is what it is told.
+async fn a_walk_by_another_identity(code: &'static str) -> (World, String) {
+    let world = World::without_operator("accounts", |class| class.drift_check = each_by_itself(900)).await;
+    let first = format!("{}-a", world.namespace);
+    for (name, role) in [(first.clone(), "first"), (format!("{}-b", world.namespace), "second")] {
+        let drift_check = Some(DriftCheck { interval_seconds: Some(5), method: Some(DriftMethod::Account) });
+        create_class(&world, &name, account(role), drift_check).await;
+    }
+    world.proxy.fault("ListRoles", "", 1, Fault::Refuse(403, code, "not by this one".into()));
+    (world, first)
+}
+
+/// The walks so far: when each call began, and by which key.
+fn walks(world: &World) -> Vec<(Instant, String)> {
+    let calls = world.proxy.calls().into_iter().filter(|call| call.action == "ListRoles" && !call.repeated);
+    calls.map(|call| (call.at, call.key)).collect()
+}
+
+#[tokio::test]
+async fn whoever_may_not_walk_an_account_leaves_it_to_another_class_and_is_not_asked_each_time() {
+    let (mut world, _) = a_walk_by_another_identity("AccessDenied").await;
+    world.operator.start().await;
+    assert!(
+        eventually(Duration::from_mins(1), || async { walks(&world).len() >= 4 }).await,
+        "{}",
+        world.operator.log()
+    );
+    let walks = walks(&world);
+    assert!(walks[1].0 - walks[0].0 < Duration::from_secs(2), "at once: {walks:?}");
+    assert!(walks[1..].iter().all(|(_, key)| *key == walks[1].1 && *key != walks[0].1), "{walks:?}");
+}
+
+#[tokio::test]
+async fn a_session_that_ended_breaks_no_walk_by_another_class_and_shows_on_its_own() {
+    let (mut world, first) = a_walk_by_another_identity("InvalidClientTokenId").await;
+    world.operator.start().await;
+    let ready = || async {
+        let conditions = world.classes().get(&first).await.expect("the class").status.unwrap_or_default().conditions;
+        conditions.into_iter().find(|condition| condition.type_ == "Ready").map(|ready| ready.reason)
+    };
+    let is_ready = || async { ready().await.as_deref() == Some("Applied") };
+    assert!(eventually(SOON, is_ready).await, "{:?}", ready().await);
+    // From here on it gets no session, and what it has is refused.
+    world.proxy.refuse("AssumeRole", "role/first", 403, "AccessDenied", "it trusts nobody");
+    world.proxy.fault("GetCallerIdentity", "", 1, Fault::Refuse(403, "InvalidClientTokenId", "ended".into()));
+    assert!(
+        eventually(Duration::from_mins(1), || async { walks(&world).len() >= 2 }).await,
+        "{}",
+        world.operator.log()
+    );
+    let walks = walks(&world);
+    assert!(walks[1].0 - walks[0].0 < Duration::from_secs(2) && walks[1].1 != walks[0].1, "at once: {walks:?}");
+    let told = || async { ready().await.as_deref() == Some("NoCredentials") };
+    assert!(eventually(2 * SOON, told).await, "{:?}\n{}", ready().await, world.operator.log());
 }

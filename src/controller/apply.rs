@@ -26,7 +26,6 @@ use crate::role::recent::{MISSES_APART, Recent};
 use crate::role::settings::settings;
 use crate::role::{Asked, Desired, Observed, Owner, Plan, Record, Settings, plan};
 use k8s_openapi::jiff::Timestamp;
-use kube::runtime::reflector::ObjectRef;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -169,11 +168,8 @@ pub fn of_aws(ctx: &Context, class: &IamRoleClass, error: AwsError) -> Failure {
     if error.kind != Kind::NoCredentials {
         return error.into();
     }
+    super::classes::doubt(ctx, class);
     let name = class.metadata.name.as_deref().unwrap_or_default();
-    // What was in order a moment ago is not any more.
-    ctx.class_memory.with(class.metadata.uid.as_deref().unwrap_or_default(), |entry| entry.next_check = None);
-    // The receiver lives as long as the controller.
-    let _ = ctx.wake_class.unbounded_send(ObjectRef::new(name));
     Failure::soon(Reason::ClassNotReady, format!("IamRoleClass {name} is not ready: {error}"))
 }
 

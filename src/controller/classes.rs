@@ -152,6 +152,13 @@ fn fresh(class: &IamRoleClass, ctx: &Context) -> Option<Arc<Account>> {
     state.account.ok().filter(|_| Some(state.generation) == class.metadata.generation)
 }
 
+/// Wakes a class whose identity had no credentials for a call: what was in order a moment ago is not any more.
+pub fn doubt(ctx: &Context, class: &IamRoleClass) {
+    ctx.class_memory.with(class.metadata.uid.as_deref().unwrap_or_default(), |entry| entry.next_check = None);
+    // The receiver lives as long as the controller.
+    let _ = ctx.wake_class.unbounded_send(ObjectRef::from_obj(class));
+}
+
 /// Where the quotas are not known, no spec can be judged by them.
 async fn served(class: &IamRoleClass, ctx: &Context, account: &Account, age: Duration) -> Result<(), Failure> {
     let Some(error) = account.unanswered.clone() else { return usable(class, ctx, account, age).await };

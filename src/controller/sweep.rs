@@ -76,7 +76,7 @@ async fn gathered(ctx: &Context) {
 #[derive(Clone)]
 struct Swept {
     /// The identities by which it is reached; one may be permitted more than another.
-    identities: Vec<Arc<Account>>,
+    ways: Vec<Way>,
     interval: Duration,
     /// Those of its classes that have it walked.
     classes: Vec<Arc<IamRoleClass>>,
@@ -84,6 +84,14 @@ struct Swept {
     is_forced: bool,
     /// A walk shows the drift of the roles of some class.
     is_covered: bool,
+}
+
+/// An identity by which an account is reached.
+#[derive(Clone)]
+struct Way {
+    account: Arc<Account>,
+    /// The first class that leads there by it.
+    class: Arc<IamRoleClass>,
 }
 
 fn accounts(ctx: &Context) -> BTreeMap<String, Swept> {
@@ -97,7 +105,7 @@ fn accounts(ctx: &Context) -> BTreeMap<String, Swept> {
         let is_walked = is_walked(&class.spec);
         let (is_forced, every) = (is_walked && method(&class.spec) == DriftMethod::Account, period(class));
         let swept = accounts.entry(account.account.id.clone()).or_insert_with(|| Swept {
-            identities: Vec::new(),
+            ways: Vec::new(),
             interval: every,
             classes: Vec::new(),
             is_forced,
@@ -107,8 +115,8 @@ fn accounts(ctx: &Context) -> BTreeMap<String, Swept> {
         swept.interval = swept.interval.min(every);
         swept.is_forced |= is_forced;
         swept.is_covered |= is_walked;
-        if swept.identities.iter().all(|known| known.identity != account.identity) {
-            swept.identities.push(account);
+        if swept.ways.iter().all(|way| way.account.identity != account.identity) {
+            swept.ways.push(Way { account, class: class.clone() });
         }
     }
     accounts
@@ -194,7 +202,7 @@ impl<'a> Walk<'a> {
             return Some(Obstacle::Dearer);
         }
         // One identity may be permitted to ask for it, and another not.
-        let usage = account.identities.iter().find_map(|identity| identity.usage)?;
+        let usage = account.ways.iter().find_map(|way| way.account.usage)?;
         let policies = self.owns_policies().then_some(usage.policies);
         let reads: usize = self.candidates().map(|candidate| candidate.cost).sum();
         let dearer = !account.is_forced && cost_of_walk(usage.roles, policies) > reads;
@@ -205,15 +213,21 @@ impl<'a> Walk<'a> {
         self.candidates().any(|candidate| !candidate.own.is_empty())
     }
 
-    /// Goes through the account by the first identity that may; returns it, with what belongs to no candidate.
+    /// Goes through the account by the first identity that may, beginning with the one that could the last time; returns it,
+    /// with what belongs to no candidate.
     async fn through(
         &mut self,
         account: &Swept,
         obstacle: Option<Obstacle>,
     ) -> Result<(Arc<Account>, BTreeMap<String, Stray>), Ended> {
-        for identity in &account.identities {
+        let last = self.ctx.sweeps.walker(self.account);
+        let (first, others): (Vec<&Way>, Vec<&Way>) =
+            account.ways.iter().partition(|way| Some(&way.account.identity) == last.as_ref());
+        let mut ended = Ended::Not(Obstacle::Denied);
+        for Way { account: identity, class } in first.into_iter().chain(others) {
             match self.pages(identity).await {
                 Ok(strays) => {
+                    self.ctx.sweeps.walked_by(self.account, &identity.identity);
                     if obstacle.is_none() {
                         self.conclude(account.interval);
                     }
@@ -222,13 +236,18 @@ impl<'a> Walk<'a> {
                 Err(error) if error.kind == Kind::Denied => {
                     tracing::warn!(account = self.account, %error, "may not walk the account; see docs/permissions.md");
                 }
+                Err(error) if error.kind == Kind::NoCredentials => {
+                    tracing::info!(account = self.account, %error, "no walk over the account by this identity");
+                    classes::doubt(self.ctx, class);
+                    ended = Ended::Broken;
+                }
                 Err(error) => {
                     tracing::info!(account = self.account, %error, "the walk over the account did not end");
                     return Err(Ended::Broken);
                 }
             }
         }
-        Err(Ended::Not(Obstacle::Denied))
+        Err(ended)
     }
 
     /// Shows the account to all candidates; returns what has our tags and is no candidate's.

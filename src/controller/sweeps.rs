@@ -67,6 +67,8 @@ struct State {
     doubtful: BTreeMap<String, String>,
     /// When roles that belong to nobody were last looked for, with or without success.
     looked: Option<Instant>,
+    /// The identity that went through it last: others may not be permitted to.
+    walker: Option<String>,
 }
 
 impl State {
@@ -83,6 +85,7 @@ impl State {
             looked_through: false,
             doubtful: BTreeMap::new(),
             looked: None,
+            walker: None,
         }
     }
 }
@@ -174,6 +177,19 @@ impl Sweeps {
             }
         };
         state.due = now + jitter(after);
+    }
+
+    /// The identity that went through the account last.
+    #[must_use]
+    pub fn walker(&self, account: &str) -> Option<String> {
+        self.lock().get(account).and_then(|state| state.walker.clone())
+    }
+
+    /// An identity went through the whole account.
+    pub fn walked_by(&self, account: &str, identity: &str) {
+        if let Some(state) = self.lock().get_mut(account) {
+            state.walker = Some(identity.to_owned());
+        }
     }
 
     /// The roles of the account that carry this cluster's tags and belong to no object. `None` as long as this process

@@ -28,6 +28,8 @@ pub struct Call {
     pub repeated: bool,
     /// Region and service that it is signed for, such as `us-east-1/iam`.
     pub signed_for: String,
+    /// The key that it is signed with.
+    pub key: String,
 }
 
 impl Call {
@@ -255,7 +257,7 @@ async fn forward(shared: &Shared, request: Request) -> Response {
     let attempt = parts.headers.get("amz-sdk-request").and_then(|value| value.to_str().ok());
     call.repeated = attempt.is_some_and(|attempt| !attempt.contains("attempt=1;"));
     let signature = parts.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    call.signed_for = signed_for(signature);
+    (call.key, call.signed_for) = credential(signature);
     if shared.inner.is_beyond() {
         shared.inner.throttled.fetch_add(1, Relaxed);
         return refusal(400, "Throttling", "Rate exceeded");
@@ -414,12 +416,14 @@ fn parse(body: &[u8]) -> Call {
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
     let mut parameters: BTreeMap<String, String> = pairs.map(|(key, value)| (decode(key), decode(value))).collect();
     let action = parameters.remove("Action").unwrap_or_default();
-    Call { action, parameters, at: Instant::now(), repeated: false, signed_for: String::new() }
+    Call { action, parameters, at: Instant::now(), repeated: false, signed_for: String::new(), key: String::new() }
 }
 
-/// Of `… Credential=KEY/DATE/REGION/SERVICE/aws4_request, …` region and service.
-fn signed_for(authorization: &str) -> String {
+/// Of `… Credential=KEY/DATE/REGION/SERVICE/aws4_request, …` the key, and region and service.
+fn credential(authorization: &str) -> (String, String) {
     let scope =
         authorization.split_once("Credential=").and_then(|(_, rest)| rest.split(',').next()).unwrap_or_default();
-    scope.split('/').skip(2).take(2).collect::<Vec<_>>().join("/")
+    let parts: Vec<&str> = scope.split('/').collect();
+    let signed_for = parts.iter().skip(2).take(2).copied().collect::<Vec<_>>().join("/");
+    (parts.first().copied().unwrap_or_default().to_owned(), signed_for)
 }
