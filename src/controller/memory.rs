@@ -282,7 +282,7 @@ impl Entry {
 
     /// Whether it is time to look at what no walk shows; the next time is a day later. After a start the roles take turns.
     pub fn hidden_is_due(&mut self, now: Instant) -> bool {
-        let due = *self.hidden_check.get_or_insert_with(|| now + HIDDEN.mul_f64(random()));
+        let due = *self.hidden_check.get_or_insert_with(|| now + HIDDEN.mul_f64(0.02 + 0.98 * random()));
         if due <= now {
             self.looked(now);
         }
