@@ -3,6 +3,7 @@
 mod support;
 mod walks;
 
+use iamrole_operator::api::IamRoleClassSpec;
 use iamrole_operator::api::iamroleclass::DriftMethod;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use support::proxy::Fault;
 use support::{SOON, World, allow, aws, ec2, eventually, stays, trust, version};
-use walks::{SETTLED, calls, class_status, count, world};
+use walks::{SETTLED, calls, class_status, count, each, world};
 
 const BOUNDARY: &str = "arn:aws:iam::aws:policy/PowerUserAccess";
 
@@ -280,4 +281,37 @@ async fn who_labels_an_object_all_the_time_does_not_put_off_its_repair() {
     assert!(back.await, "{}", world.operator.log());
     // By itself it would be looked at after two intervals, less a quarter.
     assert!(changed.elapsed() < Duration::from_secs(27), "{:?}", changed.elapsed());
+}
+
+#[tokio::test]
+async fn in_an_account_that_does_not_tell_its_size_the_first_walk_tells_whether_another_is_worth_it() {
+    let auto = |class: &mut IamRoleClassSpec| class.drift_check = Some(each(5, DriftMethod::Auto));
+    let mut world = World::without_operator("sweep", auto).await;
+    world.proxy.refuse("GetAccountSummary", "", 403, "AccessDenied", "not authorized");
+    world.operator.start().await;
+    let told = || async { class_status(&world).await.drift_check_method == Some(DriftMethod::Account) };
+    assert!(eventually(2 * SOON, told).await, "{:?}\n{}", class_status(&world).await, world.operator.log());
+    let told = || async { class_status(&world).await.drift_check_method == Some(DriftMethod::Role) };
+    assert!(eventually(2 * SOON, told).await, "{:?}\n{}", class_status(&world).await, world.operator.log());
+    let walks = count(&world, "ListRoles");
+    assert!(stays(Duration::from_secs(12), || async { count(&world, "ListRoles") == walks }).await);
+    assert_eq!(walks, 1, "there is no role of ours");
+}
+
+#[tokio::test]
+async fn roles_that_come_to_an_account_where_reading_was_cheaper_are_left_to_walks_at_once() {
+    const INTERVAL: Duration = Duration::from_mins(1);
+    let world = World::with_class("sweep", |class| class.drift_check = Some(each(60, DriftMethod::Auto))).await;
+    let method = || async { class_status(&world).await.drift_check_method };
+    let dearer = eventually(2 * INTERVAL, || async { method().await == Some(DriftMethod::Role) });
+    assert!(dearer.await, "without roles of ours: {:?}\n{}", method().await, world.operator.log());
+    for i in 0..10 {
+        world.create(&format!("role-{i}"), json!({ "trustPolicy": ec2() })).await;
+    }
+    let walked = eventually(INTERVAL / 2, || async { method().await == Some(DriftMethod::Account) });
+    assert!(walked.await, "{:?}\n{}", method().await, world.operator.log());
+    // By itself each would be looked at within an interval.
+    let unread = stays(INTERVAL, || async { count(&world, "GetRole") == 0 });
+    assert!(unread.await, "{:?}", calls(&world));
+    assert!(count(&world, "ListRoles") >= 2, "{:?}", calls(&world));
 }

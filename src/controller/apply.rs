@@ -444,6 +444,9 @@ impl Work<'_> {
             let soon = entry.unsure || has_rests || entry.repairs.1.unconfirmed();
             Some(if soon { settle } else { usual })
         });
+        if !walks {
+            self.ctx.sweeps.reconsider(&class.spec, &self.case.account.account.id, Instant::now());
+        }
         let handled = subject.requested().is_some();
         Ok(Outcome { status: self.status.clone(), verdict: Some(verdict), again, rests: again, handled })
     }

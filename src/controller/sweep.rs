@@ -16,7 +16,7 @@ use super::sweeps::{Ended, Obstacle, UNSEEN, has_walks, is_walked, method};
 use crate::api::iamrole::{Mode, PolicyRef};
 use crate::api::iamroleclass::DriftMethod;
 use crate::api::{ConditionType, IamRoleClass, TAG_CLUSTER};
-use crate::aws::{Account, AwsError, Kind, RoleName, Ticket, Turn};
+use crate::aws::{Account, AwsError, Kind, RoleName, Ticket, Turn, Usage};
 use crate::role::Record;
 use crate::role::contest::Repairs;
 use crate::role::desired::desired;
@@ -150,7 +150,12 @@ async fn sweep(ctx: Arc<Context>, id: String, account: Swept) -> Option<Doubt> {
             tracing::info!(account = id, ?obstacle, "the account is not walked; each role is looked at by itself");
         }
     }
+    let hindered = ctx.sweeps.obstacle(&id).is_some();
     ctx.sweeps.end(&id, ended, Instant::now());
+    if hindered && ctx.sweeps.obstacle(&id).is_none() {
+        // Others have settled since the walk began.
+        Walk::new(&ctx, &id, started).take_over(account.interval);
+    }
     classes::tell(&ctx, &id, &account.classes);
     doubt
 }
@@ -202,7 +207,8 @@ impl<'a> Walk<'a> {
             return Some(Obstacle::Dearer);
         }
         // One identity may be permitted to ask for it, and another not.
-        let usage = account.ways.iter().find_map(|way| way.account.usage)?;
+        let told = account.ways.iter().find_map(|way| way.account.usage);
+        let usage = told.or_else(|| self.ctx.sweeps.size(self.account))?;
         let policies = self.owns_policies().then_some(usage.policies);
         let reads: usize = self.candidates().map(|candidate| candidate.cost).sum();
         let dearer = !account.is_forced && cost_of_walk(usage.roles, policies) > reads;
@@ -263,7 +269,7 @@ impl<'a> Walk<'a> {
                 }
             }
         };
-        account.walk_roles(&wanted, listed).await?;
+        let roles = account.walk_roles(&wanted, listed).await?;
         let of_interest =
             |role: &RoleName<'_>| wanted(role.name) || orphans::is_of(&ctx.cluster, role.tag(TAG_CLUSTER).as_deref());
         let mut strays = BTreeMap::new();
@@ -281,17 +287,20 @@ impl<'a> Walk<'a> {
             }
         };
         account.walk_details(&of_interest, detailed).await?;
-        self.policies(account).await?;
+        let policies = self.policies(account).await?;
+        self.ctx.sweeps.measured(self.account, Usage { roles, policies });
         Ok(strays)
     }
 
-    async fn policies(&mut self, account: &Account) -> Result<(), AwsError> {
+    /// Shows the account's policies to those who own some; returns how many there are.
+    async fn policies(&mut self, account: &Account) -> Result<usize, AwsError> {
         if !self.owns_policies() {
-            return Ok(());
+            return Ok(0);
         }
         let known: BTreeSet<&str> = self.candidates().flat_map(|c| &c.own).map(|own| own.arn.as_str()).collect();
-        let mut seen = BTreeMap::new();
+        let (mut seen, mut count) = (BTreeMap::new(), 0);
         let take = |page: Vec<ListedPolicy>| {
+            count += page.len();
             let known = page.into_iter().filter(|policy| known.contains(policy.arn.as_str()));
             seen.extend(known.map(|policy| (policy.arn.clone(), policy)));
         };
@@ -300,7 +309,7 @@ impl<'a> Walk<'a> {
             let as_known = |own: &PolicyRef| seen.get(&own.arn).is_some_and(|seen| matches_policy(own, seen));
             candidate.differs |= !candidate.own.iter().all(as_known);
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Roles that are as wanted need no look until after the next walk; the others are looked at now.
@@ -353,6 +362,19 @@ impl<'a> Walk<'a> {
         });
         let (subject, class) = settled(self.ctx, role).filter(|_| !busy)?;
         Some((subject.generation, class_ref(&class)))
+    }
+
+    /// From now on walks are for the roles, also for those that were written too late for the first one.
+    fn take_over(&self, interval: Duration) {
+        for candidate in self.candidates() {
+            let uid = candidate.role.metadata.uid.as_deref().unwrap_or_default();
+            let (now, next) = (Instant::now(), Instant::now() + UNSEEN * jitter(interval));
+            self.ctx.memory.with(uid, |entry| {
+                // What is to be looked at soon is not sure.
+                let rests = !entry.suspect && entry.next_check.is_some_and(|at| at > now + self.ctx.settle);
+                entry.next_check = entry.next_check.map(|at| if rests { next.max(at) } else { at });
+            });
+        }
     }
 
     /// Nobody looks at the roles but they themselves, each at another time.

@@ -4,6 +4,7 @@ use super::memory::jitter;
 use crate::api::IamRoleClassSpec;
 use crate::api::iamroleclass::DriftMethod;
 use crate::api::workload::ClassWorkloadIdentity;
+use crate::aws::Usage;
 use crate::role::departed::Departed;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,11 @@ pub const UNSEEN: u32 = 2;
 const FIRST_WALK: Duration = Duration::from_mins(5);
 /// Where the walk is not permitted, it is tried again so much later.
 const DENIED: Duration = Duration::from_mins(30);
+/// Where reading them one by one took fewer calls, roles that settle have that found out anew, which takes no call: so long
+/// after the last time,
+const RECONSIDER: Duration = Duration::from_secs(10);
+/// and not before the cache shows them.
+const CACHED: Duration = Duration::from_secs(1);
 /// Where roles are read one by one since that takes fewer calls, a walk looks so often for roles that belong to nobody.
 const ORPHANS: Duration = Duration::from_hours(24);
 
@@ -69,6 +75,8 @@ struct State {
     looked: Option<Instant>,
     /// The identity that went through it last: others may not be permitted to.
     walker: Option<String>,
+    /// What there was to go through then.
+    size: Option<Usage>,
 }
 
 impl State {
@@ -86,6 +94,7 @@ impl State {
             doubtful: BTreeMap::new(),
             looked: None,
             walker: None,
+            size: None,
         }
     }
 }
@@ -120,6 +129,20 @@ impl Sweeps {
         let state = states.entry(account.to_owned()).or_insert_with(|| State::new(now, Duration::MAX));
         let soon = state.begun.map_or(now, |begun| begun + APART);
         if soon <= state.due {
+            state.due = soon;
+            drop(states);
+            self.wake.notify_one();
+        }
+    }
+
+    /// A role of a class is settled. Where a walk over the account took more calls than reading its few roles, it may take
+    /// fewer by now.
+    pub fn reconsider(&self, class: &IamRoleClassSpec, account: &str, now: Instant) {
+        let mut states = self.lock();
+        let state = states.get_mut(account).filter(|_| is_walked(class));
+        let Some(state) = state.filter(|state| state.obstacle == Some(Obstacle::Dearer)) else { return };
+        let soon = state.begun.map_or(now, |begun| begun + RECONSIDER).max(now + CACHED);
+        if soon < state.due {
             state.due = soon;
             drop(states);
             self.wake.notify_one();
@@ -177,6 +200,19 @@ impl Sweeps {
             }
         };
         state.due = now + jitter(after);
+    }
+
+    /// What the last walk has gone through. Of policies none where no role of ours owns one.
+    #[must_use]
+    pub fn size(&self, account: &str) -> Option<Usage> {
+        self.lock().get(account).and_then(|state| state.size)
+    }
+
+    /// Notes what a walk goes through.
+    pub fn measured(&self, account: &str, size: Usage) {
+        if let Some(state) = self.lock().get_mut(account) {
+            state.size = Some(size);
+        }
     }
 
     /// The identity that went through the account last.
@@ -385,6 +421,32 @@ mod tests {
             assert_eq!(found(&sweeps, None), Some(DriftMethod::Account));
             assert_eq!(found(&sweeps, Some(DriftMethod::Role)), Some(DriftMethod::Role));
         }
+    }
+
+    #[test]
+    fn where_reading_was_cheaper_roles_that_settle_have_that_found_out_anew_and_not_all_the_time() {
+        let (sweeps, now) = (Sweeps::working(), Instant::now());
+        sweeps.begin(&intervals(INTERVAL), now);
+        let settles = |class: &IamRoleClassSpec, at: Instant| {
+            sweeps.reconsider(class, A, at);
+            sweeps.begin(&intervals(INTERVAL), at).1.map(|next| next - at)
+        };
+        assert!(settles(&class(None), now) > Some(INTERVAL / 2), "a walk shows it");
+        sweeps.ask(A, now);
+        assert_eq!(sweeps.begin(&intervals(INTERVAL), now).0, [A]);
+        sweeps.end(A, Ended::Not(Obstacle::Dearer), now);
+        assert!(settles(&class(Some(DriftMethod::Role)), now) > Some(INTERVAL / 2), "no walk is for it");
+        assert_eq!(settles(&class(None), now), Some(super::RECONSIDER));
+        let later = now + super::RECONSIDER;
+        assert_eq!(sweeps.begin(&intervals(INTERVAL), later).0, [A]);
+        sweeps.end(A, Ended::Not(Obstacle::Dearer), later);
+        assert_eq!(settles(&class(None), later + super::RECONSIDER), Some(super::CACHED));
+        assert_eq!(sweeps.begin(&intervals(INTERVAL), later + 2 * super::RECONSIDER).0, [A]);
+        sweeps.end(A, complete(&[]), later);
+        assert!(settles(&class(None), later) > Some(INTERVAL / 2), "it is walked now");
+        sweeps.begin(&intervals(INTERVAL), later + INTERVAL);
+        sweeps.end(A, Ended::Not(Obstacle::Denied), later + INTERVAL);
+        assert!(settles(&class(None), later + INTERVAL) > Some(INTERVAL / 2), "that changes nothing about it");
     }
 
     #[test]
