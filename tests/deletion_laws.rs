@@ -178,6 +178,38 @@ fn denials_go_after_what_they_deny_and_policies_after_the_role() {
 }
 
 #[test]
+fn what_only_allows_goes_first_and_what_only_denies_last() {
+    let (mut aws, record) = world(&quiet());
+    let mixed = json!({ "Version": "2012-10-17", "Statement": [
+        { "Effect": "Allow", "Action": "s3:*", "Resource": "*" },
+        { "Effect": "Deny", "Action": "s3:PutBucketPolicy", "Resource": "*" }] });
+    let held = |document: Value| {
+        let inline = json!([{ "name": "x", "document": document }]);
+        let spec = json!({ "trustPolicy": spec()["trustPolicy"], "inlinePolicies": inline });
+        Held::new(&want(&spec, Limits::default()).inline["x"])
+    };
+    let inline = &mut aws.role_mut().inline;
+    inline.insert("AWSRevokeOlderSessions".to_owned(), held(document("Deny", "*")));
+    inline.insert("a-mixed".to_owned(), held(mixed.clone()));
+    inline.insert("z-work".to_owned(), held(document("Allow", "sqs:*")));
+    aws.policies.get_mut(&arn("own")).unwrap().held = held(mixed);
+    let steps = delete(&Case { force: true, ..quiet() }, &aws, &record).plan.steps;
+    let names: Vec<String> = steps.iter().map(|step| step.action.describe("role")).collect();
+    let expected = [
+        "delete inline policy b-work",
+        "delete inline policy z-work",
+        "detach policy arn:aws:iam::aws:policy/ReadOnlyAccess",
+        &format!("detach policy {}", arn("own")),
+        "delete inline policy a-mixed",
+        "delete inline policy AWSRevokeOlderSessions",
+        "delete inline policy a-guard",
+        "delete role role",
+    ];
+    let from = names.iter().position(|name| name.contains("b-work")).unwrap();
+    assert_eq!(names[from..from + expected.len()], expected, "{names:?}");
+}
+
+#[test]
 fn a_role_that_is_gone_leaves_its_policies_to_be_deleted() {
     let (mut aws, record) = world(&quiet());
     aws.role = None;

@@ -6,7 +6,7 @@ use super::owner::Owner;
 use super::plan::{Action, Phase, Plan, Step};
 use super::record::Record;
 use crate::api::iamrole::{DeletionPolicy, WhenUnlisted};
-use crate::policy::{Canonical, Clause};
+use crate::policy::Canonical;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a deletion does and what keeps it from starting.
@@ -48,9 +48,6 @@ pub fn plan(
     let mut deletion = Deletion::default();
     let mut steps = Vec::new();
     let mut step = |phase, action| steps.push(Step::new(phase, action));
-    // Denials go last: until the role is gone, nobody may do more than before.
-    let denies =
-        |document: Option<&Canonical>| document.is_some_and(|document| document.clauses().iter().any(Clause::denies));
     if let Some(observed) = observed {
         let recorded: BTreeSet<&String> =
             record.managed.iter().chain(record.own.iter().map(|policy| &policy.arn)).collect();
@@ -103,18 +100,43 @@ pub fn plan(
             deletion.left.push(format!("policy {arn}"));
         }
     }
-    steps.sort_by_key(|step| {
-        let document = match (&step.action, observed) {
-            (Action::Detach(arn), Some(observed)) => observed.own.get(arn).map(|policy| &policy.document),
-            (Action::DeleteInline(name), Some(observed)) => observed.inline.get(name),
-            _ => None,
-        };
-        (step.phase, denies(document))
-    });
+    steps.sort_by_key(|step| (step.phase, lifts(&step.action, observed)));
     if deletion.blockers.is_empty() {
         deletion.plan.steps = steps;
     }
     deletion
+}
+
+/// What a step lifts, least first: until the role is gone, nobody may do more than before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lifts {
+    /// No denial.
+    Nothing,
+    /// Nobody knows: the text of an attached policy was not read.
+    Unknown,
+    /// A denial and something that is allowed: what it denies may be allowed elsewhere, and it alone may allow what is
+    /// denied elsewhere.
+    Both,
+    /// Nothing but denials.
+    Denials,
+}
+
+fn lifts(action: &Action, observed: Option<&Observed>) -> Lifts {
+    let document = match (action, observed) {
+        (Action::Detach(arn), Some(observed)) => match observed.own.get(arn) {
+            Some(policy) => Some(&policy.document),
+            None => return Lifts::Unknown,
+        },
+        (Action::DeleteInline(name), Some(observed)) => observed.inline.get(name),
+        _ => None,
+    };
+    let clauses = document.map(Canonical::clauses).unwrap_or_default();
+    let denials = clauses.iter().filter(|clause| clause.denies()).count();
+    match denials {
+        0 => Lifts::Nothing,
+        _ if denials < clauses.len() => Lifts::Both,
+        _ => Lifts::Denials,
+    }
 }
 
 impl Terms<'_> {
