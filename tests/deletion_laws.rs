@@ -44,24 +44,32 @@ struct Case {
     excepted: bool,
     /// The recorded own policy lost its tags.
     stripped: bool,
+    /// Status knows nothing of the own policy; its tags tell.
+    lost: bool,
     force: bool,
     keep: bool,
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    any::<[bool; 8]>().prop_map(|[attached, inline, revoked, profile, excepted, stripped, force, keep]| Case {
+    any::<[bool; 9]>().prop_map(|[attached, inline, revoked, profile, excepted, stripped, lost, force, keep]| Case {
         attached,
         inline,
         revoked,
         profile,
         excepted,
-        stripped,
+        stripped: stripped && !lost,
+        lost,
         force,
         keep,
     })
 }
 
 const STRANGER: &str = "arn:aws:iam::aws:policy/Stranger";
+
+/// A policy of the account that strangers use.
+fn shared() -> String {
+    arn("shared")
+}
 
 fn world(case: &Case) -> (Aws, Record) {
     let desired = want(&spec(), Limits::default());
@@ -73,6 +81,7 @@ fn world(case: &Case) -> (Aws, Record) {
     let held = Held::new(&desired.inline["b-work"]);
     let role = aws.role_mut();
     role.managed.extend(case.attached.then(|| STRANGER.to_owned()));
+    role.managed.extend(case.attached.then(shared));
     role.inline.extend(case.inline.then(|| ("stranger".to_owned(), held.clone())));
     role.inline.extend(case.revoked.then(|| ("AWSRevokeOlderSessions".to_owned(), held.clone())));
     if case.profile {
@@ -83,7 +92,11 @@ fn world(case: &Case) -> (Aws, Record) {
         aws.policies.get_mut(&arn("own")).unwrap().tags.clear();
     }
     // A status that claims what is not ours: a stranger's policy.
-    aws.policies.insert(arn("foreign"), Policy { held, tags: BTreeMap::new() });
+    aws.policies.insert(arn("foreign"), Policy { held: held.clone(), tags: BTreeMap::new() });
+    aws.policies.insert(shared(), Policy { held, tags: BTreeMap::new() });
+    if case.lost {
+        record.own.clear();
+    }
     record.own.push(PolicyRef { name: "foreign".into(), arn: arn("foreign"), ..PolicyRef::default() });
     (aws, record)
 }
@@ -103,7 +116,9 @@ fn delete(case: &Case, aws: &Aws, record: &Record) -> Deletion {
         when_unlisted: if case.keep { WhenUnlisted::Keep } else { WhenUnlisted::Remove },
         exceptions: &exceptions,
     };
-    let asked = Asked::new(None, record);
+    // The tags of all that is attached were asked for.
+    let mut asked = Asked::new(None, record);
+    asked.policies.extend([arn("own"), shared()]);
     let own = aws.observe_policies(&asked).into_iter().map(|(arn, policy)| (arn, policy.tags)).collect();
     let profiles: Vec<ObservedProfile> = aws.observe_profiles(|_| true).into_values().collect();
     deletion::plan(&terms, record, aws.observe(&asked).as_ref(), &own, &profiles)
@@ -116,7 +131,10 @@ proptest! {
         let deletion = delete(&case, &aws, &record);
         let unlisted_stay = !case.force && (case.keep || case.excepted);
         let mut expected: Vec<String> = Vec::new();
-        expected.extend((case.attached && unlisted_stay).then(|| format!("attached policy {STRANGER}")));
+        // The class excepts one of them.
+        let kept = case.attached && !case.force;
+        expected.extend((kept && case.keep).then(|| format!("attached policy {}", shared())));
+        expected.extend((kept && unlisted_stay).then(|| format!("attached policy {STRANGER}")));
         expected.extend((case.inline && unlisted_stay).then(|| "inline policy stranger".to_owned()));
         expected.extend((case.profile && !case.force).then(|| "instance profile profile".to_owned()));
         prop_assert_eq!(&deletion.blockers, &expected);
@@ -125,6 +143,7 @@ proptest! {
             prop_assert_eq!(aws.execute(&step.action), Ok(()), "{:?}", step.action);
         }
         prop_assert!(aws.policies.contains_key(&arn("foreign")), "whatever status says");
+        prop_assert!(aws.policies.contains_key(&shared()), "whatever was read");
         let mut left = deletion.left.clone();
         left.sort();
         let mut stays = vec![format!("policy {}", arn("foreign"))];
@@ -162,6 +181,7 @@ fn quiet() -> Case {
         profile: false,
         excepted: false,
         stripped: false,
+        lost: false,
         force: false,
         keep: true,
     }

@@ -24,7 +24,7 @@ use crate::api::iamrole::{Cause, DeletionPolicy, Mode, Origin, WhenUnlisted};
 use crate::api::{IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
 use crate::aws::{Account, AwsError, Kind, RoleState};
 use crate::role::deletion::{self, Terms};
-use crate::role::desired::{Exceptions, role_name, tokens};
+use crate::role::desired::{Exceptions, Listed, listed, role_name, tokens};
 use crate::role::recent::MISSES_APART;
 use crate::role::settings::{Settings, settings};
 use crate::role::{Action, Asked, Observed, ObservedProfile, Owner, Ownership, Plan, Record};
@@ -171,7 +171,7 @@ impl Removal<'_> {
 
     async fn delete(&self, subject: &mut Subject) -> Stepped<Outcome> {
         let status = subject.status.clone();
-        let record = Record::from_status(&status);
+        let mut record = Record::from_status(&status);
         let name = self.name(subject, &record);
         let Some(name) = name else {
             return release(subject, self.ctx, Reason::Released, "Nothing was ever made in AWS").await;
@@ -212,6 +212,7 @@ impl Removal<'_> {
         });
         // Asked for beforehand: a role that stays in use must not lose its policies first.
         let profiles = self.profiles(&name, &state, ours).await.map_err(|error| failed(self.of_aws(error)))?;
+        let is_new = self.take_up(subject, &mut record, &state, &profiles, origin);
         let deletion = self.plan(&settings, &record, &state, ours, &profiles);
         if !deletion.blockers.is_empty() {
             let message = format!(
@@ -221,7 +222,9 @@ impl Removal<'_> {
             );
             return Err(failed(Failure::slow(Reason::DeleteBlocked, message)));
         }
-        self.take_up(subject, record, &state, &profiles, origin).await?;
+        if is_new {
+            self.write_down(subject, record).await?;
+        }
         let unbound = workload::unbind(subject, self.ctx, self.class, self.account, &self.owner).await;
         unbound.map_err(failed)?;
         let done = match self.carry_out(subject, &name, &deletion.plan, &state, foreign.is_some()).await {
@@ -254,7 +257,13 @@ impl Removal<'_> {
     async fn find(&self, subject: &Subject, name: String, record: &Record) -> Result<(String, RoleState), AwsError> {
         let is_ours =
             |state: &RoleState| state.role.as_ref().is_some_and(|role| self.owner.judge(&role.tags).is_ours());
-        let asked = Asked::new(None, record);
+        let mut asked = Asked::new(None, record);
+        if !record.role_exists() {
+            // Once they are off the role, or that is gone, nothing but the spec leads to them.
+            let listed = self.listed(subject);
+            asked.policies.extend(listed.own);
+            asked.profiles.extend(listed.profile);
+        }
         let mut state = self.account.observe(&name, &asked).await?;
         let attached = state.role.as_ref().filter(|_| !record.role_exists() && is_ours(&state));
         if let Some(role) = attached {
@@ -281,21 +290,24 @@ impl Removal<'_> {
         Ok(profiles.into_values().collect())
     }
 
-    /// Where status knows nothing of the role, what is its own by the tags is written down before it goes: once it is
-    /// detached nothing else would tell of it.
-    async fn take_up(
+    /// Where status knows nothing of a role of ours, tags and the spec tell what it had of us. Whether there is something
+    /// new on record.
+    fn take_up(
         &self,
-        subject: &mut Subject,
-        mut record: Record,
+        subject: &Subject,
+        record: &mut Record,
         state: &RoleState,
         profiles: &[ObservedProfile],
         origin: Option<Origin>,
-    ) -> Stepped<()> {
-        let (Some(role), Some(origin)) = (&state.role, origin) else { return Ok(()) };
-        if record.role_exists() {
-            return Ok(());
-        }
+    ) -> bool {
+        let (Some(role), Some(origin), false) = (&state.role, origin, record.role_exists()) else { return false };
         record.take_up(role, origin, &self.owner, profiles);
+        record.take_up_listed(role, &self.listed(subject));
+        true
+    }
+
+    /// What was taken up is written down before it goes: once it is detached nothing else would tell of it.
+    async fn write_down(&self, subject: &mut Subject, record: Record) -> Stepped<()> {
         let mut status = subject.status.clone();
         record.into_status(&mut status);
         status.account_id = Some(self.account.account.id.clone());
@@ -407,6 +419,12 @@ impl Removal<'_> {
     fn name(&self, subject: &Subject, record: &Record) -> Option<String> {
         let recorded = record.role.as_ref().map(|role| role.name.clone());
         recorded.or_else(|| self.given_name(subject))
+    }
+
+    /// What the spec lists, if it can be read.
+    fn listed(&self, subject: &Subject) -> Listed {
+        let listed = |spec| listed(spec, facts(self.ctx, self.class, self.account, &self.owner));
+        subject.spec.as_ref().map(listed).unwrap_or_default()
     }
 
     /// The role's name as spec and class give it.

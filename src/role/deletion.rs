@@ -16,7 +16,7 @@ pub struct Deletion {
     pub plan: Plan,
     /// Things that are not ours and that nobody permitted to remove, in words.
     pub blockers: Vec<String>,
-    /// What is on record and stays, since somebody took our owner tags off it, in words.
+    /// What is on record as made by us and stays, since somebody took our owner tags off it, in words.
     pub left: Vec<String>,
 }
 
@@ -35,8 +35,9 @@ pub struct Terms<'a> {
 
 /// Plans the deletion of a role of ours (`observed`), or of what is left of it.
 ///
-/// `own` are the policies that were found among the recorded ones, with their tags: only those that carry
-/// our owner tags are deleted. `profiles` are the instance profiles that hold the role, and the recorded one.
+/// `own` are policies of the account with their tags: the recorded ones, and where status is lost all that are attached.
+/// Only those that carry our owner tags are deleted; of the others those that are not on record are strangers'.
+/// `profiles` are the instance profiles that hold the role, and the recorded one.
 #[must_use]
 pub fn plan(
     terms: &Terms<'_>,
@@ -53,7 +54,7 @@ pub fn plan(
             record.managed.iter().chain(record.own.iter().map(|policy| &policy.arn)).collect();
         for arn in &observed.managed {
             // To take it off a role that goes takes it from nobody, also where the class keeps it for others.
-            let ours = recorded.contains(arn) || own.contains_key(arn);
+            let ours = recorded.contains(arn) || own.get(arn).is_some_and(|tags| terms.owner.judge(tags).is_ours());
             if ours || terms.may_remove(terms.exceptions.keep_managed(arn)) {
                 step(Phase::Remove, Action::Detach(arn.clone()));
             } else {
@@ -96,7 +97,7 @@ pub fn plan(
     for (arn, tags) in own {
         if terms.owner.judge(tags).is_ours() {
             step(Phase::DeleteOwned, Action::DeletePolicy(arn.clone()));
-        } else {
+        } else if record.own.iter().any(|known| known.arn == *arn) {
             deletion.left.push(format!("policy {arn}"));
         }
     }

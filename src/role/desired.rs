@@ -254,6 +254,33 @@ pub fn role_name(spec: &IamRoleSpec, facts: Facts<'_>) -> Option<String> {
     build.problems.iter().all(|problem| problem.reason == Reason::NotAllowed).then_some(name)
 }
 
+/// What spec and class list of permissions, whatever else is wrong with them.
+#[derive(Clone, Debug, Default)]
+pub struct Listed {
+    /// ARNs of existing policies.
+    pub managed: BTreeSet<String>,
+    /// Names of inline policies.
+    pub inline: BTreeSet<String>,
+    /// ARNs of policies that the role owns.
+    pub own: BTreeSet<String>,
+    /// Name of the instance profile that holds the role.
+    pub profile: Option<String>,
+}
+
+/// What a role may have of its spec and class where status does not tell. As for [`role_name`], deletion must not depend on
+/// the rest of the spec, and what is not allowed (any more) may have been.
+#[must_use]
+pub fn listed(spec: &IamRoleSpec, facts: Facts<'_>) -> Listed {
+    let mut build = Builder::new(spec, facts);
+    let (name, path) = (build.name(), build.path());
+    Listed {
+        managed: build.managed(),
+        inline: spec.inline_policies.iter().flatten().map(|policy| policy.name.clone()).collect(),
+        own: build.own(&name, &path).into_iter().map(|policy| policy.arn).collect(),
+        profile: build.profile(&name),
+    }
+}
+
 /// The tokens of an object in an account.
 #[must_use]
 pub fn tokens(owner: &Owner, account: &AccountRef) -> Tokens {

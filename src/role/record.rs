@@ -3,6 +3,7 @@
 //! Entries enter before the call that makes them (intent) and leave after their removal is confirmed.
 //! So a crash or a lost reply never turns our own thing into a stranger's.
 
+use super::desired::Listed;
 use super::plan::profile_key;
 use super::{Action, Desired, Observed, ObservedProfile, Owner, Plan, names};
 use crate::api::iamrole::{Origin, PolicyRef, ProfileRef, RoleRef};
@@ -183,6 +184,16 @@ impl Record {
         if let (None, Some(profile)) = (&self.profile, ours.next()) {
             self.profile = Some(ProfileRef { name: profile.name.clone(), arn: Some(profile.arn.clone()) });
         }
+    }
+
+    /// Puts on record what spec and class list of that role's permissions. Whoever could not tell that from what strangers
+    /// put there would be kept from deleting it.
+    pub fn take_up_listed(&mut self, role: &Observed, listed: &Listed) {
+        let is_listed = |arn: &&String| listed.managed.contains(*arn) || listed.own.contains(*arn);
+        self.managed.extend(role.managed.iter().filter(is_listed).cloned());
+        // IAM takes names that differ only in case for the same.
+        let is_listed = |name: &&String| listed.inline.iter().any(|listed| listed.eq_ignore_ascii_case(name));
+        self.inline.extend(role.inline.keys().filter(is_listed).cloned());
     }
 
     /// The attached policies among it.

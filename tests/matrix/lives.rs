@@ -368,10 +368,11 @@ pub fn restored() -> Life {
     Life { name: "restored", acts, strangers: strangers(), ..created() }
 }
 
-/// The object is deleted without its status, so that nothing but names and tags tell what is its own.
+/// The object is deleted without its status, so that nothing but names, tags and the spec tell what is its own; and what
+/// is not would keep it.
 pub fn lost() -> Life {
     let [(_, create), _] = small();
-    let mut acts = acts([("create", create)], &json!({ "instanceProfile": {} }));
+    let mut acts = acts([("create", create)], &json!({ "instanceProfile": {}, "whenUnlisted": "Keep" }));
     acts[0].leads = true;
     acts[1] = Act { name: "lose", edit: Edit::Lose, before: nothing, leads: false };
     Life { name: "lost", acts, ..created() }

@@ -371,3 +371,74 @@ async fn a_policy_with_all_its_versions_is_updated_once_whatever_answer_is_lost(
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_without_status_takes_what_the_spec_lists_and_nothing_of_strangers() {
+    for (lost, invalid) in [(false, false), (true, false), (true, true)] {
+        let life = lives::owning();
+        let world = world(life.iam, life.cluster, 0);
+        let (shared, foreign) = (crate::model::arn("shared"), crate::model::arn("foreign"));
+        let mut spec = lives::wanted();
+        spec["whenUnlisted"] = json!("Keep");
+        spec["managedPolicies"] = json!([shared, "ReadOnlyAccess"]);
+        world.lock().cluster.class["spec"]["managedPolicies"] = json!(["SecurityAudit"]);
+        let mut operator = started(&world, &spec).await;
+        world.lock().change(|iam| {
+            let role = iam.roles.get_mut("api").expect("a role");
+            role.managed.insert(foreign.clone());
+            role.inline.insert("theirs".to_owned(), lives::allow(&["theirs:One"]).to_string());
+        });
+        if invalid {
+            // What is wrong elsewhere in it holds up no deletion.
+            spec["description"] = json!("d".repeat(2000));
+            spec["roleName"] = json!("api");
+            spec["permissionsBoundary"] = json!("nonsense");
+            apply(&world, &spec);
+        }
+        world.lock().said.clear();
+        let delete = if lost { Edit::Lose } else { Edit::Delete };
+        delete.apply(&mut world.lock().cluster);
+        live(&mut operator, HOUR).await;
+        let warned = warnings(&world);
+        assert_eq!(warned.len(), 1, "{lost} {invalid}: {warned:?}");
+        let named = format!("what this object did not make: attached policy {foreign}, inline policy theirs. Remove");
+        assert!(warned[0].contains(&named), "{lost} {invalid}: {warned:?}");
+        let role = world.lock().iam.roles["api"].clone();
+        assert_eq!((role.managed.len(), role.inline.len()), (5, 2), "nothing is taken off a role that stays");
+
+        world.lock().change(|iam| {
+            let role = iam.roles.get_mut("api").expect("a role");
+            role.managed.remove(&foreign);
+            role.inline.remove("theirs");
+        });
+        live(&mut operator, HOUR).await;
+        let inner = world.lock();
+        assert!(inner.cluster.role.is_none() && !inner.iam.roles.contains_key("api"), "{lost} {invalid}");
+        let left: Vec<&str> = inner.iam.policies.keys().map(String::as_str).collect();
+        assert_eq!(left, ["fence", "foreign", "shared", "wall"], "{lost} {invalid}");
+        let end = inner.said.iter().rev().find(|said| said.action == "Delete").expect("an event");
+        assert_eq!(end.note, "Role api and all that belonged to it is gone", "{lost} {invalid}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_status_what_is_ours_and_off_the_role_goes_too() {
+    for role_is_gone in [false, true] {
+        let life = lives::owning();
+        let world = world(life.iam, life.cluster, 0);
+        let mut operator = started(&world, &lives::spec_of(&["x", "y"], Some("first"))).await;
+        world.lock().change(|iam| {
+            iam.profiles.get_mut("first").expect("a profile").role = None;
+            iam.roles.get_mut("api").expect("a role").managed.clear();
+            if role_is_gone {
+                iam.roles.remove("api");
+            }
+        });
+        Edit::Lose.apply(&mut world.lock().cluster);
+        live(&mut operator, HOUR).await;
+        let inner = world.lock();
+        assert!(inner.cluster.role.is_none() && !inner.iam.roles.contains_key("api"), "{role_is_gone}");
+        let ours = inner.iam.policies.keys().filter(|name| name.starts_with("api"));
+        assert_eq!((ours.count(), inner.iam.profiles.len()), (0, 1), "{role_is_gone}");
+    }
+}

@@ -384,8 +384,11 @@ impl Inner {
         // A profile that was made a moment ago.
         let unknown =
             self.script.is_some_and(|script| matches!(script.fault, Fault::Refused("InvalidParameterValue", ..)));
-        let is_false =
-            move |said: &&Said| is_false(&said.reason) || unknown && said.is_warning && said.action != "Lint";
+        // Nobody takes tags off.
+        let is_untrue = |said: &Said| said.note.contains("owner tags were taken off");
+        let is_false = move |said: &&Said| {
+            is_false(&said.reason) || is_untrue(said) || unknown && said.is_warning && said.action != "Lint"
+        };
         self.said.iter().filter(is_false).map(|said| &said.note)
     }
 
