@@ -192,7 +192,11 @@ impl Run<'_> {
 
     /// A failure of a step. A role of ours that AWS does not know yet is waited for.
     async fn of_step(&self, error: AwsError, action: &Action) -> Failure {
-        let view = View { role: &self.desired.name, stays: false, lags: false };
+        let (now, settle) = (self.ctx.started.elapsed(), self.ctx.settle);
+        let lags = self.ctx.memory.with(&self.subject.uid, |entry| entry.recent.unsettled(now, settle)).is_some();
+        let found = self.before.and_then(|before| before.boundary.as_deref());
+        let boundary = self.desired.boundary.as_deref().or(found);
+        let view = View { role: &self.desired.name, stays: false, lags, boundary };
         if let Some(conflict) = conflict(self.case.account, view, action, &error, "").await {
             return conflict;
         }

@@ -16,8 +16,11 @@ pub struct View<'a> {
     pub role: &'a str,
     /// It keeps what is to be deleted.
     pub stays: bool,
-    /// Lists may not show yet what was put on it a moment ago.
+    /// IAM may not know everywhere yet what was written a moment ago: lists do not show what was put on it, and what was
+    /// taken off still counts.
     pub lags: bool,
+    /// Its permissions boundary. IAM lists the role among those who use that policy, and does not tell in what way it does.
+    pub boundary: Option<&'a str>,
 }
 
 /// Why something of the role can't be deleted, and who uses it; `None` where nobody is in the way.
@@ -28,7 +31,7 @@ pub async fn conflict(
     error: &AwsError,
     way_out: &str,
 ) -> Option<Failure> {
-    let View { role, stays, lags } = view;
+    let View { role, stays, lags, boundary } = view;
     if error.kind != Kind::DeleteConflict {
         return None;
     }
@@ -48,21 +51,30 @@ pub async fn conflict(
     };
     let mut users: Vec<String> = users.unwrap_or_default();
     let own = format!("role {role}");
-    if users == [own.as_str()] && !stays {
-        // It was detached a moment ago.
-        return Some(Failure::wait(LAG, format!("{what} is on its way out of {own}")));
+    // Of what was on the role a moment ago only that is told which lasts.
+    let bounds = matches!(action, Action::DeletePolicy(arn) if boundary == Some(arn));
+    users.retain(|user| *user != own || stays || !(lags || bounds));
+    // Instance profiles of others were looked for before anything was taken off it.
+    let unsure = users.is_empty() || matches!(action, Action::DeleteRole);
+    if lags && unsure {
+        let message = match action {
+            Action::DeleteRole => format!("AWS does not show yet all that is on {own}"),
+            _ => format!("{what} is on its way out of {own}"),
+        };
+        return Some(Failure::wait(LAG, message));
     }
-    users.retain(|user| stays || *user != own);
-    if users.is_empty() && lags && matches!(action, Action::DeleteRole) {
-        return Some(Failure::wait(LAG, format!("AWS does not show yet all that is on {own}")));
-    }
-    let by = if users.is_empty() {
-        error.message.trim_end_matches('.').to_owned()
-    } else {
-        format!("still used by {}", users.join(", "))
+    let by = match (users.join(", ").as_str(), bounds) {
+        ("", true) => format!("it is the permissions boundary of {own}"),
+        (users, true) => format!("it is the permissions boundary of {own}, and still used by {users}"),
+        ("", false) => error.message.trim_end_matches('.').to_owned(),
+        (users, false) => format!("still used by {users}"),
     };
-    let force = if matches!(action, Action::DeleteRole) { ", or set deletionPolicy: ForceDelete" } else { "" };
-    let message = format!("{what} can't be deleted: {by}. Remove that in AWS{force}; it goes on by itself");
+    let remedy = match action {
+        Action::DeleteRole => "Remove that in AWS, or set deletionPolicy: ForceDelete",
+        _ if bounds => "Set another spec.permissionsBoundary or, where the spec has none, take it off in AWS",
+        _ => "Remove that in AWS",
+    };
+    let message = format!("{what} can't be deleted: {by}. {remedy}; it goes on by itself");
     let message = if way_out.is_empty() { message } else { format!("{message}. {way_out}") };
     Some(Failure::slow(Reason::DeleteBlocked, message))
 }

@@ -509,7 +509,7 @@ impl Removal<'_> {
     async fn blocked(&self, subject: &Subject, role: &str, action: &Action, error: AwsError, stays: bool) -> Failure {
         let (now, settle) = (self.ctx.started.elapsed(), self.ctx.settle);
         let unsettled = self.ctx.memory.with(&subject.uid, |entry| entry.recent.unsettled(now, settle));
-        let view = View { role, stays, lags: unsettled.is_some() };
+        let view = View { role, stays, lags: unsettled.is_some(), boundary: None };
         conflict(self.account, view, action, &error, WAY_OUT).await.unwrap_or_else(|| self.of_aws(error))
     }
 }

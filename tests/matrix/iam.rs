@@ -177,6 +177,11 @@ impl Iam {
         self.roles.values().filter(move |role| role.managed.contains(arn))
     }
 
+    /// Those that it is attached to, and those whose boundary it is: either keeps it from being deleted.
+    fn entities(&self, arn: &str) -> impl Iterator<Item = &Role> {
+        self.roles.values().filter(move |role| role.managed.contains(arn) || role.boundary.as_deref() == Some(arn))
+    }
+
     /// What a policy says, by ARN; an AWS-managed one stands for itself.
     pub fn says(&self, arn: &str) -> Facts {
         self.policy(arn).map_or_else(|| Facts::named(arn), |policy| (*facts(policy.document())).clone())
@@ -230,7 +235,7 @@ impl Iam {
             return self.create_policy(form);
         }
         let arn = form.get("PolicyArn").to_owned();
-        let used = self.users(&arn).count() + self.roles.values().filter(|r| r.boundary.as_ref() == Some(&arn)).count();
+        let used = self.entities(&arn).count();
         let policy = self.policy_mut(form)?;
         match action {
             "TagPolicy" => tag(&mut policy.tags, form.tags()).map(|()| String::new()),
@@ -438,7 +443,8 @@ impl Iam {
                 wire::page("Versions", policy.versions.keys().rev().map(|number| show_version(policy, *number, false)))
             }
             "ListEntitiesForPolicy" => {
-                let users = self.users(form.get("PolicyArn")).map(|role| text("RoleName", &role.name));
+                // Without a filter of usage both kinds are listed, and look the same.
+                let users = self.entities(form.get("PolicyArn")).map(|role| text("RoleName", &role.name));
                 wire::page("PolicyRoles", users) + &wire::list("PolicyUsers", []) + &wire::list("PolicyGroups", [])
             }
             _ => panic!("the stand-in knows no {action}"),

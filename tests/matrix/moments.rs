@@ -421,6 +421,57 @@ async fn a_deletion_without_status_takes_what_the_spec_lists_and_nothing_of_stra
     }
 }
 
+/// Its message, and whether it is stalled.
+fn stands(world: &World) -> (String, bool) {
+    let inner = world.lock();
+    let conditions = inner.cluster.role.as_ref().expect("an object")["status"]["conditions"].clone();
+    let of = |kind: &str| conditions.as_array().into_iter().flatten().find(|one| one["type"] == kind).cloned();
+    let message = of("Ready").map(|ready| ready["message"].as_str().unwrap_or_default().to_owned());
+    (message.unwrap_or_default(), of("Stalled").is_some_and(|stalled| stalled["status"] == "True"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_own_policy_that_is_the_roles_own_boundary_is_told_and_not_waited_for() {
+    let fence = crate::model::arn("api-fence");
+    for (by_spec, lag) in [(true, 0), (false, 0), (true, 20), (false, 20)] {
+        let life = lives::owning();
+        let world = world(life.iam, life.cluster, lag);
+        let mut operator = started(&world, &lives::spec_of(&["fence"], None)).await;
+        let spec = |names: &[&str]| {
+            let mut spec = lives::spec_of(names, None);
+            if by_spec {
+                spec["permissionsBoundary"] = json!(fence);
+            }
+            spec
+        };
+        apply(&world, &spec(&["fence"]));
+        live(&mut operator, Duration::from_mins(10)).await;
+        assert!(world.lock().cluster.is_ready(), "{:?}", world.lock().cluster.role);
+        world.lock().change(|iam| iam.roles.get_mut("api").expect("a role").boundary = Some(fence.clone()));
+        live(&mut operator, Duration::from_mins(10)).await;
+        world.lock().said.clear();
+        let before = calls(&world, "DeletePolicy ");
+        apply(&world, &spec(&[]));
+        live(&mut operator, HOUR).await;
+        let (message, stalled) = stands(&world);
+        assert!(stalled, "by spec {by_spec}, {lag} s late: {message}");
+        for part in [fence.as_str(), "permissions boundary of role api", "spec.permissionsBoundary", "in AWS"] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        let warned = warnings(&world);
+        assert_eq!(warned.len(), 1, "by spec {by_spec}, {lag} s late: {warned:?}");
+        let tries = calls(&world, "DeletePolicy ") - before;
+        assert!(tries < 40, "by spec {by_spec}, {lag} s late: {tries} an hour");
+        apply(&world, &lives::spec_of(&[], None));
+        if !by_spec {
+            world.lock().change(|iam| iam.roles.get_mut("api").expect("a role").boundary = None);
+        }
+        live(&mut operator, HOUR).await;
+        assert!(world.lock().cluster.is_ready(), "by spec {by_spec}, {lag} s late: {}", stands(&world).0);
+        assert!(!world.lock().iam.policies.contains_key("api-fence"), "by spec {by_spec}, {lag} s late");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_status_what_is_ours_and_off_the_role_goes_too() {
     for role_is_gone in [false, true] {
