@@ -17,6 +17,8 @@ use crate::role::{Action, Desired, Observed, Plan, Progress, Record, Step};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// How long to wait for all of AWS to know what was made just before.
+const LAG: Duration = Duration::from_secs(2);
 /// A moment.
 pub const SHORT: Duration = Duration::from_secs(1);
 
@@ -116,7 +118,7 @@ impl Run<'_> {
                     progress.failed(step);
                     self.failed(&attempt, &step.action, error.kind, record);
                     let hopeless = matches!(error.kind, Kind::NoCredentials | Kind::Transient | Kind::Busy);
-                    carried.failures.push(self.of_step(error, &step.action).await);
+                    carried.failures.push(self.of_step(error, &step.action, record).await);
                     if hopeless {
                         carried.left.extend(i + 1..plan.steps.len());
                         return carried;
@@ -190,8 +192,8 @@ impl Run<'_> {
         matches!(action, Action::CreateRole { .. }) && !self.closed
     }
 
-    /// A failure of a step. A role of ours that AWS does not know yet is waited for.
-    async fn of_step(&self, error: AwsError, action: &Action) -> Failure {
+    /// A failure of a step. A role or policy of ours that AWS does not know yet is waited for.
+    async fn of_step(&self, error: AwsError, action: &Action, record: &Record) -> Failure {
         let (now, settle) = (self.ctx.started.elapsed(), self.ctx.settle);
         let lags = self.ctx.memory.with(&self.subject.uid, |entry| entry.recent.unsettled(now, settle)).is_some();
         let found = self.before.and_then(|before| before.boundary.as_deref());
@@ -205,8 +207,13 @@ impl Run<'_> {
         {
             return failure;
         }
+        let own = relies_on(action).filter(|arn| record.own.iter().any(|own| own.arn == **arn));
         let role_missing =
             error.kind == Kind::NotFound && !matches!(action, Action::UpdatePolicy { .. } | Action::TagPolicy { .. });
+        if lags && (role_missing || (own.is_some() && matches!(error.kind, Kind::NotFound | Kind::PolicyNotFound))) {
+            let name = &self.desired.name;
+            return Failure::wait(LAG, format!("AWS does not find yet what was made for role {name} a moment ago"));
+        }
         let mut failure = of_aws(self.ctx, self.case.class, error);
         if role_missing {
             failure.retry = Retry::Passing;
@@ -244,6 +251,17 @@ impl Run<'_> {
             return Some(Failure::wait((hidden / 2).clamp(SHORT, MISSES_APART), message));
         }
         Some(Failure::on_change(reason, message))
+    }
+}
+
+/// The policy that has to be there for an action.
+const fn relies_on(action: &Action) -> Option<&String> {
+    match action {
+        Action::Attach(arn)
+        | Action::PutBoundary(arn)
+        | Action::UpdatePolicy { arn, .. }
+        | Action::TagPolicy { arn, .. } => Some(arn),
+        _ => None,
     }
 }
 

@@ -363,6 +363,8 @@ impl Removal<'_> {
                         if error.kind == Kind::Transient {
                             // It may have been done.
                             self.note_departure(subject, &step.action, state);
+                            let now = self.ctx.started.elapsed();
+                            self.ctx.memory.with(&subject.uid, |entry| entry.recent.doubt(&step.action, now));
                         }
                         self.blocked(subject, name, &step.action, error, stays).await
                     }
@@ -409,8 +411,11 @@ impl Removal<'_> {
         self.note_departure(subject, action, state);
         self.ctx.memory.with(&subject.uid, |entry| {
             entry.deleted |= matches!(action, Action::DeleteRole);
-            if let Some(role) = &state.role {
-                entry.recent.note(action, role, account, now);
+            match &state.role {
+                Some(role) => entry.recent.note(action, role, account, now),
+                None => {
+                    entry.recent.begin(now);
+                }
             }
         });
     }

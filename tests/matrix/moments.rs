@@ -472,6 +472,34 @@ async fn an_own_policy_that_is_the_roles_own_boundary_is_told_and_not_waited_for
     }
 }
 
+/// Whichever part of IAM a read reaches, another one refuses.
+#[tokio::test(start_paused = true)]
+async fn what_iam_refuses_by_what_was_before_our_own_writes_is_waited_for_without_a_word() {
+    for (reads, judges) in [(0, 4), (0, 20), (20, 4), (20, 20)] {
+        let at = format!("reads {reads} s late, writes {judges} s");
+        let life = lives::owning();
+        let world = world(life.iam, life.cluster, reads);
+        world.lock().judges_late = Duration::from_secs(judges);
+        let mut operator = started(&world, &lives::spec_of(&["x", "y"], Some("first"))).await;
+        apply(&world, &lives::spec_of(&["y", "z"], None));
+        live(&mut operator, HOUR).await;
+        assert!(world.lock().cluster.is_ready(), "{at}: {}", stands(&world).0);
+        assert!(!world.lock().iam.policies.contains_key("api-x"), "{at}");
+        apply(&world, &lives::spec_of(&["y"], Some("first")));
+        live(&mut operator, HOUR).await;
+        world.lock().cluster.delete();
+        live(&mut operator, HOUR).await;
+        assert!(world.lock().cluster.role.is_none(), "{at}");
+        let left: Vec<String> =
+            world.lock().iam.policies.keys().filter(|name| name.starts_with("api")).cloned().collect();
+        assert_eq!(left, Vec::<String>::new(), "{at}");
+        let inner = world.lock();
+        let warned = inner.said.iter().filter(|said| said.is_warning && said.reason != "PolicyWarning");
+        let warned: Vec<&String> = warned.map(|said| &said.note).collect();
+        assert_eq!(warned, Vec::<&String>::new(), "{at}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_status_what_is_ours_and_off_the_role_goes_too() {
     for role_is_gone in [false, true] {

@@ -50,6 +50,8 @@ pub struct Inner {
     script: Option<Script>,
     /// The API server takes no status.
     pub is_deaf: bool,
+    /// For so long IAM judges a deletion, or an attachment, by what was before.
+    pub judges_late: std::time::Duration,
     begun: bool,
     pub laws: Laws,
     /// What the account means once all is done.
@@ -86,6 +88,7 @@ impl World {
             invocations: HashMap::new(),
             script,
             is_deaf: false,
+            judges_late: script.map(|script| script.lag).unwrap_or_default(),
             begun: false,
             laws,
             end,
@@ -339,6 +342,9 @@ impl Inner {
         if is_read(action) {
             return self.ago(self.script.map(|script| script.lag).unwrap_or_default()).call(action, form);
         }
+        if let Some(refusal) = self.refused_by_the_past(action, form) {
+            return Err(refusal);
+        }
         let before = self.iam.clone();
         let said = |iam: &Iam| iam.policy(form.opt("PolicyArn").unwrap_or_default()).map(|p| facts(p.document()));
         let result = self.iam.call(action, form);
@@ -353,6 +359,19 @@ impl Inner {
             self.broken.extend(broken.into_iter().map(|law| format!("after {what}: {law}")));
         }
         result
+    }
+
+    /// What was taken away a moment ago still holds up a deletion, and what was made is not known yet.
+    fn refused_by_the_past(&self, action: &str, form: &Form) -> Option<Refusal> {
+        let code = match action {
+            "AttachRolePolicy" => "NoSuchEntity",
+            "DeleteRole" | "DeletePolicy" | "DeleteInstanceProfile" => "DeleteConflict",
+            _ => return None,
+        };
+        if self.judges_late.is_zero() || self.iam.clone().call(action, form).is_err() {
+            return None;
+        }
+        self.ago(self.judges_late).call(action, form).err().filter(|refusal| refusal.0 == code)
     }
 
     /// How the account was so long ago.
@@ -378,14 +397,21 @@ impl Inner {
             "DriftRepaired",
             "DeleteBlocked",
         ];
-        // What AWS is made to say is believed.
-        let refused = self.script.is_some_and(|script| matches!(script.fault, Fault::Refused(..)));
+        // What AWS is made to say is believed; not that something is in use which was taken off a moment ago.
+        let is_first = |position| self.calls.iter().take(position).all(|call| call.side != Side::Write);
+        let refused = self.script.is_some_and(|script| match script.fault {
+            Fault::Refused("DeleteConflict", ..) => is_first(script.position),
+            fault => matches!(fault, Fault::Refused(..)),
+        });
         let is_false = move |reason: &str| alarms.contains(&reason) && !(refused && reason == "DeleteBlocked");
         // A profile that was made a moment ago.
         let unknown =
             self.script.is_some_and(|script| matches!(script.fault, Fault::Refused("InvalidParameterValue", ..)));
-        // Nobody takes tags off.
-        let is_untrue = |said: &Said| said.note.contains("owner tags were taken off");
+        // Nobody takes tags off, and the policies that are the role's own are there once they were made.
+        let is_untrue = |said: &Said| {
+            said.note.contains("owner tags were taken off")
+                || said.reason == "PolicyNotFound" && said.note.contains(":policy/api-")
+        };
         let is_false = move |said: &&Said| {
             is_false(&said.reason) || is_untrue(said) || unknown && said.is_warning && said.action != "Lint"
         };
