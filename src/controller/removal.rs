@@ -16,7 +16,7 @@ use super::memory::Entry;
 use super::refused::{Named, hold_boundary, may_be_bounded, missed};
 use super::resolve::default_class;
 use super::roles::{Outcome, Setback, Stepped, class_ref, gone, interval, namespace_labels, period};
-use super::status::{Tri, Verdict, show_left};
+use super::status::{Tri, Verdict, says, show_left};
 use super::subject::Subject;
 use super::unread::salvaged_mode;
 use super::workload;
@@ -214,6 +214,10 @@ impl Removal<'_> {
         let profiles = self.profiles(&name, &state, ours).await.map_err(|error| failed(self.of_aws(error)))?;
         let is_new = self.take_up(subject, &mut record, &state, &profiles, origin);
         let deletion = self.plan(&settings, &record, &state, ours, &profiles);
+        if !deletion.blockers.is_empty() && self.is_of_last_process(subject) {
+            let message = format!("AWS may still show on role {name} what was taken off before the operator started");
+            return Err(failed(Failure::wait(LAG, message)));
+        }
         if !deletion.blockers.is_empty() {
             let message = format!(
                 "role {name} has what this object did not make: {}. Remove it in AWS, or set deletionPolicy: ForceDelete. \
@@ -479,6 +483,13 @@ impl Removal<'_> {
         let is_past = self.ctx.memory.with(&subject.uid, |entry| entry.recent.is_past(role, &asked, now, settle));
         let message = || format!("AWS does not show yet what was written to role {}", role.name);
         is_past.then(|| Failure::wait(LAG, message()))
+    }
+
+    /// Whether what seems to be others' may be what the process before took off and off the record a moment ago. Not where
+    /// it was told already.
+    fn is_of_last_process(&self, subject: &Subject) -> bool {
+        let told = says(&subject.status.conditions, subject.generation, Reason::DeleteBlocked);
+        self.ctx.started.elapsed() < self.ctx.settle && !told
     }
 
     fn plan(
