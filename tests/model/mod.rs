@@ -2,6 +2,7 @@
 //! missing entities. Any step can be refused.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod orders;
 pub mod wishes;
 
 use iamrole_operator::api::iamrole::{Origin, PolicyRef, ProfileRef, RoleRef};

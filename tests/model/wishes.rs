@@ -1,7 +1,7 @@
 //! Random specs, the roles that converged on them, and who holds what of a role.
 
 use super::{Aws, arn, asked, carry, intend, want};
-use iamrole_operator::policy::{Document, Effect, Limits};
+use iamrole_operator::policy::{Clause, Document, Effect, Limits};
 use iamrole_operator::role::{Action, Desired, Plan, Record, plan};
 use proptest::bool::weighted;
 use proptest::collection::{btree_map, btree_set, vec};
@@ -219,4 +219,20 @@ pub fn holders(aws: &Aws) -> BTreeSet<Caller> {
     let held = aws.profiles.iter().filter(|(_, profile)| profile.roles.contains(super::ROLE));
     let number = |name: &String| name.trim_start_matches("profile").parse::<u8>().unwrap();
     callers(&aws.role().trust).into_iter().chain(held.map(|(name, _)| (PROFILES + number(name), 0))).collect()
+}
+
+/// A statement, or the ARN of an attached policy whose text nobody knows.
+pub type Permission = Result<Clause, String>;
+
+/// What an attached policy gives.
+pub fn of_attached(aws: &Aws, arn: &String) -> BTreeSet<Permission> {
+    let unread = || BTreeSet::from([Err(arn.clone())]);
+    aws.policies.get(arn).map_or_else(unread, |policy| policy.held.document.clauses().into_iter().map(Ok).collect())
+}
+
+/// What the role may do.
+pub fn permissions(aws: &Aws) -> BTreeSet<Permission> {
+    let role = aws.role();
+    let attached = role.managed.iter().flat_map(|arn| of_attached(aws, arn));
+    attached.chain(role.inline.values().flat_map(|held| held.document.clauses()).map(Ok)).collect()
 }

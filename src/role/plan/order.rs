@@ -9,13 +9,15 @@
 //!
 //! Additions go before removals. Where two documents exchange statements none can be first, so one of them takes both
 //! for a moment. Where nothing is left that keeps all three (the documents are too large for that), denials are given
-//! up first, since IAM's denials are rare, and a gap in what works last.
+//! up first, since IAM's denials are rare, and a gap in what works last; but not before other orders were tried
+//! (`order/search.rs`), since the first step that is possible may take the room that another one needs.
 //!
 //! What IAM would have no room for in the end is left out, with all that it would cost: `order/quota.rs`.
 //!
 //! A step that relies on earlier ones [needs](Step::needs) them: if one fails, it waits, and the last document stays.
 
 mod quota;
+mod search;
 
 use super::action::Action;
 use super::step::{Phase, Plan, Step};
@@ -95,6 +97,7 @@ struct Op<'a> {
 }
 
 /// A step that was planned.
+#[derive(Clone)]
 struct Done {
     key: String,
     brings: Ids,
@@ -127,6 +130,7 @@ enum Choice<'a> {
     Leave(usize),
 }
 
+#[derive(Clone)]
 pub(super) struct Order<'a> {
     desired: &'a Desired,
     attachments: usize,
@@ -139,6 +143,18 @@ pub(super) struct Order<'a> {
     done: Vec<Done>,
     old: Ids,
     refused: bool,
+    cost: Cost,
+}
+
+/// What the steps cost that were planned.
+#[derive(Clone)]
+struct Cost {
+    /// Something that is wanted is missing for a moment, or IAM will refuse a step.
+    loses: bool,
+    /// Something is without its denials for a moment.
+    is_open: bool,
+    /// There was no room for an addition when its turn might have come.
+    is_tight: bool,
 }
 
 impl<'a> Order<'a> {
@@ -156,6 +172,7 @@ impl<'a> Order<'a> {
             done: Vec::new(),
             old: Ids::new(),
             refused: false,
+            cost: Cost { loses: false, is_open: false, is_tight: false },
         }
     }
 
@@ -211,31 +228,40 @@ impl<'a> Order<'a> {
         self.old = self.union(None);
         plan.refused.extend(self.leave_out());
         self.refused = !plan.refused.is_empty();
+        let other = (!self.comes.is_empty() && !self.state.is_empty()).then(|| self.clone());
+        let steps = self.next_best();
+        let other = other.filter(|_| !self.refused && (self.cost.loses || (self.cost.is_open && self.cost.is_tight)));
+        let lossless = other.and_then(|mut other| other.lossless(!self.cost.loses));
+        plan.steps.extend(lossless.unwrap_or(steps));
+    }
+
+    /// All steps, each time the one that seems best.
+    fn next_best(&mut self) -> Vec<Step> {
+        let mut steps = Vec::new();
         let mut exchange = false;
         while let Some(choice) = self.choose() {
+            let phase = if exchange { Phase::Exchange } else { Phase::Add };
             match choice {
                 Choice::Add(i) => {
                     let op = self.comes.remove(i);
-                    let phase = if exchange { Phase::Exchange } else { Phase::Add };
-                    plan.steps.push(self.carry(op, phase));
+                    steps.push(self.carry(op, phase));
                 }
-                Choice::Between(op) => {
-                    let phase = if exchange { Phase::Exchange } else { Phase::Add };
-                    plan.steps.push(self.carry(*op, phase));
-                }
+                Choice::Between(op) => steps.push(self.carry(*op, phase)),
                 Choice::Remove(i) => {
                     exchange |= !self.comes.is_empty();
                     let phase = if self.comes.is_empty() { Phase::Remove } else { Phase::Exchange };
                     let op = self.goes.remove(i);
-                    plan.steps.push(self.carry(op, phase));
+                    steps.push(self.carry(op, phase));
                 }
                 Choice::Leave(i) => drop(self.comes.remove(i)),
             }
         }
+        steps
     }
 
     fn choose(&mut self) -> Option<Choice<'a>> {
         let adds: Vec<Verdict> = self.comes.iter().map(|op| self.check(op)).collect();
+        self.cost.is_tight |= adds.iter().any(|verdict| !verdict.fits());
         let add = |good: &dyn Fn(&Verdict) -> bool| adds.iter().position(good);
         if let Some(i) = add(&|verdict| verdict.keeps() && !verdict.unguarded && verdict.fits()) {
             return Some(Choice::Add(i));
@@ -281,26 +307,31 @@ impl<'a> Order<'a> {
         self.refused && verdict.lost.iter().any(|id| !brought(id))
     }
 
-    /// A document that keeps what its last form would lose too early, be it wanted or a denial that still has
-    /// something to deny; if there is room for that.
     fn between(&mut self, adds: &[Verdict]) -> Option<Op<'a>> {
         for (i, verdict) in adds.iter().enumerate() {
-            let Some(op) = self.comes.get(i).filter(|op| !op.between) else { continue };
-            let now = self.state.get(&op.key).map(|(ids, _)| ids);
-            let mut more = verdict.lost.clone();
-            if verdict.unguarded {
-                more.extend(now.iter().flat_map(|ids| ids.difference(&op.after)).filter(|id| self.denies(**id)));
+            let Some(mixed) = self.comes.get(i).filter(|op| !op.between).and_then(|op| self.mixed(op, verdict)) else {
+                continue;
+            };
+            if let Some(op) = self.comes.get_mut(i) {
+                op.between = true;
             }
-            let Some(extended) = self.extended(op, &more).filter(|_| !more.is_empty()) else { continue };
-            let check = self.check(&extended);
-            if now != Some(&extended.after) && check.keeps() && !check.unguarded && check.fits() {
-                if let Some(op) = self.comes.get_mut(i) {
-                    op.between = true;
-                }
-                return Some(extended);
-            }
+            return Some(mixed);
         }
         None
+    }
+
+    /// A document that keeps what its last form would lose too early, be it wanted or a denial that still has
+    /// something to deny; if there is room for that.
+    fn mixed(&self, op: &Op<'a>, verdict: &Verdict) -> Option<Op<'a>> {
+        let now = self.state.get(&op.key).map(|(ids, _)| ids);
+        let mut more = verdict.lost.clone();
+        if verdict.unguarded {
+            more.extend(now.iter().flat_map(|ids| ids.difference(&op.after)).filter(|id| self.denies(**id)));
+        }
+        let extended = self.extended(op, &more).filter(|_| !more.is_empty())?;
+        let check = self.check(&extended);
+        let helps = now != Some(&extended.after) && check.keeps() && !check.unguarded && check.fits();
+        helps.then_some(extended)
     }
 
     fn extended(&self, op: &Op<'a>, more: &Ids) -> Option<Op<'a>> {
@@ -364,6 +395,9 @@ impl<'a> Order<'a> {
 
     /// Plans an operation and notes what is so then.
     fn carry(&mut self, op: Op<'a>, phase: Phase) -> Step {
+        let verdict = self.check(&op);
+        self.cost.loses |= !verdict.keeps() || !verdict.fits();
+        self.cost.is_open |= verdict.unguarded;
         let before = self.state.get(&op.key).map(|(ids, _)| ids.clone()).unwrap_or_default();
         let brings: Ids = op.after.difference(&before).copied().collect();
         let drops: Ids = before.difference(&op.after).copied().collect();
@@ -371,13 +405,18 @@ impl<'a> Order<'a> {
         step.needs = op.change.needs;
         step.is_strangers = op.change.is_strangers;
         step.needs.extend(self.needs(&op.key, &brings, &drops));
-        if op.after.is_empty() && op.change.room == Room::nothing() {
-            self.state.remove(&op.key);
-        } else {
-            self.state.insert(op.key.clone(), (op.after, op.change.room));
-        }
+        self.set(op.key.clone(), op.after, op.change.room);
         self.done.push(Done { key: op.key, brings, drops });
         step
+    }
+
+    /// Notes a policy as it is then; returns what it was.
+    fn set(&mut self, key: String, ids: Ids, room: Room) -> Option<(Ids, Room)> {
+        if ids.is_empty() && room == Room::nothing() {
+            self.state.remove(&key)
+        } else {
+            self.state.insert(key, (ids, room))
+        }
     }
 
     /// The policies on whose earlier steps a change relies.

@@ -398,12 +398,12 @@ fn a_lost_origin_tag_is_mended_from_status() {
 }
 
 /// A statement of about so many characters.
-fn sized(action: &str, characters: usize) -> Value {
+pub(super) fn sized(action: &str, characters: usize) -> Value {
     let resource = format!("arn:aws:s3:::{}", "x".repeat(characters));
     json!({ "Effect": "Allow", "Action": action, "Resource": resource })
 }
 
-fn keeping(policies: &[(&str, &[Value])]) -> Desired {
+pub(super) fn keeping(policies: &[(&str, &[Value])]) -> Desired {
     let policy = |(name, statements): &(&str, &[Value])| json!({ "name": name, "document": { "Version": "2012-10-17", "Statement": statements } });
     let policies: Vec<Value> = policies.iter().map(policy).collect();
     spec(json!({ "whenUnlisted": "Keep", "inlinePolicies": policies }))
