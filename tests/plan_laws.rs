@@ -65,6 +65,17 @@ impl Ends {
             assert!(old || new, "{allowed:?} lacks its denials after {done:?}");
         }
     }
+
+    /// Policies that nobody reads are there before what else comes, and until what else goes is gone.
+    fn unread(&self, aws: &Aws, done: &Action) {
+        let now = permissions(aws);
+        let are_there = |ours: &BTreeSet<Permission>| ours.iter().filter(|p| p.is_err()).all(|p| now.contains(p));
+        for allowed in now.iter().filter(|p| p.as_ref().is_ok_and(|clause| !clause.denies())) {
+            let old = self.old.1.contains(allowed) && are_there(&self.old.1);
+            let new = self.new.1.contains(allowed) && are_there(&self.new.1);
+            assert!(old || new, "{allowed:?} lacks an attached policy after {done:?}");
+        }
+    }
 }
 
 fn is_as_wanted(aws: &Aws, before: &Aws, wish: &Wish, desired: &Desired, strangers: &Strangers) {
@@ -150,7 +161,9 @@ proptest! {
     }
 
     #[test]
-    fn denials_come_first_and_go_last(old in wish(), new in wish(), fails in any::<u64>(), fails_too in any::<u64>()) {
+    fn denials_come_first_and_go_last(
+        old in wish(), new in wish(), fails in any::<u64>(), fails_too in any::<u64>(), healthy in any::<bool>(),
+    ) {
         // Documents that allow and documents that deny, as people write guards.
         let pure = |wish: Wish| {
             let mut wish = wish;
@@ -166,15 +179,19 @@ proptest! {
         let (old, new) = (pure(old), pure(new));
         let strangers = Strangers { inline: false, attached: false, taken: false, keeps_case: false };
         let (before, after) = (want(&old.spec(), Limits::default()), want(&new.spec(), Limits::default()));
-        let (mut aws, mut record) = settled(&before, &strangers, Aws::default());
+        let (mut aws, mut record) = settled(&before, &strangers, Aws { quota: 20, ..Aws::default() });
         let mut end = (aws.clone(), record.clone());
         converge(&mut end.0, &after, &mut end.1, |_, _| {});
         let ends = Ends::of(&aws, &end.0);
-        for round in [fails & fails_too, 0] {
+        let fails = if healthy { 0 } else { fails & fails_too };
+        for round in [fails, 0] {
             let plan = make_plan(&aws, &after, &record);
             intend(&mut record, &after, &plan, &aws);
             carry(&mut aws, &plan, &after, &mut record, |i| round >> (i % 64) & 1 == 1, |aws, done| {
                 ends.guarded(aws, done);
+                if healthy {
+                    ends.unread(aws, done);
+                }
             });
         }
     }

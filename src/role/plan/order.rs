@@ -12,6 +12,9 @@
 //! up first, since IAM's denials are rare, and a gap in what works last; but not before other orders were tried
 //! (`order/search.rs`), since the first step that is possible may take the room that another one needs.
 //!
+//! An attached policy whose text was not read may deny as well as allow. So of what may come next it comes first, and of
+//! what may go next it goes last; but not what a stranger attached, of which it is more likely that it allows.
+//!
 //! What IAM would have no room for in the end is left out, with all that it would cost: `order/quota.rs`.
 //!
 //! A step that relies on earlier ones [needs](Step::needs) them: if one fails, it waits, and the last document stays.
@@ -228,11 +231,21 @@ impl<'a> Order<'a> {
         self.old = self.union(None);
         plan.refused.extend(self.leave_out());
         self.refused = !plan.refused.is_empty();
+        self.sort_unread();
         let other = (!self.comes.is_empty() && !self.state.is_empty()).then(|| self.clone());
         let steps = self.next_best();
         let other = other.filter(|_| !self.refused && (self.cost.loses || (self.cost.is_open && self.cost.is_tight)));
         let lossless = other.and_then(|mut other| other.lossless(!self.cost.loses));
         plan.steps.extend(lossless.unwrap_or(steps));
+    }
+
+    /// Unread policies before other additions and after other removals.
+    fn sort_unread(&mut self) {
+        let is_unread = |ids: &Ids| ids.iter().any(|id| matches!(self.facts.get(*id), Some(Fact::Policy(_))));
+        let waits =
+            |op: &Op<'_>| !op.change.is_strangers && self.state.get(&op.key).is_some_and(|(ids, _)| is_unread(ids));
+        self.comes.sort_by_key(|op| !is_unread(&op.after));
+        self.goes.sort_by_key(waits);
     }
 
     /// All steps, each time the one that seems best.

@@ -163,6 +163,31 @@ fn a_denial_comes_before_what_it_guards_and_goes_after() {
 }
 
 #[test]
+fn an_attached_policy_that_nobody_read_comes_before_what_it_may_deny_and_goes_after() {
+    let mut fields = inline(&[("all", &["s3:*"]), ("z", &["!s3:Delete*"])]);
+    fields["managedPolicies"] = json!(["DenyProd"]);
+    fields["customerManagedPolicies"] = json!([{ "name": "o", "policyName": "o", "document": allow("sqs:*") }]);
+    let (none, full) = (spec(json!({})), spec(fields));
+    let short = |plan: &Plan| -> Vec<String> {
+        let names = names(plan).into_iter();
+        names.map(|name| format!("{} {}", &name[..3], name.rsplit(['/', ' ']).next().unwrap())).collect()
+    };
+    let (observed, record) = settled(&none);
+    let comes = update(&full, &observed, &record, 10, false);
+    assert_eq!(short(&comes), ["Add o", "Add z", "Add DenyProd", "Add o", "Add all"]);
+    let (mut observed, record) = settled(&full);
+    let goes = update(&none, &observed, &record, 10, false);
+    assert_eq!(short(&goes), ["Rem o", "Rem all", "Rem DenyProd", "Rem z", "Del o"]);
+    observed.managed.insert("arn:aws:iam::aws:policy/Theirs".into());
+    let goes = update(&none, &observed, &record, 10, false);
+    assert_eq!(
+        short(&goes),
+        ["Rem o", "Rem Theirs", "Rem all", "Rem DenyProd", "Rem z", "Del o"],
+        "theirs waits for nothing"
+    );
+}
+
+#[test]
 fn a_role_that_names_itself_is_created_closed_and_opened_last() {
     let mut fields = inline(&[("a", &["s3:A"])]);
     let Desired { account, path, name, .. } = spec(fields.clone());
