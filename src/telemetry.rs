@@ -62,6 +62,22 @@ fn log_panics() {
     }));
 }
 
+/// An error with all that lies behind it: kube's own text ends where the connection did, and not with the certificate that
+/// was the reason. What a text says already is not said again.
+#[must_use]
+pub fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text
+}
+
 /// Says why the program ends: as a line of the log, so that its last one can be read as all others, or as plain text
 /// where no log was started or its filter would keep the reason from everybody.
 pub fn fatal(error: &str) {
@@ -69,5 +85,26 @@ pub fn fatal(error: &str) {
         tracing::error!("{error}");
     } else {
         eprintln!("iamrole: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_sources;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Level(&'static str, #[source] Option<Box<Level>>);
+
+    #[test]
+    fn what_lies_behind_an_error_is_told_once() {
+        let deep = Level("invalid peer certificate: UnknownIssuer", None);
+        let same = Level("client error (Connect)", Some(Box::new(deep)));
+        let error = Level("ServiceError: client error (Connect)", Some(Box::new(same)));
+        assert_eq!(
+            with_sources(&error),
+            "ServiceError: client error (Connect): invalid peer certificate: UnknownIssuer"
+        );
+        assert_eq!(with_sources(&Level("alone", None)), "alone");
     }
 }

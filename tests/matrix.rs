@@ -11,6 +11,10 @@ mod cluster;
 mod contest;
 #[path = "matrix/crowd.rs"]
 mod crowd;
+#[path = "matrix/deletions.rs"]
+mod deletions;
+#[path = "matrix/failures.rs"]
+mod failures;
 #[path = "matrix/faults.rs"]
 mod faults;
 #[path = "matrix/iam.rs"]

@@ -2,6 +2,7 @@
 
 use super::account::Account;
 use super::error::{AwsError, Kind};
+use crate::policy::{Canonical, Grammar};
 use crate::role::Action;
 use aws_sdk_iam::types::{PolicyVersion, Tag};
 use std::collections::BTreeMap;
@@ -213,7 +214,7 @@ impl Account {
         match self.call("iam:CreatePolicyVersion", &format!("policy {arn}"), call.send()).await {
             // Not that of its size.
             Err(error) if error.kind == Kind::Quota && error.message.contains("versions") => {
-                self.versions_full(arn, &versions, error).await
+                self.versions_full(arn, document, error).await
             }
             other => {
                 let answer = other?;
@@ -223,16 +224,11 @@ impl Account {
         }
     }
 
-    /// There was room: an attempt whose answer was lost has used it, or somebody else. `before`: the versions that were
-    /// there.
-    async fn versions_full(&self, arn: &str, before: &[PolicyVersion], error: AwsError) -> Result<Done, AwsError> {
-        let default = |versions: &[PolicyVersion]| {
-            let default = versions.iter().find(|version| version.is_default_version());
-            default.and_then(|version| version.version_id()).map(str::to_owned)
-        };
-        let now = self.versions(arn).await?;
-        match default(&now) {
-            Some(version) if Some(&version) != default(before).as_ref() => Ok(Done::Version(version)),
+    /// There was room, as far as AWS showed: an attempt whose answer was lost has used it, or somebody else.
+    async fn versions_full(&self, arn: &str, document: &str, error: AwsError) -> Result<Done, AwsError> {
+        let wanted = Canonical::read(Grammar::Permission, document, &self.account);
+        match self.read_policy(arn).await? {
+            Some((_, found)) if found.document == wanted => Ok(Done::Version(found.version)),
             // The next look tells, and makes room again.
             _ => Err(AwsError { kind: Kind::Busy, message: String::new(), ..error }),
         }

@@ -159,7 +159,7 @@ impl Account {
         }
     }
 
-    async fn read_policy(&self, arn: &str) -> Result<Option<(String, ObservedPolicy)>, AwsError> {
+    pub(super) async fn read_policy(&self, arn: &str) -> Result<Option<(String, ObservedPolicy)>, AwsError> {
         if !self.may_have(arn) {
             return Ok(None);
         }

@@ -3,8 +3,8 @@
 use super::apply::Work;
 use super::carry::Carried;
 use super::failure::Failure;
-use super::roles::{Outcome, Stepped};
-use super::status::{is_ready, was_refused};
+use super::roles::{Outcome, Stepped, now};
+use super::status::{Verdict, conditions, is_ready, was_refused};
 use super::subject::Subject;
 use crate::api::iamrole::Origin;
 use crate::role::Record;
@@ -17,7 +17,12 @@ impl Work<'_> {
             return Err(self.early(failure));
         }
         self.ctx.memory.with(&subject.uid, |entry| entry.adopted = Some(Instant::now()));
-        Err(self.early(self.settling(self.ctx.settle)))
+        let settling = self.settling(self.ctx.settle);
+        let mut setback = self.early(settling.clone());
+        // What was refused before has been done: status says so also to the next process.
+        let (verdict, old) = (Verdict::reconciling(settling.message), &subject.status.conditions);
+        setback.status.conditions = conditions(old, &verdict, subject.generation, &now());
+        Err(setback)
     }
 
     /// The second pass of an adoption reads what the first one wrote, and must not read the past.
@@ -27,7 +32,7 @@ impl Work<'_> {
         let record = Record::from_status(&self.status);
         let is_first_pass = record.role.as_ref().is_some_and(|role| role.origin == Some(Origin::Adopted))
             && Record { role: record.role.clone(), ..Record::default() } == record
-            && self.status.unlisted.is_empty()
+            && subject.written().unlisted.is_empty()
             && !is_ready(&subject.status.conditions, subject.generation)
             && !was_refused(&subject.status.conditions);
         let adopted = adopted.or_else(|| is_first_pass.then_some(self.ctx.started));

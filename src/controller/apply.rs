@@ -87,7 +87,7 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
     let owner = subject.owner(ctx, case.class);
     let desired = accepted(subject, ctx, case, &owner, &status).await?;
     Box::pin(advise(subject, ctx, case, &desired)).await;
-    let status = IamRoleStatus { role: subject.status.role.clone(), ..status };
+    let mut status = IamRoleStatus { role: subject.status.role.clone(), ..status };
     let early = |failure| Setback::early(failure, status.clone());
     if case.settings.mode != Mode::Enforce {
         // Who only looks keeps nobody from the name.
@@ -107,7 +107,8 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
         return Ok(look_again(subject, Some(later)));
     }
     let mut desired = desired;
-    desired.exceptions.keep_found(kept(subject, case.class));
+    status.unlisted = kept(subject, case.class);
+    desired.exceptions.keep_found(status.unlisted.clone());
     let unknown = status.role.is_none();
     let mut work = Work {
         ctx,

@@ -4,6 +4,7 @@
 //! API server would then prune what users write, without a word.
 
 use crate::api::crd::manifests;
+use crate::telemetry::with_sources;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt as _;
 use kube::api::Api;
@@ -35,7 +36,9 @@ pub async fn wait(client: &kube::Client) {
                     crd = name,
                     "the CRD is not installed; waiting. Install it with: iamrole crds | kubectl apply --server-side -f -"
                 ),
-                Err(error) => tracing::warn!(crd = name, %error, "the CRD can't be read; trying again"),
+                Err(error) => {
+                    tracing::warn!(crd = name, error = with_sources(&error), "the CRD can't be read; trying again");
+                }
             }
             tokio::time::sleep(RETRY).await;
         }

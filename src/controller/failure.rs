@@ -103,12 +103,14 @@ impl Failure {
         Self::on_change(reason, message)
     }
 
-    /// Several failures in one: the first one that needs somebody names the reason.
+    /// Several failures in one: the first one that needs somebody names the reason, and beside it what passes by itself is
+    /// not told, or its end would be news.
     #[must_use]
     pub fn merged(failures: &[Self]) -> Option<Self> {
         let passing = |failure: &&Self| matches!(failure.retry, Retry::Passing | Retry::Wait(_));
         let first = failures.iter().find(|failure| !passing(failure)).or_else(|| failures.first())?;
-        let messages: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
+        let told = failures.iter().filter(|failure| passing(&first) || !passing(failure));
+        let messages: Vec<&str> = told.map(|failure| failure.message.as_str()).collect();
         // What stays away must not keep the others waiting.
         let sooner = failures.iter().map(|failure| failure.retry).find(|retry| matches!(retry, Retry::Backoff(_)));
         let retry = sooner.filter(|_| matches!(first.retry, Retry::Waning(_))).unwrap_or(first.retry);

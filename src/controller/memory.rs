@@ -108,6 +108,9 @@ pub struct Entry {
     before: Option<(Basis, String, BTreeSet<String>)>,
     /// What was told by events and status does not tell yet, as hashes.
     told: BTreeSet<u64>,
+    /// What was told last of the ServiceAccounts, as a hash: the condition goes where nobody looks after them, and comes
+    /// again.
+    binding: Option<u64>,
     /// What a status whose write failed would have told.
     pub untold: Option<Untold>,
     /// When the role is to be looked at by itself for the sake of what no walk shows.
@@ -213,11 +216,17 @@ impl Entry {
         None
     }
 
+    /// Whether something else was told last of the ServiceAccounts by this process, and this is told now.
+    pub fn tells_of_binding(&mut self, what: &impl Hash) -> bool {
+        let now = Some(hash_of(what));
+        let is_news = self.binding != now;
+        self.binding = now;
+        is_news
+    }
+
     /// Whether something was not told since status was last written, and is told now.
     pub fn tells(&mut self, what: &impl Hash) -> bool {
-        let mut hash = DefaultHasher::new();
-        what.hash(&mut hash);
-        self.told.insert(hash.finish())
+        self.told.insert(hash_of(what))
     }
 
     /// Status tells what was told.
@@ -304,6 +313,12 @@ impl Entry {
     pub fn has_failed(&self, generation: i64) -> bool {
         self.failures > 1 && self.failing_generation == Some(generation)
     }
+}
+
+fn hash_of(what: &impl Hash) -> u64 {
+    let mut hash = DefaultHasher::new();
+    what.hash(&mut hash);
+    hash.finish()
 }
 
 /// Longest delay of what was on its way when it first failed, so long ago.

@@ -132,7 +132,7 @@ pub async fn confirm(ctx: Arc<Context>, doubt: Doubt) {
     let (known, told) = known(&ctx, &account);
     let orphans = ctx.sweeps.confirm(&account, &ids(&strays), &free);
     if missed {
-        ctx.sweeps.missed(&account);
+        ctx.sweeps.missed(&account, Instant::now());
     }
     let Some(orphans) = orphans else { return };
     let first = ctx.first_class(&account).and_then(|name| ctx.classes.get(&ObjectRef::new(&name)));

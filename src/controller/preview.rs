@@ -26,7 +26,8 @@ pub async fn preview(
 ) -> Stepped<Outcome> {
     status.class = Some(class_ref(case.class));
     let mut record = Record::from_status(&status);
-    desired.exceptions.keep_found(kept(subject, case.class));
+    status.unlisted = kept(subject, case.class);
+    desired.exceptions.keep_found(status.unlisted.clone());
     let failed = |error| Setback::early(of_aws(ctx, case.class, error), status.clone());
     let asked = Asked::new(Some(&desired), &record);
     let mut role = case.account.observe(&desired.name, &asked).await.map_err(failed)?.role;

@@ -24,7 +24,8 @@ pub fn kept(subject: &Subject, class: &IamRoleClass) -> Vec<String> {
 }
 
 /// Whether status was written before the changes that it announces, for a spec that keeps nothing of its own accord.
-fn is_half_way(status: &IamRoleStatus) -> bool {
+#[must_use]
+pub fn is_half_way(status: &IamRoleStatus) -> bool {
     let announces = find(&status.conditions, ConditionType::Ready)
         .is_some_and(|ready| ready.reason == Reason::Reconciling.as_str());
     let removes = status

@@ -16,7 +16,7 @@ use super::memory::Entry;
 use super::refused::{Named, hold_boundary, may_be_bounded, missed};
 use super::resolve::default_class;
 use super::roles::{Outcome, Setback, Stepped, class_ref, gone, interval, namespace_labels, period};
-use super::status::{Tri, Verdict, says, show_left};
+use super::status::{Tri, Verdict, show_left};
 use super::subject::Subject;
 use super::unread::salvaged_mode;
 use super::workload;
@@ -214,7 +214,7 @@ impl Removal<'_> {
         let profiles = self.profiles(&name, &state, ours).await.map_err(|error| failed(self.of_aws(error)))?;
         let is_new = self.take_up(subject, &mut record, &state, &profiles, origin);
         let deletion = self.plan(&settings, &record, &state, ours, &profiles);
-        if !deletion.blockers.is_empty() && self.is_of_last_process(subject) {
+        if !deletion.blockers.is_empty() && self.is_of_last_process() {
             let message = format!("AWS may still show on role {name} what was taken off before the operator started");
             return Err(failed(Failure::wait(LAG, message)));
         }
@@ -485,11 +485,9 @@ impl Removal<'_> {
         is_past.then(|| Failure::wait(LAG, message()))
     }
 
-    /// Whether what seems to be others' may be what the process before took off and off the record a moment ago. Not where
-    /// it was told already.
-    fn is_of_last_process(&self, subject: &Subject) -> bool {
-        let told = says(&subject.status.conditions, subject.generation, Reason::DeleteBlocked);
-        self.ctx.started.elapsed() < self.ctx.settle && !told
+    /// Whether what seems to be others' may be what the process before took off and off the record a moment ago.
+    fn is_of_last_process(&self) -> bool {
+        self.ctx.started.elapsed() < self.ctx.settle
     }
 
     fn plan(

@@ -123,7 +123,7 @@ pub async fn reconcile(object: Arc<RawRole>, ctx: Arc<Context>) -> Result<Action
 
 async fn work(object: &Arc<RawRole>, ctx: &Arc<Context>) -> (Action, &'static str) {
     let mut subject = match newest(object, ctx).await {
-        Ok(Some(object)) => Subject::new(object).with_untold(ctx),
+        Ok(Some(object)) => Subject::new(object).with_untold(ctx).in_its_generation(),
         Ok(None) => return (Action::await_change(), "success"),
         Err(failure) => {
             tracing::info!(%failure, "reading the object");
@@ -348,13 +348,12 @@ async fn conclude(subject: &mut Subject, ctx: &Context, outcome: Outcome) -> (Ac
     let released = subject.is_deleted() && outcome.verdict.is_none();
     // Who waits for its class, say, has nothing to tell.
     let is_new = outcome.verdict.is_some() || subject.has_untold() || status != subject.status;
-    if !released
-        && is_new
-        && let Err(failure) = subject.write_status(ctx, status).await
-    {
-        return Box::pin(fail(subject, ctx, *Setback::early(failure, subject.status.clone()))).await;
+    if !released && is_new {
+        if let Err(failure) = subject.write_status(ctx, status).await {
+            return Box::pin(fail(subject, ctx, *Setback::early(failure, subject.status.clone()))).await;
+        }
+        ctx.memory.with(&subject.uid, Entry::is_told);
     }
-    ctx.memory.with(&subject.uid, Entry::is_told);
     if outcome.verdict.is_some() {
         // Not before it is written down: what can't be would be done again every second.
         ctx.memory.with(&subject.uid, |entry| {

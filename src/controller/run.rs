@@ -15,7 +15,7 @@ use crate::aws::{Aws, TransportError};
 use crate::lease::{Election, Leadership, Lost, Timing};
 use crate::role::{Cluster, EksCluster};
 use crate::server::Health;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, with_sources};
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
 use futures::future::{join, join_all, join3};
 use futures::{FutureExt as _, Stream, StreamExt as _};
@@ -269,7 +269,8 @@ async fn cluster(client: &kube::Client, name: Option<&str>) -> Cluster {
         match api.get_metadata("kube-system").await {
             Ok(namespace) => return Cluster::new(name, &namespace.uid().unwrap_or_default()),
             Err(error) => {
-                tracing::warn!(%error, "reading the namespace kube-system, whose UID names the cluster; trying again");
+                let error = with_sources(&error);
+                tracing::warn!(error, "reading the namespace kube-system, whose UID names the cluster; trying again");
                 tokio::time::sleep(RETRY).await;
             }
         }

@@ -8,6 +8,7 @@ use super::context::{Context, RawRole};
 use super::failure::{Failure, Retry};
 use super::finalizer;
 use super::memory::Untold;
+use super::recover::is_half_way;
 use super::roles::{class_ref, now};
 use super::status::{Verdict, conditions, is_ready};
 use crate::api::{
@@ -71,6 +72,23 @@ impl Subject {
             untold.into_status(&mut self.status);
         }
         self
+    }
+
+    /// It, without what status calls unlisted where that was found for a spec that is no more: it would be taken for what
+    /// was kept for this one. A role that was being taken up keeps it.
+    #[must_use]
+    pub fn in_its_generation(mut self) -> Self {
+        let is_new = self.status.observed_generation != Some(self.generation);
+        if is_new && !self.is_deleted() && !is_half_way(&self.status) {
+            self.status.unlisted.clear();
+        }
+        self
+    }
+
+    /// Status as the object has it.
+    #[must_use]
+    pub const fn written(&self) -> &IamRoleStatus {
+        &self.written
     }
 
     /// Whether status has to be written though nothing is new.

@@ -21,6 +21,8 @@ pub const UNSEEN: u32 = 2;
 /// No sooner than this after a start, however often drift is looked for: minutes of trouble at the first walk are no
 /// reason to read thousands of roles, which would go before the walk.
 const FIRST_WALK: Duration = Duration::from_mins(5);
+/// What is known of an account that no class leads to any more is forgotten so much later, or after an interval.
+const ABSENT: Duration = Duration::from_hours(1);
 /// Where the walk is not permitted, it is tried again so much later.
 const DENIED: Duration = Duration::from_mins(30);
 /// Where reading them one by one took fewer calls, roles that settle have that found out anew, which takes no call: so long
@@ -77,6 +79,10 @@ struct State {
     walker: Option<String>,
     /// What there was to go through then.
     size: Option<Usage>,
+    /// Since when no class that is ready leads there.
+    absent: Option<Instant>,
+    /// When a role settled while the walk was under way.
+    settled: Option<Instant>,
 }
 
 impl State {
@@ -95,6 +101,8 @@ impl State {
             looked: None,
             walker: None,
             size: None,
+            absent: None,
+            settled: None,
         }
     }
 }
@@ -139,8 +147,13 @@ impl Sweeps {
     /// fewer by now.
     pub fn reconsider(&self, class: &IamRoleClassSpec, account: &str, now: Instant) {
         let mut states = self.lock();
-        let state = states.get_mut(account).filter(|_| is_walked(class));
-        let Some(state) = state.filter(|state| state.obstacle == Some(Obstacle::Dearer)) else { return };
+        let Some(state) = states.get_mut(account).filter(|_| is_walked(class)) else { return };
+        if state.under_way {
+            state.settled = Some(now);
+        }
+        if state.obstacle != Some(Obstacle::Dearer) || state.broken > 0 {
+            return;
+        }
         let soon = state.begun.map_or(now, |begun| begun + RECONSIDER).max(now + CACHED);
         if soon < state.due {
             state.due = soon;
@@ -153,7 +166,13 @@ impl Sweeps {
     /// that are to be walked.
     pub fn begin(&self, intervals: &BTreeMap<String, Duration>, now: Instant) -> (Vec<String>, Option<Instant>) {
         let mut states = self.lock();
-        states.retain(|account, state| state.under_way || intervals.contains_key(account));
+        // A class that is not ready for a moment is no end.
+        states.retain(|account, state| {
+            let absent = (!intervals.contains_key(account)).then(|| *state.absent.get_or_insert(now));
+            state.absent = absent;
+            let long = absent.is_some_and(|since| now.saturating_duration_since(since) >= state.interval.min(ABSENT));
+            state.under_way || !long
+        });
         let mut begins = Vec::new();
         for (account, interval) in intervals {
             let first = || State::new(now + jitter(*interval), *interval);
@@ -164,11 +183,13 @@ impl Sweeps {
             }
             state.interval = *interval;
             if !state.under_way && state.due <= now {
-                (state.begun, state.under_way) = (Some(now), true);
+                (state.begun, state.under_way, state.settled) = (Some(now), true, None);
                 begins.push(account.clone());
             }
         }
-        (begins, states.values().filter(|state| !state.under_way).map(|state| state.due).min())
+        let next =
+            states.values().filter(|state| !state.under_way && state.absent.is_none()).map(|state| state.due).min();
+        (begins, next)
     }
 
     /// A walk has ended.
@@ -199,7 +220,8 @@ impl Sweeps {
                 RETRY.saturating_mul(1 << state.broken.saturating_sub(1).min(10)).min(interval)
             }
         };
-        state.due = now + jitter(after);
+        let is_new = state.settled.take().is_some() && state.obstacle == Some(Obstacle::Dearer) && state.broken == 0;
+        state.due = now + if is_new { RECONSIDER } else { jitter(after) };
     }
 
     /// What the last walk has gone through. Of policies none where no role of ours owns one.
@@ -232,7 +254,9 @@ impl Sweeps {
     /// does not know them all.
     #[must_use]
     pub fn orphans(&self, account: &str) -> Option<BTreeSet<String>> {
-        self.lock().get(account).filter(|state| state.looked_through).map(|state| state.orphans.clone())
+        let states = self.lock();
+        let state = states.get(account).filter(|state| state.looked_through && state.absent.is_none());
+        state.map(|state| state.orphans.clone())
     }
 
     /// Notes what else a walk shows that seems to belong to nobody: ids by name. Returns the names of those that no walk
@@ -256,7 +280,7 @@ impl Sweeps {
         free: &BTreeSet<String>,
     ) -> Option<BTreeSet<String>> {
         let mut states = self.lock();
-        let state = states.get_mut(account)?;
+        let state = states.get_mut(account).filter(|state| state.absent.is_none())?;
         let doubtful: Vec<&String> =
             asked.iter().filter(|(name, id)| state.doubtful.get(*name) == Some(*id)).map(|(name, _)| name).collect();
         for name in &doubtful {
@@ -269,9 +293,9 @@ impl Sweeps {
 
     /// What seems to belong to nobody could not be read just now: the next walk shows it again, and comes after an
     /// interval also where walks are for nothing else.
-    pub fn missed(&self, account: &str) {
+    pub fn missed(&self, account: &str, now: Instant) {
         if let Some(state) = self.lock().get_mut(account) {
-            state.looked = None;
+            state.looked = now.checked_sub(ORPHANS.saturating_sub(state.interval));
         }
     }
 
@@ -404,6 +428,48 @@ mod tests {
     }
 
     #[test]
+    fn an_account_whose_only_class_is_not_ready_for_a_moment_keeps_its_walk_and_what_is_known_of_it() {
+        let (sweeps, now) = (Sweeps::working(), Instant::now());
+        let second = Duration::from_secs(1);
+        sweeps.begin(&intervals(INTERVAL), now);
+        sweeps.end(A, complete(&["x"]), now);
+        sweeps.walked_by(A, "me");
+        sweeps.ask(A, now);
+        assert_eq!(sweeps.begin(&intervals(INTERVAL), now).0, [A]);
+        // It ended for want of a session, and the class is looked at anew.
+        sweeps.end(A, Ended::Broken, now);
+        assert_eq!(sweeps.begin(&BTreeMap::new(), now + second), (vec![], None), "nobody wakes for it");
+        assert_eq!(sweeps.orphans(A), None);
+        let (_, next) = sweeps.begin(&intervals(INTERVAL), now + 2 * second);
+        assert!(next.unwrap() <= now + super::RETRY, "the walk is tried again soon");
+        assert_eq!((sweeps.walker(A), sweeps.orphans(A)), (Some("me".to_owned()), Some(set(&["x"]))));
+        sweeps.begin(&BTreeMap::new(), now + 3 * second);
+        sweeps.begin(&BTreeMap::new(), now + 3 * second + INTERVAL);
+        assert_eq!(sweeps.walker(A), None, "forgotten in the end");
+    }
+
+    #[test]
+    fn roles_that_settle_hurry_no_walk_that_broke_off_and_are_not_missed_during_one() {
+        let (sweeps, now) = (Sweeps::working(), Instant::now());
+        let walk = |round: u32, ended: Ended, during: bool, after: bool| {
+            let now = now + 2 * round * APART;
+            sweeps.ask(A, now);
+            assert_eq!(sweeps.begin(&intervals(INTERVAL), now).0, [A]);
+            let settles = |does: bool| does.then(|| sweeps.reconsider(&class(None), A, now));
+            settles(during);
+            sweeps.end(A, ended, now);
+            settles(after);
+            sweeps.begin(&intervals(INTERVAL), now).1.map(|next| next - now)
+        };
+        let (cheap, soon) = (Ended::Not(Obstacle::Dearer), Some(super::RECONSIDER));
+        assert!(walk(0, cheap.clone(), false, false) > Some(INTERVAL / 2));
+        assert_eq!(walk(1, cheap.clone(), true, false), soon, "they came while it was found out");
+        assert_eq!(walk(2, cheap, false, true), soon);
+        assert!(walk(3, Ended::Broken, true, true) > soon, "AWS is in trouble");
+        assert!(walk(4, complete(&[]), true, true) > Some(INTERVAL / 2), "walks show them");
+    }
+
+    #[test]
     fn what_is_denied_or_dearer_is_read_role_by_role_and_tried_again() {
         let now = Instant::now();
         for obstacle in [Obstacle::Denied, Obstacle::Dearer] {
@@ -532,7 +598,8 @@ mod tests {
         assert_eq!(walk(&["old", "x"], &[("y", "2")]), set(&["y"]), "it is there after all");
         sweeps.begin(&BTreeMap::new(), now);
         assert_eq!(sweeps.confirm(A, &ids(&[("y", "2")]), &all), None, "nobody cares any more");
-        sweeps.begin(&intervals(INTERVAL), now);
+        sweeps.begin(&BTreeMap::new(), now + INTERVAL);
+        sweeps.begin(&intervals(INTERVAL), now + INTERVAL);
         assert_eq!(sweeps.confirm(A, &ids(&[("y", "2")]), &all), None, "it was not walked anew");
         assert_eq!(sweeps.orphans(A), None, "what was told before stands");
     }
@@ -560,7 +627,7 @@ mod tests {
         sweeps.appear(A, BTreeMap::from([("x".to_owned(), "1".to_owned())]));
         sweeps.end(A, Ended::Complete { orphans: set(&[]), obstacle: Some(Obstacle::Dearer) }, now);
         assert!(!sweeps.may_hide_orphans(A, now + INTERVAL));
-        sweeps.missed(A);
+        sweeps.missed(A, now);
         assert_eq!(sweeps.begin(&intervals(INTERVAL), now + INTERVAL).0, [A], "after an interval");
         assert!(sweeps.may_hide_orphans(A, now + INTERVAL));
     }

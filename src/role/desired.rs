@@ -276,7 +276,7 @@ pub fn listed(spec: &IamRoleSpec, facts: Facts<'_>) -> Listed {
     Listed {
         managed: build.managed(),
         inline: spec.inline_policies.iter().flatten().map(|policy| policy.name.clone()).collect(),
-        own: build.own(&name, &path).into_iter().map(|policy| policy.arn).collect(),
+        own: build.own_arns(&name, &path),
         profile: build.profile(&name),
     }
 }

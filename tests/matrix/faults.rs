@@ -45,7 +45,7 @@ const fn refused(code: &'static str, status: u16, message: &'static str) -> Faul
     Fault::Refused(code, status, message)
 }
 
-const THROTTLED: Fault = refused("Throttling", 400, "Rate exceeded");
+pub const THROTTLED: Fault = refused("Throttling", 400, "Rate exceeded");
 const SERVER_ERROR: Fault = Fault::Status(500, "InternalError");
 
 pub const ANY_CALL: [Fault; 11] = [

@@ -18,7 +18,7 @@ use self::association::{Associated, ELSEWHERE_KEPT, Eks, Looks};
 use self::condition::{Finding, Findings};
 use super::apply::{Case, of_aws};
 use super::context::{Context, RawRole};
-use super::events::{Tone, tell_once};
+use super::events::Tone;
 use super::failure::Failure;
 use super::roles::Outcome;
 use super::subject::Subject;
@@ -127,7 +127,10 @@ pub async fn bind(subject: &mut Subject, ctx: &Context, case: Case<'_>, mut outc
     // What passes within seconds is no event.
     if let Some(news) = news.filter(|_| !(findings.pass() && findings.is_soon())) {
         let tone = if news.is_bound() { Tone::Normal } else { Tone::Warning };
-        tell_once(subject, ctx, tone, news.reason, "Bind", &news.message).await;
+        let said = (news.reason.as_str(), &news.message);
+        if ctx.memory.with(&subject.uid, |entry| entry.tells_of_binding(&said)) {
+            ctx.events.publish(&subject.reference(), tone, news.reason, "Bind", &news.message).await;
+        }
     }
     if ctx.workloads.check_pods && listed.is_some() {
         let left = ctx.workloads.looks.until_pods(&subject.uid, news.is_some());

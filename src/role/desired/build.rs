@@ -451,6 +451,17 @@ impl<'a> Builder<'a> {
         own
     }
 
+    /// The ARNs of the own policies, whatever is wrong with their documents.
+    pub(super) fn own_arns(&self, role_name: &str, path: &str) -> BTreeSet<String> {
+        let entries = self.spec.customer_managed_policies.iter().flatten();
+        entries.map(|entry| self.own_arn(path, &own_name(entry, role_name))).collect()
+    }
+
+    fn own_arn(&self, path: &str, name: &str) -> String {
+        let AccountRef { partition, id } = self.facts.account;
+        format!("arn:{partition}:iam::{id}:policy{path}{name}")
+    }
+
     fn own_policy(&mut self, i: usize, entry: &CustomerManagedPolicy, role: &str, path: &str) -> Option<OwnPolicy> {
         let field = format!("spec.customerManagedPolicies[{i}].document");
         let (object, text) = (entry.document.as_ref(), entry.document_json.as_ref());
@@ -459,16 +470,13 @@ impl<'a> Builder<'a> {
         if self.fits(&place, &self.facts.limits.of_managed(&document)) {
             self.allowed_actions(&field, &entry.name, &document);
         }
-        let name = entry.policy_name.clone().unwrap_or_else(|| {
-            names::bounded(&format!("{role}.{}", entry.name), names::POLICY_NAME, &[role, &entry.name])
-        });
+        let name = own_name(entry, role);
         let field = format!("spec.customerManagedPolicies[{i}].policyName");
         self.policy_name(&field, &name);
         if entry.policy_name.is_some() {
             self.judged(&field, self.guard.policy_name(&name));
         }
-        let AccountRef { partition, id } = self.facts.account;
-        let arn = format!("arn:{partition}:iam::{id}:policy{path}{name}");
+        let arn = self.own_arn(path, &name);
         if self.may_be_a_boundary(&arn) {
             let message = format!("{arn} may be the permissions boundary that a class forces on some role");
             self.not_allowed(&field, message);
@@ -482,6 +490,12 @@ impl<'a> Builder<'a> {
             document,
         })
     }
+}
+
+/// The name of an own policy of a role.
+fn own_name(entry: &CustomerManagedPolicy, role: &str) -> String {
+    let given = entry.policy_name.clone();
+    given.unwrap_or_else(|| names::bounded(&format!("{role}.{}", entry.name), names::POLICY_NAME, &[role, &entry.name]))
 }
 
 /// What is wrong with `arn` as the ARN of a managed policy for a role of `account`.

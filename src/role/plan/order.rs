@@ -302,15 +302,16 @@ impl<'a> Order<'a> {
 
     /// A removal that helps an addition that can't be made now, or any where all additions are made.
     fn removal(&self, adds: &[Verdict], all: &[Verdict], good: &dyn Fn(&Verdict) -> bool) -> Option<Choice<'a>> {
-        let helps = |op: &Op<'_>, add: &Verdict| {
-            let room = self.state.get(&op.key).map_or(Room::nothing(), |(_, room)| *room);
-            (add.fits() && add.unguarded)
-                || (add.no_inline && room.inline > 0)
-                || (add.no_attachment && room.attached > 0)
-        };
+        let helps = |op: &Op<'_>, add: &Verdict| (add.fits() && add.unguarded) || self.makes_room(op, add);
         let useful = |op: &Op<'_>| adds.is_empty() || adds.iter().any(|add| helps(op, add));
         let mut candidates = self.goes.iter().zip(all);
         candidates.position(|(op, verdict)| useful(op) && good(verdict)).map(Choice::Remove)
+    }
+
+    /// Whether a removal makes room of the sort that an addition lacks.
+    fn makes_room(&self, goes: &Op<'_>, add: &Verdict) -> bool {
+        let room = self.state.get(&goes.key).map_or(Room::nothing(), |(_, room)| *room);
+        (add.no_inline && room.inline > 0) || (add.no_attachment && room.attached > 0)
     }
 
     /// Whether an addition would lose what only a refused part could bring.

@@ -148,7 +148,8 @@ impl<'o, 'a> Search<'o, 'a> {
     }
 
     /// What may be done next, in the order in which it is tried: additions that take over what something else is about to
-    /// lose, other additions, overlaps, removals.
+    /// lose, other additions, overlaps, removals that make room, other removals. What leaves something allowed without its
+    /// denials comes last of each.
     fn moves(&mut self) -> Vec<Move<'a>> {
         let there: usize = self.order.state.values().map(|(ids, _)| ids.len() + 1).sum();
         let cost = there * (self.left.comes.len() + self.left.goes.len());
@@ -159,13 +160,16 @@ impl<'o, 'a> Search<'o, 'a> {
         let leaving: Ids = adds.iter().chain(&removals).flat_map(|(_, _, verdict)| &verdict.lost).copied().collect();
         let good = |verdict: &Verdict| verdict.keeps() && !(self.rules.guarded && verdict.unguarded);
         let mut fit: Vec<_> = adds.iter().filter(|(_, _, verdict)| good(verdict) && verdict.fits()).collect();
-        fit.sort_by_key(|(_, op, _)| op.after.is_disjoint(&leaving));
+        fit.sort_by_key(|(_, op, verdict)| (verdict.unguarded, op.after.is_disjoint(&leaving)));
         let mut moves: Vec<Move<'a>> = fit.into_iter().map(|(i, _, _)| Move::Add(*i)).collect();
         let unmixed = adds.iter().filter(|(i, _, _)| self.left.unmixed.contains(i));
         let mixed =
             unmixed.filter_map(|(i, op, verdict)| Some(Move::Between(*i, Box::new(self.order.mixed(op, verdict)?))));
         moves.extend(mixed);
-        moves.extend(removals.iter().filter(|(_, _, verdict)| good(verdict)).map(|(i, _, _)| Move::Remove(*i)));
+        let makes_room = |op: &Op<'_>| adds.iter().any(|(_, _, add)| self.order.makes_room(op, add));
+        let mut go: Vec<_> = removals.iter().filter(|(_, _, verdict)| good(verdict)).collect();
+        go.sort_by_key(|(_, op, verdict)| (!makes_room(op), verdict.unguarded));
+        moves.extend(go.into_iter().map(|(i, _, _)| Move::Remove(*i)));
         moves
     }
 

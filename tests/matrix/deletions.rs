@@ -1,0 +1,162 @@
+//! Deletions that meet what is not as status says, or no status: single moments in virtual time.
+
+use super::lives::{self, Edit};
+use super::moments::{HOUR, apply, calls, live, started, warnings, world};
+use super::world::World;
+use serde_json::json;
+use std::time::Duration;
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_without_status_takes_what_the_spec_lists_and_nothing_of_strangers() {
+    for (lost, invalid) in [(false, false), (true, false), (true, true)] {
+        let life = lives::owning();
+        let world = world(life.iam, life.cluster, 0);
+        let (shared, foreign) = (crate::model::arn("shared"), crate::model::arn("foreign"));
+        let mut spec = lives::wanted();
+        spec["whenUnlisted"] = json!("Keep");
+        spec["managedPolicies"] = json!([shared, "ReadOnlyAccess"]);
+        world.lock().cluster.class["spec"]["managedPolicies"] = json!(["SecurityAudit"]);
+        let mut operator = started(&world, &spec).await;
+        world.lock().change(|iam| {
+            let role = iam.roles.get_mut("api").expect("a role");
+            role.managed.insert(foreign.clone());
+            role.inline.insert("theirs".to_owned(), lives::allow(&["theirs:One"]).to_string());
+        });
+        if invalid {
+            // What is wrong elsewhere in it holds up no deletion.
+            spec["description"] = json!("d".repeat(2000));
+            spec["roleName"] = json!("api");
+            spec["permissionsBoundary"] = json!("nonsense");
+            apply(&world, &spec);
+        }
+        world.lock().said.clear();
+        let delete = if lost { Edit::Lose } else { Edit::Delete };
+        delete.apply(&mut world.lock().cluster);
+        live(&mut operator, HOUR).await;
+        let warned = warnings(&world);
+        assert_eq!(warned.len(), 1, "{lost} {invalid}: {warned:?}");
+        let named = format!("what this object did not make: attached policy {foreign}, inline policy theirs. Remove");
+        assert!(warned[0].contains(&named), "{lost} {invalid}: {warned:?}");
+        let role = world.lock().iam.roles["api"].clone();
+        assert_eq!((role.managed.len(), role.inline.len()), (5, 2), "nothing is taken off a role that stays");
+
+        world.lock().change(|iam| {
+            let role = iam.roles.get_mut("api").expect("a role");
+            role.managed.remove(&foreign);
+            role.inline.remove("theirs");
+        });
+        live(&mut operator, HOUR).await;
+        let inner = world.lock();
+        assert!(inner.cluster.role.is_none() && !inner.iam.roles.contains_key("api"), "{lost} {invalid}");
+        let left: Vec<&str> = inner.iam.policies.keys().map(String::as_str).collect();
+        assert_eq!(left, ["fence", "foreign", "shared", "wall"], "{lost} {invalid}");
+        let end = inner.said.iter().rev().find(|said| said.action == "Delete").expect("an event");
+        assert_eq!(end.note, "Role api and all that belonged to it is gone", "{lost} {invalid}");
+    }
+}
+
+/// Its message, and whether it is stalled.
+fn stands(world: &World) -> (String, bool) {
+    let inner = world.lock();
+    let conditions = inner.cluster.role.as_ref().expect("an object")["status"]["conditions"].clone();
+    let of = |kind: &str| conditions.as_array().into_iter().flatten().find(|one| one["type"] == kind).cloned();
+    let message = of("Ready").map(|ready| ready["message"].as_str().unwrap_or_default().to_owned());
+    (message.unwrap_or_default(), of("Stalled").is_some_and(|stalled| stalled["status"] == "True"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_own_policy_that_is_the_roles_own_boundary_is_told_and_not_waited_for() {
+    let fence = crate::model::arn("api-fence");
+    for (by_spec, lag) in [(true, 0), (false, 0), (true, 20), (false, 20)] {
+        let life = lives::owning();
+        let world = world(life.iam, life.cluster, lag);
+        let mut operator = started(&world, &lives::spec_of(&["fence"], None)).await;
+        let spec = |names: &[&str]| {
+            let mut spec = lives::spec_of(names, None);
+            if by_spec {
+                spec["permissionsBoundary"] = json!(fence);
+            }
+            spec
+        };
+        apply(&world, &spec(&["fence"]));
+        live(&mut operator, Duration::from_mins(10)).await;
+        assert!(world.lock().cluster.is_ready(), "{:?}", world.lock().cluster.role);
+        world.lock().change(|iam| iam.roles.get_mut("api").expect("a role").boundary = Some(fence.clone()));
+        live(&mut operator, Duration::from_mins(10)).await;
+        world.lock().said.clear();
+        let before = calls(&world, "DeletePolicy ");
+        apply(&world, &spec(&[]));
+        live(&mut operator, HOUR).await;
+        let (message, stalled) = stands(&world);
+        assert!(stalled, "by spec {by_spec}, {lag} s late: {message}");
+        for part in [fence.as_str(), "permissions boundary of role api", "spec.permissionsBoundary", "in AWS"] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        let warned = warnings(&world);
+        assert_eq!(warned.len(), 1, "by spec {by_spec}, {lag} s late: {warned:?}");
+        let tries = calls(&world, "DeletePolicy ") - before;
+        assert!(tries < 40, "by spec {by_spec}, {lag} s late: {tries} an hour");
+        apply(&world, &lives::spec_of(&[], None));
+        if !by_spec {
+            world.lock().change(|iam| iam.roles.get_mut("api").expect("a role").boundary = None);
+        }
+        live(&mut operator, HOUR).await;
+        assert!(world.lock().cluster.is_ready(), "by spec {by_spec}, {lag} s late: {}", stands(&world).0);
+        assert!(!world.lock().iam.policies.contains_key("api-fence"), "by spec {by_spec}, {lag} s late");
+    }
+}
+
+/// Whichever part of IAM a read reaches, another one refuses.
+#[tokio::test(start_paused = true)]
+async fn what_iam_refuses_by_what_was_before_our_own_writes_is_waited_for_without_a_word() {
+    for (reads, judges) in [(0, 4), (0, 20), (20, 4), (20, 20)] {
+        let at = format!("reads {reads} s late, writes {judges} s");
+        let life = lives::owning();
+        let world = world(life.iam, life.cluster, reads);
+        world.lock().judges_late = Duration::from_secs(judges);
+        let mut operator = started(&world, &lives::spec_of(&["x", "y"], Some("first"))).await;
+        apply(&world, &lives::spec_of(&["y", "z"], None));
+        live(&mut operator, HOUR).await;
+        assert!(world.lock().cluster.is_ready(), "{at}: {}", stands(&world).0);
+        assert!(!world.lock().iam.policies.contains_key("api-x"), "{at}");
+        apply(&world, &lives::spec_of(&["y"], Some("first")));
+        live(&mut operator, HOUR).await;
+        world.lock().cluster.delete();
+        live(&mut operator, HOUR).await;
+        assert!(world.lock().cluster.role.is_none(), "{at}");
+        let left: Vec<String> =
+            world.lock().iam.policies.keys().filter(|name| name.starts_with("api")).cloned().collect();
+        assert_eq!(left, Vec::<String>::new(), "{at}");
+        let inner = world.lock();
+        let warned = inner.said.iter().filter(|said| said.is_warning && said.reason != "PolicyWarning");
+        let warned: Vec<&String> = warned.map(|said| &said.note).collect();
+        assert_eq!(warned, Vec::<&String>::new(), "{at}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_status_what_is_ours_and_off_the_role_goes_too() {
+    for (role_is_gone, invalid) in [(false, false), (true, false), (false, true), (true, true)] {
+        let life = lives::owning();
+        let world = world(life.iam, life.cluster, 0);
+        let mut operator = started(&world, &lives::spec_of(&["x", "y"], Some("first"))).await;
+        world.lock().change(|iam| {
+            iam.profiles.get_mut("first").expect("a profile").role = None;
+            iam.roles.get_mut("api").expect("a role").managed.clear();
+            if role_is_gone {
+                iam.roles.remove("api");
+            }
+        });
+        if invalid {
+            let mut spec = lives::spec_of(&["x", "y"], Some("first"));
+            spec["customerManagedPolicies"][0]["document"] = json!({ "Statement": "nonsense" });
+            apply(&world, &spec);
+        }
+        Edit::Lose.apply(&mut world.lock().cluster);
+        live(&mut operator, HOUR).await;
+        let inner = world.lock();
+        assert!(inner.cluster.role.is_none() && !inner.iam.roles.contains_key("api"), "{role_is_gone}");
+        let ours = inner.iam.policies.keys().filter(|name| name.starts_with("api"));
+        assert_eq!((ours.count(), inner.iam.profiles.len()), (0, 1), "{role_is_gone}");
+    }
+}
