@@ -257,10 +257,19 @@ impl Work<'_> {
             self.tell_recovered(subject).await;
             return self.close(subject, &plan, observed.as_deref(), &carried, &contests);
         }
-        Err(self.early(Failure::slow(
-            Reason::Rejected,
-            format!("AWS says that role {} exists and does not exist at once; looking again", self.desired.name),
-        )))
+        Err(self.early(self.contradiction(subject)))
+    }
+
+    /// What an attempt of ours has made comes to light while reads lag; what does not is for somebody to look at.
+    fn contradiction(&self, subject: &Subject) -> Failure {
+        let role = &self.desired.name;
+        let message = format!("AWS says that role {role} exists and does not exist at once; looking again");
+        let now = Instant::now();
+        let since = self.ctx.memory.with(&subject.uid, |entry| *entry.contradicted.get_or_insert(now));
+        if now.saturating_duration_since(since) < self.ctx.settle {
+            return Failure::wait(LAG, message);
+        }
+        Failure::slow(Reason::Rejected, message)
     }
 
     /// Reads what must be read and plans. A role that never was is created without a read.

@@ -119,6 +119,8 @@ pub struct Entry {
     pub boundary_seen: Option<BoundarySeen>,
     /// Since when nobody knows whether the role has its boundary, since something fails.
     boundary_unseen: Option<Instant>,
+    /// Since when AWS says of a role that it is there and shows none.
+    pub contradicted: Option<Instant>,
     /// When the role was first found missing.
     pub first_miss: Option<Instant>,
     /// The generation of a class for which the rights were found to suffice.
@@ -188,6 +190,7 @@ impl Entry {
     /// Forgets the failures.
     pub fn succeed(&mut self) {
         self.start_over();
+        self.contradicted = None;
         self.boundary_unseen = None;
     }
 
