@@ -17,7 +17,7 @@ use super::status::{Verdict, find, show_left};
 use super::subject::Subject;
 use super::sweeps::{UNSEEN, patience};
 use super::workload;
-use crate::api::iamrole::{Adoption, Cause, Mode, Origin};
+use crate::api::iamrole::{Adoption, Cause, Mode, Origin, WhenUnlisted};
 use crate::api::{ConditionType, IamRoleClass, IamRoleSpec, IamRoleStatus, Reason};
 use crate::aws::{Account, AwsError, Kind};
 use crate::role::contest::Contest;
@@ -107,8 +107,11 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
         return Ok(look_again(subject, Some(later)));
     }
     let mut desired = desired;
-    status.unlisted = kept(subject, case.class);
-    desired.exceptions.keep_found(status.unlisted.clone());
+    let kept = kept(subject, case.class);
+    if case.settings.when_unlisted == WhenUnlisted::Remove {
+        status.unlisted.clone_from(&kept);
+    }
+    desired.exceptions.keep_found(kept);
     let unknown = status.role.is_none();
     let mut work = Work {
         ctx,
@@ -292,7 +295,7 @@ impl Work<'_> {
             self.absent(subject, &record)?;
             return Ok(Decision::Do(self.create(&record), None));
         };
-        self.ctx.memory.with(&subject.uid, |entry| entry.first_miss = None);
+        self.ctx.memory.with(&subject.uid, |entry| (entry.first_miss, entry.contradicted) = (None, None));
         if shows_departed(self.ctx, &self.desired.account.id, &observed) {
             return Ok(Decision::Later(SHORT));
         }

@@ -10,7 +10,7 @@ use super::recover::{is_lost, kept, take_up};
 use super::roles::{Outcome, Setback, Stepped, class_ref, interval};
 use super::status::{Tri, Verdict, show_whole_plan};
 use super::subject::Subject;
-use crate::api::iamrole::{Adoption, Origin};
+use crate::api::iamrole::{Adoption, Origin, WhenUnlisted};
 use crate::api::{IamRoleStatus, Reason};
 use crate::role::settings::settings;
 use crate::role::{Asked, Desired, Observed, Plan, Record, plan};
@@ -26,8 +26,11 @@ pub async fn preview(
 ) -> Stepped<Outcome> {
     status.class = Some(class_ref(case.class));
     let mut record = Record::from_status(&status);
-    status.unlisted = kept(subject, case.class);
-    desired.exceptions.keep_found(status.unlisted.clone());
+    let kept = kept(subject, case.class);
+    if case.settings.when_unlisted == WhenUnlisted::Remove {
+        status.unlisted.clone_from(&kept);
+    }
+    desired.exceptions.keep_found(kept);
     let failed = |error| Setback::early(of_aws(ctx, case.class, error), status.clone());
     let asked = Asked::new(Some(&desired), &record);
     let mut role = case.account.observe(&desired.name, &asked).await.map_err(failed)?.role;

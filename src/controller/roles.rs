@@ -13,7 +13,7 @@ use super::status::{Tri, Verdict, after_failure, conditions, is_news, is_ready, 
 use super::subject::{Subject, version};
 use super::unread::unread;
 use super::workload;
-use crate::api::iamrole::ClassRef;
+use crate::api::iamrole::{ClassRef, WhenUnlisted};
 use crate::api::{IamRoleClass, IamRoleStatus, Reason};
 use crate::aws::Account;
 use crate::role::settings::settings;
@@ -123,7 +123,7 @@ pub async fn reconcile(object: Arc<RawRole>, ctx: Arc<Context>) -> Result<Action
 
 async fn work(object: &Arc<RawRole>, ctx: &Arc<Context>) -> (Action, &'static str) {
     let mut subject = match newest(object, ctx).await {
-        Ok(Some(object)) => Subject::new(object).with_untold(ctx).in_its_generation(),
+        Ok(Some(object)) => Subject::new(object).with_untold(ctx),
         Ok(None) => return (Action::await_change(), "success"),
         Err(failure) => {
             tracing::info!(%failure, "reading the object");
@@ -179,11 +179,17 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
         Ok(None) => return Ok(ignored(subject)),
         Err(failure) => {
             let alone = settings(&spec, None, origin, subject.suspend_annotation());
+            if alone.when_unlisted == WhenUnlisted::Remove {
+                subject.forget_unlisted();
+            }
             let suspended = alone.suspended_by.map(|by| suspended(subject.status.clone(), by));
             return suspended.ok_or_else(|| keep(failure, subject));
         }
     };
     let settings = settings(&spec, Some(&class.spec), origin, subject.suspend_annotation());
+    if settings.when_unlisted == WhenUnlisted::Remove {
+        subject.forget_unlisted();
+    }
     let mut status = subject.status.clone();
     status.effective = Some(settings.effective());
     if let Some(by) = settings.suspended_by {

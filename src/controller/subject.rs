@@ -74,15 +74,12 @@ impl Subject {
         self
     }
 
-    /// It, without what status calls unlisted where that was found for a spec that is no more: it would be taken for what
-    /// was kept for this one. A role that was being taken up keeps it.
-    #[must_use]
-    pub fn in_its_generation(mut self) -> Self {
-        let is_new = self.status.observed_generation != Some(self.generation);
-        if is_new && !self.is_deleted() && !is_half_way(&self.status) {
+    /// Forgets what status calls unlisted where that was found for a spec that is no more: the new one, which has such things
+    /// removed, would take it for what was kept for its own sake. A role that was being taken up keeps it.
+    pub fn forget_unlisted(&mut self) {
+        if self.status.observed_generation != Some(self.generation) && !is_half_way(&self.status) {
             self.status.unlisted.clear();
         }
-        self
     }
 
     /// Status as the object has it.

@@ -168,9 +168,9 @@ impl Sweeps {
         let mut states = self.lock();
         // A class that is not ready for a moment is no end.
         states.retain(|account, state| {
-            let absent = (!intervals.contains_key(account)).then(|| *state.absent.get_or_insert(now));
-            state.absent = absent;
-            let long = absent.is_some_and(|since| now.saturating_duration_since(since) >= state.interval.min(ABSENT));
+            let since = |since: Instant| now.saturating_duration_since(since);
+            let long = state.absent.is_some_and(|absent| since(absent) >= state.interval.min(ABSENT));
+            state.absent = (!intervals.contains_key(account)).then(|| state.absent.unwrap_or(now));
             state.under_way || !long
         });
         let mut begins = Vec::new();
@@ -280,7 +280,12 @@ impl Sweeps {
         free: &BTreeSet<String>,
     ) -> Option<BTreeSet<String>> {
         let mut states = self.lock();
-        let state = states.get_mut(account).filter(|state| state.absent.is_none())?;
+        let state = states.get_mut(account)?;
+        if state.absent.is_some() {
+            // Nobody is there to tell; the next walk shows them anew.
+            state.doubtful.retain(|name, id| asked.get(name) != Some(id));
+            return None;
+        }
         let doubtful: Vec<&String> =
             asked.iter().filter(|(name, id)| state.doubtful.get(*name) == Some(*id)).map(|(name, _)| name).collect();
         for name in &doubtful {
@@ -295,7 +300,8 @@ impl Sweeps {
     /// interval also where walks are for nothing else.
     pub fn missed(&self, account: &str, now: Instant) {
         if let Some(state) = self.lock().get_mut(account) {
-            state.looked = now.checked_sub(ORPHANS.saturating_sub(state.interval));
+            // Walks come a little sooner than an interval.
+            state.looked = now.checked_sub(ORPHANS.saturating_sub(state.interval / 2));
         }
     }
 
@@ -444,7 +450,7 @@ mod tests {
         assert!(next.unwrap() <= now + super::RETRY, "the walk is tried again soon");
         assert_eq!((sweeps.walker(A), sweeps.orphans(A)), (Some("me".to_owned()), Some(set(&["x"]))));
         sweeps.begin(&BTreeMap::new(), now + 3 * second);
-        sweeps.begin(&BTreeMap::new(), now + 3 * second + INTERVAL);
+        sweeps.begin(&intervals(INTERVAL), now + 3 * second + INTERVAL);
         assert_eq!(sweeps.walker(A), None, "forgotten in the end");
     }
 
@@ -598,8 +604,10 @@ mod tests {
         assert_eq!(walk(&["old", "x"], &[("y", "2")]), set(&["y"]), "it is there after all");
         sweeps.begin(&BTreeMap::new(), now);
         assert_eq!(sweeps.confirm(A, &ids(&[("y", "2")]), &all), None, "nobody cares any more");
-        sweeps.begin(&BTreeMap::new(), now + INTERVAL);
-        sweeps.begin(&intervals(INTERVAL), now + INTERVAL);
+        sweeps.begin(&intervals(INTERVAL), now + APART);
+        assert_eq!(sweeps.appear(A, ids(&[("y", "2")])), set(&["y"]), "it is asked for anew");
+        sweeps.begin(&BTreeMap::new(), now + APART);
+        sweeps.begin(&intervals(INTERVAL), now + APART + INTERVAL);
         assert_eq!(sweeps.confirm(A, &ids(&[("y", "2")]), &all), None, "it was not walked anew");
         assert_eq!(sweeps.orphans(A), None, "what was told before stands");
     }
@@ -627,9 +635,10 @@ mod tests {
         sweeps.appear(A, BTreeMap::from([("x".to_owned(), "1".to_owned())]));
         sweeps.end(A, Ended::Complete { orphans: set(&[]), obstacle: Some(Obstacle::Dearer) }, now);
         assert!(!sweeps.may_hide_orphans(A, now + INTERVAL));
-        sweeps.missed(A, now);
-        assert_eq!(sweeps.begin(&intervals(INTERVAL), now + INTERVAL).0, [A], "after an interval");
-        assert!(sweeps.may_hide_orphans(A, now + INTERVAL));
+        let due = sweeps.begin(&intervals(INTERVAL), now).1.unwrap();
+        sweeps.missed(A, now + Duration::from_secs(30));
+        assert_eq!(sweeps.begin(&intervals(INTERVAL), due).0, [A], "after an interval");
+        assert!(sweeps.may_hide_orphans(A, due));
     }
 
     #[test]

@@ -133,6 +133,16 @@ async fn an_edit_removes_what_was_kept_before_it_whatever_fails_at_first() {
             assert!(world.lock().cluster.is_ready());
             let is_there = || world.lock().iam.roles["api"].managed.contains(&foreign);
             assert!(is_there(), "{restored}");
+            if !restored {
+                // Who only corrects his list still reads what is not on it.
+                let mut wrong = spec.clone();
+                wrong["inlinePolicies"] = json!([{ "name": "bad", "document": { "Statement": "nonsense" } }]);
+                apply(&world, &wrong);
+                live(&mut operator, HOUR).await;
+                let role = world.lock().cluster.role.clone().expect("an object");
+                assert_eq!(role["status"]["unlisted"], json!([foreign]));
+                assert!(is_stalled(&world) && is_there());
+            }
             spec["whenUnlisted"] = json!("Remove");
             spec["description"] = json!("edited");
             world.lock().trouble_later(position, fault);

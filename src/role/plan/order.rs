@@ -27,6 +27,7 @@ use super::step::{Phase, Plan, Step};
 use crate::policy::{Clause, Document};
 use crate::role::Desired;
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 
 /// Something that the role may or may not do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -241,11 +242,19 @@ impl<'a> Order<'a> {
 
     /// Unread policies before other additions and after other removals.
     fn sort_unread(&mut self) {
-        let is_unread = |ids: &Ids| ids.iter().any(|id| matches!(self.facts.get(*id), Some(Fact::Policy(_))));
-        let waits =
-            |op: &Op<'_>| !op.change.is_strangers && self.state.get(&op.key).is_some_and(|(ids, _)| is_unread(ids));
-        self.comes.sort_by_key(|op| !is_unread(&op.after));
-        self.goes.sort_by_key(waits);
+        let (mut comes, mut goes) = (mem::take(&mut self.comes), mem::take(&mut self.goes));
+        comes.sort_by_key(|op| !self.is_unread(&op.after));
+        goes.sort_by_key(|op| self.goes_late(op));
+        (self.comes, self.goes) = (comes, goes);
+    }
+
+    fn is_unread(&self, ids: &Ids) -> bool {
+        ids.iter().any(|id| matches!(self.facts.get(*id), Some(Fact::Policy(_))))
+    }
+
+    /// Whether what goes may deny, for all that is known.
+    fn goes_late(&self, op: &Op<'_>) -> bool {
+        !op.change.is_strangers && self.state.get(&op.key).is_some_and(|(ids, _)| self.is_unread(ids))
     }
 
     /// All steps, each time the one that seems best.

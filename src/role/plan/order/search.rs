@@ -148,7 +148,7 @@ impl<'o, 'a> Search<'o, 'a> {
     }
 
     /// What may be done next, in the order in which it is tried: additions that take over what something else is about to
-    /// lose, other additions, overlaps, removals that make room, other removals. What leaves something allowed without its
+    /// lose, other additions, overlaps, removals that make room, other removals, those of what may deny. What leaves something allowed without its
     /// denials comes last of each.
     fn moves(&mut self) -> Vec<Move<'a>> {
         let there: usize = self.order.state.values().map(|(ids, _)| ids.len() + 1).sum();
@@ -168,7 +168,7 @@ impl<'o, 'a> Search<'o, 'a> {
         moves.extend(mixed);
         let makes_room = |op: &Op<'_>| adds.iter().any(|(_, _, add)| self.order.makes_room(op, add));
         let mut go: Vec<_> = removals.iter().filter(|(_, _, verdict)| good(verdict)).collect();
-        go.sort_by_key(|(_, op, verdict)| (!makes_room(op), verdict.unguarded));
+        go.sort_by_key(|(_, op, verdict)| (self.order.goes_late(op), !makes_room(op), verdict.unguarded));
         moves.extend(go.into_iter().map(|(i, _, _)| Move::Remove(*i)));
         moves
     }
@@ -208,6 +208,38 @@ mod tests {
             let plan = update(&own(&new, 10), &observed, &record, 10, false);
             assert_eq!(short(&plan), expected, "whatever the order of the spec");
         }
+    }
+
+    /// What may deny guards `all` until that is gone, and what makes no room is not taken off for its sake.
+    #[test]
+    fn room_is_made_by_what_takes_room_and_not_by_what_may_deny() {
+        let with = |own: &[(&str, &str)], managed: &[&str], inline: &[&str]| {
+            let own: Vec<Value> = own
+                .iter()
+                .map(|(name, action)| json!({ "name": name, "policyName": name, "document": document(&[*action]) }))
+                .collect();
+            let shared = 10 - own.len().max(managed.len() + 1);
+            let mut shared: Vec<String> = (0..shared).map(|i| format!("Shared{i}")).collect();
+            shared.extend(managed.iter().map(|name| (*name).to_owned()));
+            let inline: Vec<Value> =
+                inline.iter().map(|name| json!({ "name": name, "document": document(&["sqs:*"]) })).collect();
+            spec(json!({ "managedPolicies": shared, "customerManagedPolicies": own, "inlinePolicies": inline }))
+        };
+        let place = |steps: &[String], part: &str| {
+            steps.iter().position(|step| step.contains(part)).unwrap_or_else(|| panic!("{part}: {steps:?}"))
+        };
+        let (observed, record) = settled(&with(&[("a", "s3:X"), ("c", "s3:Y")], &[], &["legacy"]));
+        let plan = names(&update(&with(&[("b", "s3:Z"), ("d", "s3:X")], &[], &[]), &observed, &record, 10, false));
+        assert!(
+            place(&plan, "attach policy arn:aws:iam::111122223333:policy/d")
+                < place(&plan, "detach policy arn:aws:iam::111122223333:policy/a"),
+            "{plan:?}"
+        );
+        assert!(place(&plan, "attach policy arn:aws:iam::111122223333:policy/b") < place(&plan, "legacy"), "{plan:?}");
+
+        let (observed, record) = settled(&with(&[("a", "s3:X")], &["SecurityAudit"], &["all"]));
+        let plan = names(&update(&with(&[("b", "s3:Z"), ("d", "s3:X")], &[], &[]), &observed, &record, 10, false));
+        assert!(place(&plan, "policy all") < place(&plan, "SecurityAudit"), "{plan:?}");
     }
 
     #[test]
