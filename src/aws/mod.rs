@@ -13,6 +13,9 @@ mod look;
 mod observe;
 mod pace;
 mod preflight;
+#[cfg(test)]
+#[allow(clippy::expect_used, reason = "a test fails by panicking")]
+mod stand_in;
 mod summary;
 mod throttle;
 mod transport;

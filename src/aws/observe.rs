@@ -258,10 +258,7 @@ pub(super) fn tag_map(tags: &[Tag]) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::Asked;
-    use crate::aws::{Account, Aws};
-    use crate::telemetry::Metrics;
-    use aws_config::{BehaviorVersion, Region};
-    use aws_credential_types::Credentials;
+    use crate::aws::{Account, stand_in};
     use axum::Router;
     use axum::extract::State;
     use std::sync::Arc;
@@ -296,18 +293,8 @@ mod tests {
 
     async fn account(pages: bool) -> (Arc<Account>, Arc<AtomicU64>) {
         let calls = Arc::new(AtomicU64::new(0));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let server = Router::new().fallback(serve).with_state((calls.clone(), pages));
-        tokio::spawn(async move { axum::serve(listener, server).await });
-        let config = aws_config::defaults(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::new("id", "secret", None, None, "test"))
-            .endpoint_url(url)
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .load()
-            .await;
-        let account = Aws::new(config, Metrics::default()).identify(None, None).await.expect("who it is");
+        let aws = stand_in::aws(Router::new().fallback(serve).with_state((calls.clone(), pages))).await;
+        let account = aws.identify(None, None).await.expect("who it is");
         (account, calls)
     }
 

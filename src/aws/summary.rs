@@ -93,11 +93,7 @@ fn read(numbers: &HashMap<SummaryKeyType, i32>) -> Summary {
 
 #[cfg(test)]
 mod tests {
-    use crate::aws::{Aws, Kind, Usage};
-    use crate::telemetry::Metrics;
-    use aws_config::retry::RetryConfig;
-    use aws_config::{BehaviorVersion, Region};
-    use aws_credential_types::Credentials;
+    use crate::aws::{Aws, Kind, Usage, stand_in};
     use axum::Router;
     use axum::extract::State;
     use axum::http::StatusCode;
@@ -153,19 +149,8 @@ mod tests {
     impl World {
         async fn new() -> Self {
             let (script, calls) = (Script::new(Mutex::new(Ok(2048))), Calls::default());
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let url = format!("http://{}", listener.local_addr().unwrap());
-            let server = Router::new().fallback(serve).with_state((script.clone(), calls.clone()));
-            tokio::spawn(async move { axum::serve(listener, server).await });
-            let config = aws_config::defaults(BehaviorVersion::latest())
-                .region(Region::new("us-east-1"))
-                .credentials_provider(Credentials::new("id", "secret", None, None, "test"))
-                .endpoint_url(url)
-                .http_client(aws_smithy_http_client::Builder::new().build_http())
-                .retry_config(RetryConfig::disabled())
-                .load()
-                .await;
-            Self { aws: Aws::new(config, Metrics::default()), script, calls }
+            let aws = stand_in::aws(Router::new().fallback(serve).with_state((script.clone(), calls.clone()))).await;
+            Self { aws, script, calls }
         }
 
         /// The quota of trust policies that roles are judged by, and what is known to be in the account.

@@ -1,7 +1,7 @@
 //! Makes AWS match: claim, finalizer, observe, plan, intent, execute, status.
 
 use super::advise::{advise, advise_of_kept};
-use super::carry::{Carried, Run, SHORT};
+use super::carry::{Carried, LAG, Run, SHORT};
 use super::contested::{contested, name_the_dead};
 use super::context::Context;
 use super::failure::Failure;
@@ -32,8 +32,6 @@ use tokio::time::Instant;
 
 /// A role just created may be missing in reads for so long.
 pub const YOUNG: Duration = Duration::from_mins(1);
-/// How long to wait for AWS to show what was written.
-const LAG: Duration = Duration::from_secs(2);
 /// Create, then read what was there already, then work on that.
 const ROUNDS: usize = 3;
 

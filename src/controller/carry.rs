@@ -17,8 +17,8 @@ use crate::role::{Action, Desired, Observed, Plan, Progress, Record, Step};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How long to wait for all of AWS to know what was made just before.
-const LAG: Duration = Duration::from_secs(2);
+/// How long to wait for all of AWS to know and to show what was written just before.
+pub const LAG: Duration = Duration::from_secs(2);
 /// A moment.
 pub const SHORT: Duration = Duration::from_secs(1);
 

@@ -7,7 +7,7 @@
 //! 5. Ours: the deletion plan; what blocks it is named.
 
 use super::apply::{facts, of_aws};
-use super::carry::{report, stopping};
+use super::carry::{LAG, report, stopping};
 use super::conflict::{View, conflict};
 use super::context::Context;
 use super::events::Tone;
@@ -35,8 +35,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long to wait for AWS to show what was written just before.
-const LAG: Duration = Duration::from_secs(2);
 const WAY_OUT: &str = "To let the object go and leave the role in AWS, set spec.deletionPolicy: Retain (it works while it is being deleted)";
 
 /// Removes the role, or lets the object go without it.

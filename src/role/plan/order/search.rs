@@ -148,8 +148,8 @@ impl<'o, 'a> Search<'o, 'a> {
     }
 
     /// What may be done next, in the order in which it is tried: additions that take over what something else is about to
-    /// lose, other additions, overlaps, removals that make room, other removals, those of what may deny. What leaves something allowed without its
-    /// denials comes last of each.
+    /// lose, other additions, overlaps, removals that make room, other removals, removals of what may deny. Of each, what
+    /// leaves something allowed without its denials comes last.
     fn moves(&mut self) -> Vec<Move<'a>> {
         let there: usize = self.order.state.values().map(|(ids, _)| ids.len() + 1).sum();
         let cost = there * (self.left.comes.len() + self.left.goes.len());
