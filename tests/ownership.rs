@@ -3,6 +3,7 @@
 
 mod support;
 
+use iamrole_operator::api::iamrole::Origin;
 use iamrole_operator::api::iamroleclass::UnlistedExceptions;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -217,6 +218,28 @@ async fn a_role_whose_owner_tags_were_taken_off_is_nobodys() {
     world.delete("other").await;
     world.gone("other").await;
     assert_eq!(aws::role(&world.iam, &name).await, before, "a part of the tags is none");
+}
+
+/// Adoption takes back what was ours before: as what we made, which goes with the object.
+#[tokio::test]
+async fn a_role_that_we_made_is_taken_back_as_that_where_it_may_be_adopted() {
+    let world = World::new("ownership").await;
+    let name = format!("stripped-{}", world.namespace);
+    world.create("app", json!({ "roleName": name, "adoption": "IfExists", "trustPolicy": ec2() })).await;
+    world.ready("app").await;
+    let tags = aws::role(&world.iam, &name).await.expect("the role").owner_tags;
+    assert_eq!(tags["iamrole.dev/origin"], "Created");
+    let keys = tags.keys().cloned().collect();
+    world.iam.untag_role().role_name(&name).set_tag_keys(Some(keys)).send().await.expect("no tags");
+    world.iam.attach_role_policy().role_name(&name).policy_arn(READ_ONLY).send().await.expect("a policy");
+    world.check_now("app").await;
+    let object = world.ready("app").await;
+    let role = aws::role(&world.iam, &name).await.expect("the role");
+    assert_eq!((role.owner_tags, role.attached.len()), (tags, 0), "and what nobody listed is taken off as before");
+    assert_eq!(object.status.unwrap().role.unwrap().origin, Some(Origin::Created));
+    world.delete("app").await;
+    world.gone("app").await;
+    assert_eq!(aws::role(&world.iam, &name).await, None);
 }
 
 #[tokio::test]

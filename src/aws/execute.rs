@@ -83,7 +83,7 @@ impl Account {
             }
             Action::DeleteBoundary => {
                 let call = iam.delete_role_permissions_boundary().role_name(name).send();
-                gone(self.call("iam:DeleteRolePermissionsBoundary", &role, call).await)?;
+                return gone(self.call("iam:DeleteRolePermissionsBoundary", &role, call).await);
             }
             Action::UpdateTrust(document) => {
                 let call = iam.update_assume_role_policy().role_name(name).policy_document(document.to_json()).send();

@@ -304,8 +304,9 @@ impl Work<'_> {
         })?;
         if !ownership.is_ours() {
             record.withdraw_other(&observed.id);
+            let plan = plan::adopt(&self.desired, record.origin_of(&observed));
             record.into_status(&mut self.status);
-            return Ok(Decision::Adopt(plan::adopt(&self.desired), Box::new(observed)));
+            return Ok(Decision::Adopt(plan, Box::new(observed)));
         }
         let observed = if self.is_lost(subject, &record, &observed) {
             self.recover(&mut record, observed).await?

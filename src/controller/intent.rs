@@ -20,7 +20,7 @@ impl Work<'_> {
             return Ok(());
         }
         let mut record = Record::from_status(&self.status);
-        let origin = if adopting { Origin::Adopted } else { Origin::Created };
+        let origin = observed.filter(|_| adopting).map_or(Origin::Created, |found| record.origin_of(found));
         record.role = Some(role_ref(&self.desired, observed, record.role.as_ref(), origin));
         if observed.is_none() {
             // The role is made anew: what the last one had is gone with it.

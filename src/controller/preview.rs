@@ -91,8 +91,9 @@ fn would_do(desired: &Desired, role: Option<&Observed>, record: &Record, attachm
     if judge(desired, observed)?.is_ours() {
         return Ok(plan::update(desired, observed, record, attachments, false));
     }
-    let (mut plan, mut observed) = (plan::adopt(desired), observed.clone());
-    observed.tags.extend(desired.role_tags(Origin::Adopted));
+    let origin = record.origin_of(observed);
+    let (mut plan, mut observed) = (plan::adopt(desired, origin), observed.clone());
+    observed.tags.extend(desired.role_tags(origin));
     let rest = plan::update(desired, &observed, record, attachments, false);
     plan.steps.extend(rest.steps);
     Ok(Plan { refused: rest.refused, unlisted: rest.unlisted, ..plan })

@@ -27,7 +27,7 @@
 
 use super::desired::Desired;
 use super::observed::Observed;
-use super::plan::{Action, Plan, Step};
+use super::plan::{Action, Phase, Plan, Step};
 use crate::policy::{AccountRef, Canonical};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -112,8 +112,8 @@ struct History {
     resumed: bool,
 }
 
-/// Name of an action, and its target.
-type Key = (String, String);
+/// Whether owner tags are mended, name of the action, and its target.
+type Key = (bool, String, String);
 
 /// One of a role's documents.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,7 +142,7 @@ impl Repairs {
             return;
         }
         let contest = || History { at: vec![now; REPAIRS], resumed: true, ..History::default() };
-        let keys = given_up.into_iter().map(|(action, target)| (action.to_owned(), target.to_owned()));
+        let keys = given_up.into_iter().map(|(action, target)| (false, action.to_owned(), target.to_owned()));
         self.histories = keys.map(|key| (key, contest())).collect();
     }
 
@@ -180,7 +180,7 @@ impl Repairs {
     fn follow(&mut self, plan: &Plan, look: Look<'_>) {
         self.looked = true;
         let held: BTreeSet<Place> = as_wanted(look).collect();
-        let planned: BTreeSet<Key> = plan.steps.iter().map(|step| key(&step.action, look.observed)).collect();
+        let planned: BTreeSet<Key> = plan.steps.iter().map(|step| key(step, look.observed)).collect();
         for (known, history) in &mut self.histories {
             history.at.retain(|at| look.now.saturating_sub(*at) < WINDOW);
             history.resumed &= !history.at.is_empty() && planned.contains(known);
@@ -191,6 +191,8 @@ impl Repairs {
                 history.tried.clear();
             }
         }
+        // What strangers put on a role has ever new names.
+        self.histories.retain(|known, history| planned.contains(known) || !history.is_past(look.now));
         // What was written a moment ago may be shown for a moment, before AWS says it in its own words.
         let recent: BTreeSet<&Place> = self
             .histories
@@ -206,7 +208,7 @@ impl Repairs {
         if matches!(step.action, Action::PutBoundary(_)) {
             return None;
         }
-        let history = self.histories.get(&key(&step.action, look.observed))?;
+        let history = self.histories.get(&key(step, look.observed))?;
         if history.resumed {
             return Some(Why::Earlier);
         }
@@ -237,7 +239,7 @@ impl Repairs {
     /// is none.
     pub fn note<'s>(&mut self, steps: impl IntoIterator<Item = (&'s Step, bool)>, look: Look<'_>) {
         for (step, is_repair) in steps {
-            let history = self.histories.entry(key(&step.action, look.observed)).or_default();
+            let history = self.histories.entry(key(step, look.observed)).or_default();
             // One repair may take two steps, with a document in between; and one that was not visible yet may have
             // been made twice.
             let same = history.written.is_some_and(|at| look.is_recent(at));
@@ -264,6 +266,12 @@ impl Repairs {
 }
 
 impl History {
+    /// It is no document, and was left alone for as long as a repair counts.
+    fn is_past(&self, now: Duration) -> bool {
+        let lately = |at: Duration| now.saturating_sub(at) < WINDOW;
+        self.place.is_none() && self.at.is_empty() && !self.written.is_some_and(lately)
+    }
+
     /// A repair found this; `same` says that it is one that was counted already.
     fn found(&mut self, answer: u64, same: bool, now: Duration) {
         self.open = true;
@@ -279,8 +287,9 @@ impl History {
     }
 }
 
-fn key(action: &Action, observed: &Observed) -> Key {
-    (action.name().to_owned(), action.target(&observed.name).to_owned())
+fn key(step: &Step, observed: &Observed) -> Key {
+    let Step { phase, action, .. } = step;
+    (*phase == Phase::Own, action.name().to_owned(), action.target(&observed.name).to_owned())
 }
 
 /// Which document an action writes.

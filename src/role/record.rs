@@ -126,6 +126,13 @@ impl Record {
         self.withdraw_role();
     }
 
+    /// Where a role without owner tags comes from: one that we made is still that when somebody took its tags off.
+    #[must_use]
+    pub fn origin_of(&self, found: &Observed) -> Origin {
+        let role = self.role.as_ref().filter(|role| role.id.as_deref() == Some(found.id.as_str()));
+        role.and_then(|role| role.origin).filter(|origin| *origin == Origin::Created).unwrap_or(Origin::Adopted)
+    }
+
     /// Lets go of what an action removed, once AWS said so.
     pub fn forget(&mut self, action: &Action) {
         match action {

@@ -14,6 +14,7 @@ const HOUR: Duration = Duration::from_hours(1);
 fn spec() -> Value {
     json!({
         "roleName": "api",
+        "tags": { "team": "shop" },
         "trustPolicy": { "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": "sts:AssumeRole",
             "Principal": { "AWS": "arn:aws:sts::123456789012:assumed-role/R/S" } }] },
         "inlinePolicies": [{ "name": "guard", "document": { "Version": "2012-10-17", "Statement": [
@@ -146,4 +147,44 @@ fn what_strangers_attach_goes_also_where_a_document_is_contested() {
             assert_eq!(message.matches("for now").count(), 1, "told once, whatever the number of steps: {message}");
         });
     }
+}
+
+fn look_often(world: &World) {
+    world.lock().cluster.class["spec"]["driftCheck"] = json!({ "method": "Role", "intervalSeconds": 300 });
+}
+
+#[test]
+fn what_strangers_attach_goes_also_where_a_tag_is_contested() {
+    for tag in ["iamrole.dev/origin", "iamrole.dev/class", "team"] {
+        in_virtual_time(async |world, mut operator| {
+            look_often(&world);
+            let untag = |iam: &mut Iam| {
+                let role = iam.roles.get_mut("api").expect("a role");
+                role.tags.retain(|key, _| !key.eq_ignore_ascii_case(tag));
+            };
+            live(&world, &mut operator, HOUR / 2, untag).await;
+            assert!(contested(&world), "{tag}");
+            let foreign = format!("arn:aws:iam::{ACCOUNT}:policy/foreign");
+            world.lock().meddle(|iam| {
+                iam.roles.get_mut("api").expect("a role").managed.insert(foreign);
+            });
+            live(&world, &mut operator, HOUR / 5, untag).await;
+            let left = world.lock().iam.roles["api"].managed.clone();
+            assert!(left.is_empty() && contested(&world), "{tag}: {left:?}");
+        });
+    }
+}
+
+/// Somebody who resets an ordinary tag again and again does not use up the repairs of the owner tags.
+#[test]
+fn owner_tags_are_mended_also_where_another_tag_is_contested() {
+    in_virtual_time(async |world, mut operator| {
+        look_often(&world);
+        let untag = |iam: &mut Iam| drop(iam.roles.get_mut("api").expect("a role").tags.remove("team"));
+        live(&world, &mut operator, HOUR / 2, untag).await;
+        assert!(contested(&world));
+        world.lock().meddle(|iam| drop(iam.roles.get_mut("api").expect("a role").tags.remove("iamrole.dev/origin")));
+        live(&world, &mut operator, HOUR / 5, untag).await;
+        assert!(world.lock().iam.roles["api"].tags.contains_key("iamrole.dev/origin") && contested(&world));
+    });
 }

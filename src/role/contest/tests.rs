@@ -355,3 +355,17 @@ fn what_no_walk_reads_no_walk_shows() {
     assert_eq!((look(60), look(120)), (vec![], vec![]));
     assert_eq!(look(180), [Why::Unmoved], "AWS never showed it, whatever walks saw, and nobody is blamed");
 }
+
+#[test]
+fn of_what_strangers_attach_under_ever_new_names_nothing_is_kept_for_long() {
+    let mut case = Case::default();
+    for hour in 0..20 {
+        let mut attached = as_wanted();
+        attached.managed.insert(format!("arn:x{hour}"));
+        for minute in [0, 10, 20] {
+            assert_eq!(case.look(&attached, hour * HOUR + minute * 60), []);
+        }
+        assert_eq!(case.look(&attached, hour * HOUR + 1800), [Why::Undone]);
+        assert!(case.repairs.histories.len() <= 2, "{:?}", case.repairs.histories.keys());
+    }
+}

@@ -1,5 +1,6 @@
 //! What can be done to IAM.
 
+use crate::api::{TAG_CLUSTER, TAG_NAME, TAG_NAMESPACE};
 use crate::policy::Document;
 use crate::role::{Observed, OwnPolicy};
 use std::collections::{BTreeMap, BTreeSet};
@@ -185,6 +186,14 @@ impl Action {
             | Self::DeleteProfile(name) => Some(profile_key(name)),
             _ => None,
         }
+    }
+
+    /// Whether it sets tags that tell whose something is.
+    pub(super) fn tells_owner(&self) -> bool {
+        let (Self::TagRole(tags) | Self::TagPolicy { tags, .. } | Self::TagProfile { tags, .. }) = self else {
+            return false;
+        };
+        [TAG_CLUSTER, TAG_NAMESPACE, TAG_NAME].into_iter().any(|key| tags.contains_key(key))
     }
 
     /// Whether it removes what a read did not show: a read that may be late does not tell whether it is there.

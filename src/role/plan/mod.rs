@@ -76,11 +76,12 @@ fn create_with(desired: &Desired, trust: &Document) -> Plan {
     plan
 }
 
-/// The plan for a foreign role that may be adopted: the owner tags, and nothing else in this pass.
+/// The plan for a foreign role that may be adopted: the owner tags, and nothing else in this pass. `origin` is where it
+/// [comes from](Record::origin_of).
 #[must_use]
-pub fn adopt(desired: &Desired) -> Plan {
+pub fn adopt(desired: &Desired, origin: Origin) -> Plan {
     let mut plan = Plan::default();
-    plan.push(Phase::Own, Action::TagRole(desired.role_tags(Origin::Adopted)));
+    plan.push(Phase::Own, Action::TagRole(desired.role_tags(origin)));
     plan
 }
 

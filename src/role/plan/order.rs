@@ -19,6 +19,7 @@
 //!
 //! A step that relies on earlier ones [needs](Step::needs) them: if one fails, it waits, and the last document stays.
 
+mod alike;
 mod quota;
 mod search;
 
@@ -139,7 +140,8 @@ pub(super) struct Order<'a> {
     desired: &'a Desired,
     attachments: usize,
     numbers: BTreeMap<Fact, usize>,
-    facts: Vec<Fact>,
+    /// By number; those that are everywhere together have one.
+    facts: Vec<Vec<Fact>>,
     state: BTreeMap<String, (Ids, Room)>,
     wanted: Ids,
     comes: Vec<Op<'a>>,
@@ -220,7 +222,7 @@ impl<'a> Order<'a> {
         for fact in facts {
             let id = *self.numbers.entry(fact.clone()).or_insert(self.facts.len());
             if id == self.facts.len() {
-                self.facts.push(fact);
+                self.facts.push(vec![fact]);
             }
             ids.insert(id);
         }
@@ -229,6 +231,7 @@ impl<'a> Order<'a> {
 
     /// Adds all steps to the plan, in order.
     pub(super) fn schedule(&mut self, plan: &mut Plan) {
+        self.merge_alike();
         self.old = self.union(None);
         plan.refused.extend(self.leave_out());
         self.refused = !plan.refused.is_empty();
@@ -249,7 +252,16 @@ impl<'a> Order<'a> {
     }
 
     fn is_unread(&self, ids: &Ids) -> bool {
-        ids.iter().any(|id| matches!(self.facts.get(*id), Some(Fact::Policy(_))))
+        ids.iter().any(|id| self.is_unread_fact(*id))
+    }
+
+    fn is_unread_fact(&self, id: usize) -> bool {
+        matches!(self.fact(id), Some(Fact::Policy(_)))
+    }
+
+    /// One of those that have this number: all are of one sort.
+    fn fact(&self, id: usize) -> Option<&Fact> {
+        self.facts.get(id)?.first()
     }
 
     /// Whether what goes may deny, for all that is known.
@@ -358,9 +370,10 @@ impl<'a> Order<'a> {
     }
 
     fn extended(&self, op: &Op<'a>, more: &Ids) -> Option<Op<'a>> {
-        let clauses = more.iter().map(|id| match self.facts.get(*id) {
-            Some(Fact::Clause(clause)) => Some(clause),
-            _ => None,
+        let facts = more.iter().filter_map(|id| self.facts.get(*id)).flatten();
+        let clauses = facts.map(|fact| match fact {
+            Fact::Clause(clause) => Some(clause),
+            Fact::Policy(_) => None,
         });
         let document = op.change.document?.with_clauses(clauses.collect::<Option<Vec<_>>>()?)?;
         let mut extended = op.clone();
@@ -405,7 +418,7 @@ impl<'a> Order<'a> {
     }
 
     fn denies(&self, id: usize) -> bool {
-        matches!(self.facts.get(id), Some(Fact::Clause(clause)) if clause.denies())
+        matches!(self.fact(id), Some(Fact::Clause(clause)) if clause.denies())
     }
 
     /// What is allowed there without all the denials that were with it, or shall be.

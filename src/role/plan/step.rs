@@ -157,16 +157,22 @@ struct Failed {
     key: Option<String>,
     /// A repair that was given up.
     withheld: bool,
+    /// It was to tell whose something is.
+    tells_owner: bool,
 }
 
 impl Failed {
     fn of(step: &Step, withheld: bool) -> Self {
-        Self { phase: step.phase, key: step.action.key(), withheld }
+        Self { phase: step.phase, key: step.action.key(), withheld, tells_owner: step.action.tells_owner() }
     }
 
-    /// What goes from a role does not wait for a document that is given up, which can last a day: what others attach
-    /// meanwhile must not stay for as long. Where it needs the very policy, it waits by the policy's key.
+    /// What is given up can stay so for an hour or a day, and must be no shelter meanwhile. What goes from a role does not
+    /// wait for a document; where it needs the very policy, it waits by the policy's key. And nothing waits for owner tags
+    /// beside those that tell whose the role is.
     fn blocks(&self, step: &Step) -> bool {
+        if self.withheld && self.phase == Phase::Own && !self.tells_owner {
+            return false;
+        }
         if step.is_strangers && !matches!(self.phase, Phase::Create | Phase::Own) {
             return false;
         }
@@ -180,7 +186,12 @@ impl Progress {
     /// At the beginning of a plan. A policy that was refused counts as an addition that failed.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
-        let refused = plan.refused_additions().map(|_| Failed { phase: Phase::Add, key: None, withheld: false });
+        let refused = plan.refused_additions().map(|_| Failed {
+            phase: Phase::Add,
+            key: None,
+            withheld: false,
+            tells_owner: false,
+        });
         let withheld = plan.withheld.iter().map(|step| Failed::of(step, true));
         Self { failed: refused.chain(withheld).collect() }
     }
