@@ -4,6 +4,7 @@
 //! AWS, on a thread that others need. It is no part of `make test`, which may run on a busy machine.
 
 use iamrole_operator::api::iamrole::{Origin, RoleRef};
+use iamrole_operator::api::iamroleclass::Allowed;
 use iamrole_operator::api::{IamRoleClassSpec, IamRoleSpec};
 use iamrole_operator::policy::{AccountRef, Limits};
 use iamrole_operator::role::desired::{Facts, desired};
@@ -60,7 +61,7 @@ fn documents(statement: &str, most: usize) -> Vec<Value> {
     (0..POLICIES).map(|_| document()).collect()
 }
 
-/// A role with these documents, the first one under name `first`.
+/// A role with these documents as policies of its own, which are numbered from `first`.
 fn role(documents: &[Value], first: usize) -> Option<Desired> {
     let policy = |(i, document): (usize, &Value)| {
         let name = format!("p{}", (i + first) % 100);
@@ -71,9 +72,7 @@ fn role(documents: &[Value], first: usize) -> Option<Desired> {
         "Principal": { "Service": "ec2.amazonaws.com" } }] });
     let spec = json!({ "roleName": "role", "trustPolicy": trust, "customerManagedPolicies": own });
     let spec: IamRoleSpec = serde_json::from_value(spec).ok()?;
-    let allowed = json!({ "roleNames": ["*"], "paths": ["*"] });
-    let class = json!({ "namespaceSelector": {}, "unbounded": true, "allowed": iamrole_operator::api::iamroleclass::Allowed::everything() });
-    drop(allowed);
+    let class = json!({ "namespaceSelector": {}, "unbounded": true, "allowed": Allowed::everything() });
     let class: IamRoleClassSpec = serde_json::from_value(class).ok()?;
     let account = AccountRef { partition: "aws".into(), id: "111122223333".into() };
     let cluster = Cluster::new(Some("bench"), "0b0b0b0b-0000-4000-8000-000000000000");

@@ -45,3 +45,42 @@ impl Order<'_> {
         renumber(&mut self.wanted);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Change, Fact, Facts, Order, Room};
+    use crate::role::plan::Action;
+    use crate::role::plan::tests::{document, inline, spec};
+    use serde_json::Value;
+
+    fn facts(desired: &crate::role::Desired, actions: &[String]) -> Facts {
+        let actions: Vec<&str> = actions.iter().map(String::as_str).collect();
+        let text: Value = document(&actions);
+        let policy = spec(serde_json::json!({ "inlinePolicies": [{ "name": "a", "document": text }] }));
+        let clauses = policy.inline["a"].canonical(&desired.account).clauses();
+        clauses.into_iter().map(Fact::Clause).collect()
+    }
+
+    #[test]
+    fn what_moves_together_is_one_and_what_does_not_is_told_apart() {
+        let desired = spec(inline(&[]));
+        let named = |letter: &str| (0..50).map(|i| format!("s3:{letter}{i}")).collect::<Vec<String>>();
+        let denied = |letter: &str| named(letter).iter().map(|action| format!("!{action}")).collect::<Vec<String>>();
+        let sets = [named("Stays"), named("Moves"), denied("Moves"), named("Goes"), named("Comes")];
+        let [stays, moves, denials, goes, comes] = sets.each_ref().map(|actions| facts(&desired, actions));
+        let mut order = Order::new(&desired, 10);
+        let all = |parts: &[&Facts]| parts.iter().flat_map(|facts| (*facts).clone()).collect::<Facts>();
+        order.there("a".into(), all(&[&stays, &moves, &denials, &goes]), Room::inline(1));
+        order.want(all(&[&stays, &moves, &denials, &comes]));
+        let change =
+            |name: &str, after: &[&Facts]| Change::new(Action::DeleteInline(name.into()), all(after), Room::inline(1));
+        order.comes(change("a", &[&stays]));
+        order.comes(change("b", &[&moves, &denials, &comes]));
+        order.merge_alike();
+        let sizes: Vec<usize> = order.facts.iter().map(Vec::len).collect();
+        assert_eq!((sizes.len(), sizes.iter().sum::<usize>()), (5, 250), "{sizes:?}");
+        let there = &order.state["a"].0;
+        assert_eq!((there.len(), order.wanted.len(), there.intersection(&order.wanted).count()), (4, 4, 3));
+        assert_eq!(order.wanted.iter().filter(|id| order.denies(**id)).count(), 1, "a denial is no permission");
+    }
+}
