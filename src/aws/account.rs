@@ -74,7 +74,7 @@ pub struct Account {
     pub(super) iam: aws_sdk_iam::Client,
     /// For clients of EKS, which has an endpoint in each region.
     #[cfg(feature = "eks")]
-    pub(super) eks: (SdkConfig, Fence),
+    pub(super) eks: (SdkConfig, Fence, Throttle),
     /// What EKS takes is no part of what IAM takes.
     #[cfg(feature = "eks")]
     pub(super) eks_pace: Pace,
@@ -171,6 +171,8 @@ impl Aws {
         identity: String,
     ) -> Account {
         let (pace, fence) = (self.pace(&id), Fence(self.leadership.clone()));
+        #[cfg(feature = "eks")]
+        let eks_pace = self.pace(&format!("eks {id}"));
         // What is throttled is an account, and only that.
         let partition_of_retries = RetryPartition::new(format!("iam-{id}"));
         let iam = aws_sdk_iam::config::Builder::from(config)
@@ -184,9 +186,9 @@ impl Aws {
         Account {
             iam: aws_sdk_iam::Client::from_conf(iam.build()),
             #[cfg(feature = "eks")]
-            eks: (config.clone(), fence),
+            eks: (config.clone(), fence, Throttle::new(eks_pace.clone(), &self.metrics, &id)),
             #[cfg(feature = "eks")]
-            eks_pace: self.pace(&format!("eks {id}")),
+            eks_pace,
             metrics: self.metrics.clone(),
             found: self.found.clone(),
             doubts: Vec::new(),

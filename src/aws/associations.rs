@@ -83,11 +83,12 @@ mod calls {
         pub const MAKES_ASSOCIATIONS: bool = true;
 
         pub(in crate::aws) fn eks(&self, place: &Place) -> aws_sdk_eks::Client {
-            let (config, fence) = &self.eks;
+            let (config, fence, throttle) = &self.eks;
             let region = Region::new(place.region.clone());
             let config = aws_sdk_eks::config::Builder::from(config)
                 .region(region)
                 .interceptor(fence.clone())
+                .interceptor(throttle.clone())
                 .retry_partition(RetryPartition::new(format!("eks-{}-{}", self.account.id, place.region)));
             aws_sdk_eks::Client::from_conf(config.build())
         }

@@ -91,6 +91,8 @@ impl Kind {
     }
 }
 
+/// The HTTP status of a refusal for too many calls, whatever its code.
+pub(super) const TOO_MANY: u16 = 429;
 /// In the ARN of a session, before the names of the role and the session.
 const ASSUMED: &str = ":assumed-role/";
 
@@ -135,6 +137,7 @@ impl AwsError {
         let said = error.message().unwrap_or_default();
         let kind = match (&code, status) {
             _ if has_credentials_error(error) => no_session(error).unwrap_or(Kind::NoCredentials),
+            (_, Some(TOO_MANY)) => Kind::Busy,
             (Some(code), _) => by_code(code, said, call, target).unwrap_or(match status {
                 Some(status) if status >= 500 => Kind::Transient,
                 _ => Kind::Rejected,
