@@ -16,6 +16,9 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use support::{World, condition, ec2, eventually, every, stays};
 
+/// Roles, or associations of others.
+const MANY: usize = 30;
+
 struct Both {
     world: World,
     eks: Eks,
@@ -105,6 +108,85 @@ async fn an_association_follows_the_list_and_goes_with_the_role() {
     world.gone("app").await;
     assert!(both.roles().is_empty(), "{:?}", both.roles());
     world.event("app", "Deleted", "Association of ServiceAccount api").await;
+}
+
+/// Not even a process that knows of nothing yet asks for each role once more what it was told of the others.
+#[tokio::test]
+async fn many_roles_of_a_namespace_go_with_few_calls_for_each() {
+    let mut both = Both::new("manygo").await;
+    let names: Vec<String> = (0..MANY).map(|i| format!("app-{i}")).collect();
+    for is_new_process in [false, true] {
+        for name in &names {
+            both.world.create(name, json!({ "serviceAccounts": lists(&[name]) })).await;
+        }
+        for name in &names {
+            both.bound(name, "True", "Bound").await;
+        }
+        if is_new_process {
+            both.world.operator.kill().await;
+        }
+        both.eks.calls();
+        for name in &names {
+            both.world.delete(name).await;
+        }
+        if is_new_process {
+            both.world.operator.start().await;
+        }
+        for name in &names {
+            both.world.gone(name).await;
+        }
+        assert!(both.roles().is_empty(), "{:?}", both.roles());
+        let calls = both.eks.calls();
+        let count = |call: &str| calls.iter().filter(|made| made.starts_with(call)).count();
+        assert_eq!(count("Delete"), MANY);
+        // A page has two.
+        let (looks, pages) = (count("Describe"), count("List"));
+        assert!(looks <= 3 * MANY && pages <= 3 * MANY, "{looks} looks and {pages} pages for {MANY} roles");
+    }
+}
+
+#[tokio::test]
+async fn what_others_made_is_looked_at_once_and_not_by_each_role() {
+    let both = Both::new("once").await;
+    for i in 0..MANY {
+        both.eks.put(&both.world.namespace, &format!("theirs-{i}"), "arn:aws:iam::123456789012:role/theirs");
+    }
+    let names: Vec<String> = (0..10).map(|i| format!("app-{i}")).collect();
+    for name in &names {
+        both.world.create(name, json!({ "serviceAccounts": lists(&[name]) })).await;
+    }
+    for name in &names {
+        both.bound(name, "True", "Bound").await;
+    }
+    for name in &names {
+        both.world.delete(name).await;
+    }
+    for name in &names {
+        both.world.gone(name).await;
+    }
+    assert_eq!(both.roles().len(), MANY);
+    let looks = both.eks.calls().iter().filter(|call| call.starts_with("Describe")).count();
+    assert!(looks <= 2 * MANY + 3 * names.len(), "{looks} looks at {MANY} of others by {} roles", names.len());
+}
+
+/// A list is no right: what the tags say is ours goes, also where nothing but the tags says so.
+#[tokio::test]
+async fn what_another_role_lists_is_not_hidden_from_the_one_that_made_it() {
+    let mut both = Both::new("hidden").await;
+    both.world.create("elder", json!({ "serviceAccounts": lists(&["api", "own"]) })).await;
+    both.bound("elder", "True", "Bound").await;
+    both.world.create("younger", json!({ "serviceAccounts": lists(&["api"]) })).await;
+    both.bound("younger", "False", "ServiceAccountConflict").await;
+    both.world.operator.kill().await;
+    let none = Patch::Merge(json!({ "status": { "workloadIdentity": null } }));
+    both.world.roles().patch_status("elder", &PatchParams::default(), &none).await.unwrap();
+    both.world.patch("elder", json!({ "serviceAccounts": lists(&["own"]) })).await;
+    both.world.delete("elder").await;
+    both.world.operator.start().await;
+    both.world.gone("elder").await;
+    assert!(both.roles().iter().all(|(_, role)| *role == both.arn("younger")), "{:?}", both.roles());
+    both.world.check_now("younger").await;
+    both.becomes("the younger follows", &[("api", &both.arn("younger"))]).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use crate::policy::Arn;
 use std::collections::BTreeMap;
 
 /// A cluster in EKS, as its associations are asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// Region.
     pub region: String,
@@ -57,9 +57,13 @@ impl Association {
 mod calls {
     use super::{Account, Association, AwsError, BTreeMap, Place};
     use crate::aws::Kind;
+    use crate::aws::look::{Look, Since};
     use aws_config::Region;
     use aws_sdk_eks::config::retry::RetryPartition;
     use aws_sdk_eks::types::PodIdentityAssociation;
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
 
     fn text(text: Option<&str>) -> String {
         text.unwrap_or_default().to_owned()
@@ -124,6 +128,23 @@ mod calls {
             }
         }
 
+        /// The same, where nobody has asked within `age`, nor since this process made one there. Of many who ask at once one
+        /// does.
+        pub async fn associations_within(
+            &self,
+            place: &Place,
+            namespace: &str,
+            age: Duration,
+        ) -> Result<Arc<Vec<Association>>, AwsError> {
+            let since = Since::within(age);
+            let ask = async { self.associations(place, namespace).await.map(Arc::new) };
+            self.listed(place, namespace).ask(since, ask).await.map_err(|unanswered| unanswered.error)
+        }
+
+        fn listed(&self, place: &Place, namespace: &str) -> Arc<Look<Arc<Vec<Association>>>> {
+            self.found.associations.of((self.account.id.clone(), place.clone(), namespace.to_owned()))
+        }
+
         /// One with role and tags; `None` if it is gone.
         pub async fn association(&self, place: &Place, id: &str) -> Result<Option<Association>, AwsError> {
             let call =
@@ -156,7 +177,12 @@ mod calls {
             let call = call.namespace(namespace).service_account(account).role_arn(role);
             let call = call.set_tags(Some(tags.into_iter().collect())).send();
             let target = format!("cluster {} for ServiceAccount {namespace}/{account}", place.cluster);
-            let answer = self.call_at(&self.eks_pace, "eks:CreatePodIdentityAssociation", &target, call).await?;
+            // A list that was begun before is without it, and so may be one that was begun meanwhile.
+            let doubts = self.listed(place, namespace).doubts();
+            doubts.fetch_add(1, Ordering::Relaxed);
+            let answer = self.call_at(&self.eks_pace, "eks:CreatePodIdentityAssociation", &target, call).await;
+            doubts.fetch_add(1, Ordering::Relaxed);
+            let answer = answer?;
             Ok(answer.association().map(read).map(|made| made.arn).unwrap_or_default())
         }
 
@@ -189,6 +215,8 @@ mod calls {
 mod calls {
     use super::{Account, Association, AwsError, BTreeMap, Place};
     use crate::aws::Kind;
+    use std::sync::Arc;
+    use std::time::Duration;
 
     fn unable<T>(call: &'static str) -> Result<T, AwsError> {
         let message = "this build of the operator has no EKS in it (feature eks)".to_owned();
@@ -202,6 +230,16 @@ mod calls {
 
         /// Not in this build.
         pub async fn associations(&self, _: &Place, _: &str) -> Result<Vec<Association>, AwsError> {
+            unable("eks:ListPodIdentityAssociations")
+        }
+
+        /// Not in this build.
+        pub async fn associations_within(
+            &self,
+            _: &Place,
+            _: &str,
+            _: Duration,
+        ) -> Result<Arc<Vec<Association>>, AwsError> {
             unable("eks:ListPodIdentityAssociations")
         }
 
@@ -244,5 +282,76 @@ mod tests {
         assert_eq!(Place::of("arn:aws:eks:eu-central-1:111122223333:cluster/prod"), place);
         assert_eq!(Place::of("arn:aws:eks:eu-central-1:111122223333:podidentityassociation/prod/a-1"), place);
         assert_eq!(Place::of("prod"), None);
+    }
+
+    #[cfg(feature = "eks")]
+    mod lists {
+        use crate::aws::{Account, Place, stand_in};
+        use axum::Router;
+        use axum::extract::State;
+        use axum::http::{Method, Uri};
+        use axum::response::{IntoResponse as _, Response};
+        use futures::future::join_all;
+        use serde_json::json;
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+        use std::time::Duration;
+
+        const AGE: Duration = Duration::from_mins(1);
+
+        /// Associations that were made, and lists that were asked for.
+        #[derive(Default)]
+        struct Eks {
+            made: AtomicUsize,
+            lists: AtomicUsize,
+        }
+
+        async fn serve(State(eks): State<Arc<Eks>>, method: Method, uri: Uri, text: String) -> Response {
+            let text = |action: &str| {
+                let who = "<Arn>arn:aws:iam::111122223333:user/u</Arn><Account>111122223333</Account>";
+                let is_called = text.contains(&format!("Action={action}&"));
+                is_called
+                    .then(|| format!("<{action}Response><{action}Result>{who}</{action}Result></{action}Response>"))
+            };
+            if !uri.path().starts_with("/clusters/") {
+                let answer = text("GetCallerIdentity").or_else(|| text("GetAccountSummary"));
+                return answer.unwrap_or_default().into_response();
+            }
+            let one = |id: usize| json!({ "associationId": id.to_string(), "namespace": "shop" });
+            if method == Method::POST {
+                return json!({ "association": one(eks.made.fetch_add(1, Relaxed)) }).to_string().into_response();
+            }
+            eks.lists.fetch_add(1, Relaxed);
+            let all: Vec<_> = (0..eks.made.load(Relaxed)).map(one).collect();
+            json!({ "associations": all }).to_string().into_response()
+        }
+
+        fn place() -> Place {
+            Place { region: "eu-central-1".into(), cluster: "prod".into() }
+        }
+
+        async fn seen(account: &Account, age: Duration) -> usize {
+            account.associations_within(&place(), "shop", age).await.expect("a list").len()
+        }
+
+        #[tokio::test]
+        async fn a_list_is_asked_for_once_until_something_is_made_or_it_is_wanted_anew() {
+            let eks = Arc::new(Eks::default());
+            let aws = stand_in::aws(Router::new().fallback(serve).with_state(eks.clone())).await;
+            let account = aws.identify(None, None).await.expect("who it is");
+            let make =
+                async || account.associate(&place(), "shop", "api", "role", std::collections::BTreeMap::new()).await;
+            make().await.expect("an association");
+            assert_eq!(join_all((0..20).map(|_| seen(&account, AGE))).await, [1; 20]);
+            let other = aws.identify(None, None).await.expect("who it is");
+            assert_eq!((seen(&other, AGE).await, eks.lists.load(Relaxed)), (1, 1), "also for another class");
+            make().await.expect("an association");
+            assert_eq!((seen(&account, AGE).await, eks.lists.load(Relaxed)), (2, 2), "what we made is on it");
+            assert_eq!((seen(&account, Duration::ZERO).await, eks.lists.load(Relaxed)), (2, 3));
+            aws.forget_associations("another");
+            assert_eq!((seen(&account, AGE).await, eks.lists.load(Relaxed)), (2, 3));
+            aws.forget_associations("shop");
+            assert_eq!((seen(&account, AGE).await, eks.lists.load(Relaxed)), (2, 4));
+        }
     }
 }

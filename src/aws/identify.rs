@@ -1,6 +1,7 @@
 //! Whose account it is, and what it may hold: asked once for all who lead there by one identity.
 
 use super::account::{Account, Aws, Session, observe_call};
+use super::associations::{Association, Place};
 use super::error::{AwsError, Kind, without_sessions};
 use super::look::{Looks, Since, Unanswered};
 use super::summary::Summary;
@@ -18,7 +19,12 @@ pub struct Found {
     summaries: Arc<Looks<String, Summary>>,
     /// Whether there is a policy, by the identity that asked and the ARN.
     pub(super) policies: Arc<Looks<(String, String), bool>>,
+    /// The associations of a namespace.
+    pub(super) associations: Arc<Looks<Listed, Arc<Vec<Association>>>>,
 }
+
+/// The associations of a namespace, by account and cluster. Whoever asks, they are the same.
+pub(super) type Listed = (String, Place, String);
 
 impl Default for Found {
     fn default() -> Self {
@@ -28,6 +34,8 @@ impl Default for Found {
             identities: Arc::new(Looks::new(|_| true)),
             summaries: Arc::new(Looks::new(is_for_all)),
             policies: Arc::new(Looks::new(is_for_all)),
+            // Another identity may be let in.
+            associations: Arc::new(Looks::new(|error| !matches!(error.kind, Kind::NoCredentials | Kind::Denied))),
         }
     }
 }
@@ -106,6 +114,11 @@ impl Aws {
         };
         account.doubts.push(look.doubts());
         (account.quotas, account.usage, account.unanswered) = (summary.quotas, summary.usage, unanswered);
+    }
+
+    /// The namespace has nobody any more who would ask for its associations.
+    pub fn forget_associations(&self, namespace: &str) {
+        self.found.associations.forget(|(_, _, listed)| listed == namespace);
     }
 
     /// Where AWS does not know the session any more, as after its role was made anew, another one is asked for the next

@@ -52,6 +52,11 @@ impl<K: Eq + Hash, V> Looks<K, V> {
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         looks.entry(key).or_insert_with(|| Arc::new(Look::new(self.is_for_all))).clone()
     }
+
+    /// Nobody will ask for these any more.
+    pub(super) fn forget(&self, is_meant: impl Fn(&K) -> bool) {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| !is_meant(key));
+    }
 }
 
 /// How often there was reason to doubt an answer.

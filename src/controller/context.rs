@@ -207,6 +207,12 @@ impl Context {
         }
     }
 
+    /// Whether the namespace has roles beside that of the name.
+    #[must_use]
+    pub fn has_others(&self, namespace: &str, name: &str) -> bool {
+        self.scopes.iter().any(|scope| scope.index.has_others(namespace, name))
+    }
+
     /// The roles that list a ServiceAccount.
     #[must_use]
     pub fn listing(&self, namespace: &str, account: &str) -> Vec<Arc<RawRole>> {

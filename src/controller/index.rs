@@ -60,6 +60,12 @@ impl Index {
         self.lock().roles.get(namespace).into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 
+    /// Whether a namespace has roles beside that of the name.
+    #[must_use]
+    pub fn has_others(&self, namespace: &str, name: &str) -> bool {
+        self.lock().roles.get(namespace).is_some_and(|roles| roles.keys().any(|other| other != name))
+    }
+
     /// The names of the roles of a namespace that list a ServiceAccount of it.
     #[must_use]
     pub fn listing(&self, namespace: &str, account: &str) -> Vec<String> {
@@ -176,7 +182,9 @@ mod tests {
         assert_eq!((index.of_namespace("n"), index.listing("m", "b")), (vec!["one".into(), "two".into()], vec![]));
         index.note(&Event::Apply(role("one", &["c"])));
         assert_eq!((index.listing("n", "a"), index.listing("n", "b")), (vec![], vec!["two".into()]));
+        assert!(index.has_others("n", "two") && !index.has_others("m", "two"));
         index.note(&Event::Delete(role("two", &["b"])));
+        assert!(!index.has_others("n", "one") && index.has_others("n", "two"));
         assert_eq!((index.listing("n", "b"), index.of_namespace("n")), (vec![], vec!["one".into()]));
     }
 

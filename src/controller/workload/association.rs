@@ -1,9 +1,10 @@
 //! Associations of EKS Pod Identity: made, kept and deleted, where the class says so. Their namespace is always the
 //! object's own, and what does not carry our owner tags is never changed.
 
-use super::condition::{Finding, Findings, Passes};
+use super::Binding;
+use super::condition::{Finding, Findings};
+use super::looks::{Look, Looks};
 use super::rival::rival;
-use super::{AGAIN, Binding};
 use crate::api::iamrole::{Cause, Change, Origin};
 use crate::api::{IamRoleClass, IamRoleStatus, Reason};
 use crate::aws::{Account, Association, AwsError, Kind, Place};
@@ -13,13 +14,16 @@ use crate::controller::status::CHANGES_KEPT;
 use crate::policy::Arn;
 use crate::role::workload::is_name;
 use crate::role::{Owner, Ownership, Workload};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// What EKS says of a role that is not there, or whose trust policy does not let it in.
 const REFUSED: &str = "InvalidParameterException";
+/// A list may be so old where nothing but what others, or a process before, left behind is looked for: what this process
+/// made is on it.
+const LATELY: Duration = Duration::from_secs(10);
 /// How many ARNs of other clusters status keeps.
 pub const ELSEWHERE_KEPT: usize = 60;
 
@@ -41,61 +45,6 @@ impl Associated {
         let of_account = self.here.get(&one.account).is_some_and(Option::is_none);
         of_account || self.returned.contains(&one.arn) || self.here.values().flatten().any(|arn| *arn == one.arn)
     }
-}
-
-/// What was found at the last look, so that a ServiceAccount that changes leads to no call to EKS.
-#[derive(Clone)]
-struct Look {
-    /// Generations of object and class, and the role.
-    of: (i64, i64, String),
-    at: Instant,
-    associated: Associated,
-    findings: Vec<Finding>,
-}
-
-impl Look {
-    fn lasts(&self) -> bool {
-        let is_soon = self.findings.iter().any(|finding| finding.passes == Passes::Soon);
-        self.findings.is_empty() || (!is_soon && self.at.elapsed() < AGAIN)
-    }
-}
-
-/// What the process remembers of associations. Nothing depends on it but the number of calls.
-#[derive(Default)]
-pub struct Looks {
-    last: Mutex<HashMap<String, Look>>,
-    /// UIDs of objects with ARNs of associations that are not theirs.
-    strangers: Mutex<HashSet<(String, String)>>,
-    /// When something was news about an object's ServiceAccounts, until their pods were looked at once more.
-    news: Mutex<HashMap<String, Instant>>,
-}
-
-impl Looks {
-    /// The next reconciliation of the object looks anew.
-    pub fn forget(&self, uid: &str) {
-        lock(&self.last).remove(uid);
-        lock(&self.strangers).retain(|(of, _)| of != uid);
-        lock(&self.news).remove(uid);
-    }
-
-    /// How long until the pods are to be looked at once more: they come while a role is bound, and EKS's webhook sees
-    /// an association late. `None`: that was done, just now at the latest.
-    pub fn until_pods(&self, uid: &str, is_news: bool) -> Option<Duration> {
-        let mut news = lock(&self.news);
-        if is_news {
-            news.insert(uid.to_owned(), Instant::now());
-        }
-        let left = AGAIN.saturating_sub(news.get(uid)?.elapsed());
-        if left.is_zero() {
-            news.remove(uid);
-            return None;
-        }
-        Some(left)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The role's way into EKS.
@@ -136,7 +85,7 @@ impl Eks<'_> {
         let subject = self.binding.subject;
         let class_generation = self.class.metadata.generation.unwrap_or_default();
         let of = (subject.generation, class_generation, self.binding.arn.to_owned());
-        let look = lock(&self.looks().last).get(&subject.uid).cloned();
+        let look = self.looks().last(&subject.uid);
         let look = look.filter(|look| !fresh && look.of == of && look.lasts());
         if let Some(look) = look {
             look.findings.into_iter().for_each(|finding| findings.extend(Some(finding)));
@@ -149,7 +98,7 @@ impl Eks<'_> {
         }
         let at = Instant::now();
         let look = Look { of, at, associated: associated.clone(), findings: found.clone().into_iter().collect() };
-        lock(&self.looks().last).insert(subject.uid.clone(), look);
+        self.looks().keep(&subject.uid, look);
         found.into_iter().for_each(|finding| findings.extend(Some(finding)));
         associated
     }
@@ -181,7 +130,7 @@ impl Eks<'_> {
         }
         for (arn, name) in goes {
             let id = arn.rsplit('/').next().unwrap_or_default();
-            match self.leave(&place, &arn, id, Some(&mut *status)).await {
+            match self.leave(&place, id, Some(&mut *status)).await {
                 Ok(_) => {
                     known.returned.remove(&arn);
                     name.map(|name| known.here.remove(&name));
@@ -234,9 +183,12 @@ impl Eks<'_> {
             }
         }
         associated.here.retain(|name, _| accounts.contains(name) || there.iter().any(|one| one.account == *name));
-        let candidates = there.iter().filter(|one| !accounts.contains(&one.account) && self.may_be_ours(one, &known));
-        for one in candidates {
-            match self.leave(&place, &one.arn, &one.id, Some(&mut *status)).await {
+        self.looks().keep_only(&self.binding.subject.namespace, &there);
+        let is_candidate = |one: &&Association| !accounts.contains(&one.account) && self.may_be_ours(one, &known);
+        let candidates = self.in_turn(there.iter().filter(is_candidate));
+        // Others may have looked at it meanwhile.
+        for one in candidates.into_iter().filter(is_candidate) {
+            match self.leave(&place, &one.id, Some(&mut *status)).await {
                 Ok(_) => drop(associated.here.remove(&one.account)),
                 Err(error) => {
                     // Status may have it elsewhere, or not at all.
@@ -258,7 +210,19 @@ impl Eks<'_> {
             let listing = self.binding.ctx.listing(&subject.namespace, &one.account);
             listing.iter().any(|role| role.metadata.uid.as_deref() != Some(subject.uid.as_str()))
         };
-        known.knows(one) || (!self.is_stranger(&one.arn) && !by_others())
+        known.knows(one) || (!self.is_of_others(one) && !by_others())
+    }
+
+    /// In an order of this object's own: of many that look at once each asks for something else first, and for nothing that
+    /// another one has asked for meanwhile.
+    fn in_turn<'l>(&self, all: impl Iterator<Item = &'l Association>) -> Vec<&'l Association> {
+        let mut all: Vec<&Association> = all.collect();
+        all.sort_by_cached_key(|one| {
+            let mut hasher = DefaultHasher::new();
+            (&self.binding.subject.uid, &one.arn).hash(&mut hasher);
+            hasher.finish()
+        });
+        all
     }
 
     /// Sees to the association of one ServiceAccount; its ARN if it is ours. `was_there`: status knows that it was.
@@ -284,6 +248,7 @@ impl Eks<'_> {
             let message = format!("the association of ServiceAccount {name} has just gone; it is made anew");
             return Err(Finding::soon(message));
         };
+        self.looks().seen(&seen);
         match self.owner.judge(&seen.tags) {
             Ownership::Ours(_) if seen.gives(role) => Ok(Some(seen.arn)),
             Ownership::Ours(_) => {
@@ -327,17 +292,13 @@ impl Eks<'_> {
     }
 
     /// Deletes an association if it is ours; whether it was.
-    async fn leave(
-        &self,
-        place: &Place,
-        arn: &str,
-        id: &str,
-        status: Option<&mut IamRoleStatus>,
-    ) -> Result<bool, AwsError> {
+    async fn leave(&self, place: &Place, id: &str, status: Option<&mut IamRoleStatus>) -> Result<bool, AwsError> {
         let Some(seen) = self.account.association(place, id).await? else { return Ok(true) };
-        let is_own = seen.namespace == self.binding.subject.namespace && self.owner.judge(&seen.tags).is_ours();
-        if !is_own {
-            self.is_news(arn);
+        if seen.namespace != self.binding.subject.namespace {
+            return Ok(false);
+        }
+        self.looks().seen(&seen);
+        if !self.owner.judge(&seen.tags).is_ours() {
             return Ok(false);
         }
         if self.account.dissociate(place, id).await? {
@@ -359,25 +320,30 @@ impl Eks<'_> {
         if !(has_any || (self.managed && lists)) || !Account::MAKES_ASSOCIATIONS {
             return Ok(());
         }
-        for arn in known.here.values().flatten().chain(&known.returned) {
+        let on_record: BTreeSet<&String> = known.here.values().flatten().chain(&known.returned).collect();
+        for arn in &on_record {
             if let (Some(place), Some(id)) = (Place::of(arn), arn.rsplit('/').next()) {
-                self.leave(&place, arn, id, None).await?;
+                self.leave(&place, id, None).await?;
             }
         }
-        // One of which no answer came is in no status.
-        let seeks = self.managed || known.here.values().any(Option::is_none);
-        let Some(place) = self.place().filter(|_| seeks) else { return Ok(()) };
-        for one in self.account.associations(&place, &subject.namespace).await? {
-            if known.knows(&one) || !self.is_stranger(&one.arn) {
-                self.leave(&place, &one.arn, &one.id, None).await?;
-            }
+        // One of which no answer came is in no status, and none is where status was lost.
+        let unheard = known.here.values().any(Option::is_none);
+        let Some(place) = self.place().filter(|_| self.managed || unheard) else { return Ok(()) };
+        let age = if unheard { Duration::ZERO } else { LATELY };
+        let there = self.account.associations_within(&place, &subject.namespace, age).await?;
+        let is_candidate = |one: &&Association| known.knows(one) || !self.is_of_others(one);
+        let candidates = self.in_turn(there.iter().filter(|one| !on_record.contains(&one.arn)).filter(is_candidate));
+        // Others may have looked at it meanwhile.
+        for one in candidates.into_iter().filter(is_candidate) {
+            self.leave(&place, &one.id, None).await?;
         }
         Ok(())
     }
 
     /// The object goes, and with it all that is known of these. They give nobody a role that is gone.
     async fn warn_of(&self, elsewhere: &BTreeSet<String>) {
-        let left: BTreeSet<String> = elsewhere.iter().filter(|arn| self.is_news(arn)).cloned().collect();
+        let uid = &self.binding.subject.uid;
+        let left: BTreeSet<String> = elsewhere.iter().filter(|arn| self.looks().is_news(uid, arn)).cloned().collect();
         if left.is_empty() {
             return;
         }
@@ -391,13 +357,8 @@ impl Eks<'_> {
         self.owner.cluster.eks.arn_in(&self.account.account).ok().and_then(|arn| Place::of(&arn))
     }
 
-    fn is_stranger(&self, arn: &str) -> bool {
-        lock(&self.looks().strangers).contains(&(self.binding.subject.uid.clone(), arn.to_owned()))
-    }
-
-    /// Remembers an association that this object has no part in; false if it was known.
-    fn is_news(&self, arn: &str) -> bool {
-        lock(&self.looks().strangers).insert((self.binding.subject.uid.clone(), arn.to_owned()))
+    fn is_of_others(&self, one: &Association) -> bool {
+        self.looks().is_of_others(one, self.owner)
     }
 
     /// What status says. It can be forged: of another cluster or account nothing is asked, and what can't be an

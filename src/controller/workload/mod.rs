@@ -6,6 +6,7 @@
 mod annotation;
 mod association;
 mod condition;
+mod looks;
 mod pods;
 mod provider;
 mod rival;
@@ -14,8 +15,9 @@ mod watch;
 pub use provider::Providers;
 pub use watch::{AccountScope, Watched, accounts, serve};
 
-use self::association::{Associated, ELSEWHERE_KEPT, Eks, Looks};
+use self::association::{Associated, ELSEWHERE_KEPT, Eks};
 use self::condition::{Finding, Findings};
+use self::looks::Looks;
 use super::apply::{Case, of_aws};
 use super::context::{Context, RawRole};
 use super::events::Tone;
@@ -244,6 +246,11 @@ pub fn gone(role: &RawRole, ctx: &Context) {
             forget(&other.metadata.uid);
             ctx.wake_role(&other);
         }
+    }
+    let name = role.metadata.name.as_deref().unwrap_or_default();
+    if !ctx.has_others(namespace, name) {
+        ctx.workloads.looks.forget_namespace(namespace);
+        ctx.aws.forget_associations(namespace);
     }
 }
 
