@@ -56,13 +56,12 @@ impl Association {
 #[cfg(feature = "eks")]
 mod calls {
     use super::{Account, Association, AwsError, BTreeMap, Place};
-    use crate::aws::Kind;
-    use crate::aws::look::{Look, Since};
+    use crate::aws::look::Since;
+    use crate::aws::{Kind, Ticket};
     use aws_config::Region;
     use aws_sdk_eks::config::retry::RetryPartition;
     use aws_sdk_eks::types::PodIdentityAssociation;
     use std::sync::Arc;
-    use std::sync::atomic::Ordering;
     use std::time::Duration;
 
     fn text(text: Option<&str>) -> String {
@@ -97,8 +96,7 @@ mod calls {
             aws_sdk_eks::Client::from_conf(config.build())
         }
 
-        /// Those of a namespace, without role and tags. None where there is no such cluster.
-        pub async fn associations(&self, place: &Place, namespace: &str) -> Result<Vec<Association>, AwsError> {
+        async fn associations(&self, place: &Place, namespace: &str) -> Result<Vec<Association>, AwsError> {
             let (eks, target) = (self.eks(place), format!("cluster {}", place.cluster));
             let (mut all, mut next) = (Vec::new(), None);
             loop {
@@ -128,8 +126,8 @@ mod calls {
             }
         }
 
-        /// The same, where nobody has asked within `age`, nor since this process made one there. Of many who ask at once one
-        /// does.
+        /// Those of a namespace, without role and tags, as they were not longer than `age` ago, nor before this process made
+        /// one there. None where there is no such cluster. Of many who ask at once one does.
         pub async fn associations_within(
             &self,
             place: &Place,
@@ -138,11 +136,8 @@ mod calls {
         ) -> Result<Arc<Vec<Association>>, AwsError> {
             let since = Since::within(age);
             let ask = async { self.associations(place, namespace).await.map(Arc::new) };
-            self.listed(place, namespace).ask(since, ask).await.map_err(|unanswered| unanswered.error)
-        }
-
-        fn listed(&self, place: &Place, namespace: &str) -> Arc<Look<Arc<Vec<Association>>>> {
-            self.found.associations.of((self.account.id.clone(), place.clone(), namespace.to_owned()))
+            let key = (self.identity.clone(), place.clone(), namespace.to_owned(), Ticket::turn());
+            self.found.associations.of(key).ask(since, ask).await.map_err(|unanswered| unanswered.error)
         }
 
         /// One with role and tags; `None` if it is gone.
@@ -177,11 +172,11 @@ mod calls {
             let call = call.namespace(namespace).service_account(account).role_arn(role);
             let call = call.set_tags(Some(tags.into_iter().collect())).send();
             let target = format!("cluster {} for ServiceAccount {namespace}/{account}", place.cluster);
-            // A list that was begun before is without it, and so may be one that was begun meanwhile.
-            let doubts = self.listed(place, namespace).doubts();
-            doubts.fetch_add(1, Ordering::Relaxed);
+            // A list that was begun before is without it, and so may be one that was begun meanwhile, whoever asked.
+            let doubt = || self.found.associations.doubt(|(_, at, listed, _)| at == place && listed == namespace);
+            doubt();
             let answer = self.call_at(&self.eks_pace, "eks:CreatePodIdentityAssociation", &target, call).await;
-            doubts.fetch_add(1, Ordering::Relaxed);
+            doubt();
             let answer = answer?;
             Ok(answer.association().map(read).map(|made| made.arn).unwrap_or_default())
         }
@@ -227,11 +222,6 @@ mod calls {
     impl Account {
         /// Whether this build can make associations.
         pub const MAKES_ASSOCIATIONS: bool = false;
-
-        /// Not in this build.
-        pub async fn associations(&self, _: &Place, _: &str) -> Result<Vec<Association>, AwsError> {
-            unable("eks:ListPodIdentityAssociations")
-        }
 
         /// Not in this build.
         pub async fn associations_within(
@@ -286,7 +276,7 @@ mod tests {
 
     #[cfg(feature = "eks")]
     mod lists {
-        use crate::aws::{Account, Place, stand_in};
+        use crate::aws::{Account, Place, Ticket, Turn, stand_in};
         use axum::Router;
         use axum::extract::State;
         use axum::http::{Method, Uri};
@@ -294,8 +284,9 @@ mod tests {
         use futures::future::join_all;
         use serde_json::json;
         use std::sync::Arc;
-        use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+        use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
         use std::time::Duration;
+        use tokio::sync::Notify;
 
         const AGE: Duration = Duration::from_mins(1);
 
@@ -304,6 +295,10 @@ mod tests {
         struct Eks {
             made: AtomicUsize,
             lists: AtomicUsize,
+            /// The next list waits until it may be answered.
+            hangs: AtomicBool,
+            asked: Notify,
+            answer: Notify,
         }
 
         async fn serve(State(eks): State<Arc<Eks>>, method: Method, uri: Uri, text: String) -> Response {
@@ -322,6 +317,10 @@ mod tests {
                 return json!({ "association": one(eks.made.fetch_add(1, Relaxed)) }).to_string().into_response();
             }
             eks.lists.fetch_add(1, Relaxed);
+            if eks.hangs.swap(false, Relaxed) {
+                eks.asked.notify_one();
+                eks.answer.notified().await;
+            }
             let all: Vec<_> = (0..eks.made.load(Relaxed)).map(one).collect();
             json!({ "associations": all }).to_string().into_response()
         }
@@ -348,10 +347,33 @@ mod tests {
             make().await.expect("an association");
             assert_eq!((seen(&account, AGE).await, eks.lists.load(Relaxed)), (2, 2), "what we made is on it");
             assert_eq!((seen(&account, Duration::ZERO).await, eks.lists.load(Relaxed)), (2, 3));
+            let at_once = (0..20).map(|_| seen(&account, Duration::ZERO));
+            assert_eq!(
+                (join_all(at_once).await, eks.lists.load(Relaxed)),
+                (vec![2; 20], 5),
+                "the first, and one for all others"
+            );
             aws.forget_associations("another");
-            assert_eq!((seen(&account, AGE).await, eks.lists.load(Relaxed)), (2, 3));
+            assert_eq!((seen(&account, AGE).await, eks.lists.load(Relaxed)), (2, 5));
             aws.forget_associations("shop");
-            assert_eq!((seen(&account, AGE).await, eks.lists.load(Relaxed)), (2, 4));
+            assert_eq!((seen(&account, AGE).await, eks.lists.load(Relaxed)), (2, 6));
+        }
+
+        #[tokio::test]
+        async fn who_changes_something_does_not_wait_for_the_list_of_a_check() {
+            let eks = Arc::new(Eks::default());
+            eks.hangs.store(true, Relaxed);
+            let aws = stand_in::aws(Router::new().fallback(serve).with_state(eks.clone())).await;
+            let account = aws.identify(None, None).await.expect("who it is");
+            let check = Ticket::new(Turn::Check).scope(seen(&account, Duration::ZERO));
+            let change = Ticket::new(Turn::Change).scope(async {
+                eks.asked.notified().await;
+                let seen = seen(&account, Duration::ZERO).await;
+                eks.answer.notify_one();
+                seen
+            });
+            assert_eq!(tokio::join!(check, change), (0, 0));
+            assert_eq!(eks.lists.load(Relaxed), 2);
         }
     }
 }

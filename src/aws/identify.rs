@@ -4,6 +4,7 @@ use super::account::{Account, Aws, Session, observe_call};
 use super::associations::{Association, Place};
 use super::error::{AwsError, Kind, without_sessions};
 use super::look::{Looks, Since, Unanswered};
+use super::pace::Turn;
 use super::summary::Summary;
 use crate::policy::AccountRef;
 use aws_config::SdkConfig;
@@ -23,8 +24,9 @@ pub struct Found {
     pub(super) associations: Arc<Looks<Listed, Arc<Vec<Association>>>>,
 }
 
-/// The associations of a namespace, by account and cluster. Whoever asks, they are the same.
-pub(super) type Listed = (String, Place, String);
+/// The associations of a namespace, by the identity that asked and the cluster; and by what they are asked for, since
+/// nothing that is urgent waits for the answer to what is not.
+pub(super) type Listed = (String, Place, String, Option<Turn>);
 
 impl Default for Found {
     fn default() -> Self {
@@ -34,8 +36,7 @@ impl Default for Found {
             identities: Arc::new(Looks::new(|_| true)),
             summaries: Arc::new(Looks::new(is_for_all)),
             policies: Arc::new(Looks::new(is_for_all)),
-            // Another identity may be let in.
-            associations: Arc::new(Looks::new(|error| !matches!(error.kind, Kind::NoCredentials | Kind::Denied))),
+            associations: Arc::new(Looks::new(is_for_all)),
         }
     }
 }
@@ -118,7 +119,7 @@ impl Aws {
 
     /// The namespace has nobody any more who would ask for its associations.
     pub fn forget_associations(&self, namespace: &str) {
-        self.found.associations.forget(|(_, _, listed)| listed == namespace);
+        self.found.associations.forget(|(_, _, listed, _)| listed == namespace);
     }
 
     /// Where AWS does not know the session any more, as after its role was made anew, another one is asked for the next

@@ -23,7 +23,7 @@ const QUIET: Duration = Duration::from_secs(10);
 const ELDEST: u64 = 8;
 
 /// What goes first. Ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Turn {
     /// For an object that is being deleted.
     Deletion,
@@ -80,6 +80,11 @@ impl Ticket {
 
     fn note(&self, progress: Progress) {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+
+    /// For what the work that is under way here is, if it says so.
+    pub(super) fn turn() -> Option<Turn> {
+        TICKET.try_with(|ticket| ticket.turn).ok()
     }
 
     /// That of the work that is under way here, else a new one.

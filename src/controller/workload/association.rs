@@ -119,10 +119,10 @@ impl Eks<'_> {
         let unheard: BTreeSet<String> = made.filter(|(_, arn)| arn.is_none()).map(|(name, _)| name.clone()).collect();
         let Some(place) = self.place().filter(|_| Account::MAKES_ASSOCIATIONS) else { return known };
         if !unheard.is_empty() {
-            match self.account.associations(&place, &self.binding.subject.namespace).await {
+            match self.account.associations_within(&place, &self.binding.subject.namespace, Duration::ZERO).await {
                 Ok(there) => {
-                    let there = there.into_iter().filter(|one| unheard.contains(&one.account));
-                    goes.extend(there.map(|one| (one.arn, Some(one.account))));
+                    let there = there.iter().filter(|one| unheard.contains(&one.account));
+                    goes.extend(there.map(|one| (one.arn.clone(), Some(one.account.clone()))));
                     known.here.retain(|name, _| !unheard.contains(name));
                 }
                 Err(error) => findings.extend(Some(Finding::of_aws(&error))),
@@ -153,7 +153,9 @@ impl Eks<'_> {
     ) -> Associated {
         let mut associated = known.clone();
         let Some(place) = self.place() else { return associated };
-        let there = match self.account.associations(&place, &self.binding.subject.namespace).await {
+        // What is made or deleted by it is decided by what was there now, and never by what another one saw before.
+        let namespace = &self.binding.subject.namespace;
+        let there = match self.account.associations_within(&place, namespace, Duration::ZERO).await {
             Ok(there) => there,
             Err(error) => {
                 findings.extend(Some(Finding::of_aws(&error)));
@@ -183,7 +185,7 @@ impl Eks<'_> {
             }
         }
         associated.here.retain(|name, _| accounts.contains(name) || there.iter().any(|one| one.account == *name));
-        self.looks().keep_only(&self.binding.subject.namespace, &there);
+        self.looks().keep_only(namespace, &there);
         let is_candidate = |one: &&Association| !accounts.contains(&one.account) && self.may_be_ours(one, &known);
         let candidates = self.in_turn(there.iter().filter(is_candidate));
         // Others may have looked at it meanwhile.
@@ -237,8 +239,9 @@ impl Eks<'_> {
         let (subject, role) = (self.binding.subject, self.binding.arn);
         let Some(there) = there else {
             let tags = self.owner.tags(Origin::Created);
-            let made = self.account.associate(place, &subject.namespace, name, role, tags).await;
+            let made = self.account.associate(place, &subject.namespace, name, role, tags.clone()).await;
             let arn = made.map_err(|error| self.late(name, &error).unwrap_or_else(|| not_made(name, error)))?;
+            self.looks().seen(&subject.namespace, &arn, &tags);
             let cause = self.cause(was_there);
             self.tell(status, (Reason::Created, cause), "CreatePodIdentityAssociation", place, name, "made").await;
             return Ok(Some(arn));
@@ -248,7 +251,7 @@ impl Eks<'_> {
             let message = format!("the association of ServiceAccount {name} has just gone; it is made anew");
             return Err(Finding::soon(message));
         };
-        self.looks().seen(&seen);
+        self.looks().seen(&seen.namespace, &seen.arn, &seen.tags);
         match self.owner.judge(&seen.tags) {
             Ownership::Ours(_) if seen.gives(role) => Ok(Some(seen.arn)),
             Ownership::Ours(_) => {
@@ -297,7 +300,7 @@ impl Eks<'_> {
         if seen.namespace != self.binding.subject.namespace {
             return Ok(false);
         }
-        self.looks().seen(&seen);
+        self.looks().seen(&seen.namespace, &seen.arn, &seen.tags);
         if !self.owner.judge(&seen.tags).is_ours() {
             return Ok(false);
         }

@@ -11,6 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// So many associations that are gone may be remembered in a namespace, and as many as are there.
+const GONE_KEPT: usize = 256;
+
 /// What was found at the last look, so that a ServiceAccount that changes leads to no call to EKS.
 #[derive(Clone)]
 pub(super) struct Look {
@@ -65,10 +68,10 @@ impl Looks {
     }
 
     /// Remembers whose one is.
-    pub(super) fn seen(&self, one: &Association) {
+    pub(super) fn seen(&self, namespace: &str, arn: &str, tags: &BTreeMap<String, String>) {
         let of_owner = [TAG_CLUSTER, TAG_NAMESPACE, TAG_NAME].into_iter();
-        let tags = of_owner.filter_map(|key| Some((key.to_owned(), one.tags.get(key)?.clone()))).collect();
-        lock(&self.owners).entry(one.namespace.clone()).or_default().insert(one.arn.clone(), tags);
+        let tags = of_owner.filter_map(|key| Some((key.to_owned(), tags.get(key)?.clone()))).collect();
+        lock(&self.owners).entry(namespace.to_owned()).or_default().insert(arn.to_owned(), tags);
     }
 
     /// Whether one is known to be somebody else's.
@@ -78,9 +81,11 @@ impl Looks {
         tags.is_some_and(|tags| !owner.judge(tags).is_ours())
     }
 
-    /// Forgets those of the namespace that are not there any more.
+    /// Forgets those of the namespace that are not there any more. Not at once: one may just have been made, and the list
+    /// be from before.
     pub(super) fn keep_only(&self, namespace: &str, there: &[Association]) {
-        if let Some(owners) = lock(&self.owners).get_mut(namespace) {
+        let most = 2 * there.len() + GONE_KEPT;
+        if let Some(owners) = lock(&self.owners).get_mut(namespace).filter(|owners| owners.len() > most) {
             let there: BTreeSet<&str> = there.iter().map(|one| one.arn.as_str()).collect();
             owners.retain(|arn, _| there.contains(arn.as_str()));
         }
@@ -113,7 +118,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Looks, lock};
+    use super::{GONE_KEPT, Looks, lock};
     use crate::api::iamrole::Origin;
     use crate::aws::Association;
     use crate::role::Owner;
@@ -140,7 +145,7 @@ mod tests {
         let (one, foreign) = (association("one", mine.tags(Origin::Created)), association("two", BTreeMap::new()));
         assert!(!looks.is_of_others(&one, &mine) && !looks.is_of_others(&one, &other), "nobody has looked");
         for seen in [&one, &foreign] {
-            looks.seen(seen);
+            looks.seen("shop", &seen.arn, &seen.tags);
         }
         assert!(!looks.is_of_others(&one, &mine) && looks.is_of_others(&one, &other));
         assert!(looks.is_of_others(&foreign, &mine) && looks.is_of_others(&foreign, &other));
@@ -152,13 +157,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_is_not_remembered() {
+    fn what_is_gone_is_not_remembered_for_ever() {
         let (looks, mine) = (Looks::default(), owner());
-        let [one, two] = ["one", "two"].map(|arn| association(arn, mine.tags(Origin::Created)));
-        looks.seen(&one);
-        looks.seen(&two);
-        looks.keep_only("shop", std::slice::from_ref(&two));
-        assert_eq!(lock(&looks.owners)["shop"].keys().collect::<Vec<_>>(), ["two"]);
+        let one = association("one", mine.tags(Origin::Created));
+        looks.seen("shop", &one.arn, &one.tags);
+        looks.keep_only("shop", &[]);
+        assert_eq!(lock(&looks.owners)["shop"].len(), 1, "the list may be older");
+        for i in 0..3 * GONE_KEPT {
+            looks.seen("shop", &format!("gone-{i}"), &one.tags);
+            looks.keep_only("shop", std::slice::from_ref(&one));
+        }
+        let kept = lock(&looks.owners)["shop"].keys().filter(|arn| arn.starts_with("gone")).count();
+        assert!(kept <= GONE_KEPT + 2 && lock(&looks.owners)["shop"].contains_key("one"), "{kept}");
         looks.forget_namespace("shop");
         assert!(lock(&looks.owners).is_empty());
     }
