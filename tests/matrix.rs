@@ -5,6 +5,8 @@
 
 #[path = "matrix/act.rs"]
 mod act;
+#[path = "matrix/begun.rs"]
+mod begun;
 #[path = "matrix/cluster.rs"]
 mod cluster;
 #[path = "matrix/contest.rs"]

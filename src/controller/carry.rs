@@ -5,6 +5,7 @@ use super::conflict::{View, conflict};
 use super::context::Context;
 use super::events::Tone;
 use super::failure::{Failure, Retry};
+use super::memory::Entry;
 use super::status::says;
 use super::subject::Subject;
 use crate::api::Reason;
@@ -59,6 +60,19 @@ pub struct Run<'a> {
     pub before: Option<&'a Observed>,
 }
 
+/// A write that is under way, with what is to be remembered if nothing comes of it.
+struct Begun {
+    attempt: Attempt,
+    created: bool,
+}
+
+impl Begun {
+    fn refused(&self, entry: &mut Entry) {
+        entry.recent.refused(&self.attempt);
+        entry.may_have_created = self.created;
+    }
+}
+
 impl Run<'_> {
     /// Executes the steps in order. A failure holds up what depends on it and nothing else.
     pub async fn carry_out(&self, plan: &Plan, record: &mut Record) -> Carried {
@@ -77,7 +91,7 @@ impl Run<'_> {
                 carried.failures.push(stopping);
                 return carried;
             }
-            let attempt = self.begin(step);
+            let begun = self.begin(step);
             // What an earlier spec left is nobody else's doing, and what came after the spec is not its own.
             let why = match self.why {
                 Cause::Drift if record.is_of_rest(&step.action, desired) => Cause::Spec,
@@ -108,7 +122,7 @@ impl Run<'_> {
                     return carried;
                 }
                 Err(error) if error.kind == Kind::PrincipalNotFound && self.is_open(&step.action) => {
-                    self.refused(&attempt);
+                    self.refused(&begun);
                     carried.unknown_principal = true;
                     carried.left.extend(i..plan.steps.len());
                     return carried;
@@ -116,7 +130,7 @@ impl Run<'_> {
                 Err(error) => {
                     carried.left.insert(i);
                     progress.failed(step);
-                    self.failed(&attempt, &step.action, error.kind, record);
+                    self.failed(&begun, &step.action, error.kind, record);
                     let hopeless = matches!(error.kind, Kind::NoCredentials | Kind::Transient | Kind::Busy);
                     carried.failures.push(self.of_step(error, &step.action, record).await);
                     if hopeless {
@@ -129,12 +143,13 @@ impl Run<'_> {
         carried
     }
 
-    fn begin(&self, step: &Step) -> Attempt {
+    fn begin(&self, step: &Step) -> Begun {
         let now = self.ctx.started.elapsed();
         self.ctx.memory.with(&self.subject.uid, |entry| {
+            let created = entry.may_have_created;
             // Whoever waits for the answer may be stopped.
             entry.created(&step.action);
-            entry.recent.begin(now)
+            Begun { attempt: entry.recent.begin(now), created }
         })
     }
 
@@ -154,13 +169,13 @@ impl Run<'_> {
         });
     }
 
-    fn refused(&self, attempt: &Attempt) {
-        self.ctx.memory.with(&self.subject.uid, |entry| entry.recent.refused(attempt));
+    fn refused(&self, begun: &Begun) {
+        self.ctx.memory.with(&self.subject.uid, |entry| begun.refused(entry));
     }
 
     /// What AWS has refused to create does not exist: its intent leaves, or a spec that is refused again and again
     /// would fill status up. Not where an earlier attempt may have made it.
-    fn failed(&self, attempt: &Attempt, action: &Action, kind: Kind, record: &mut Record) {
+    fn failed(&self, begun: &Begun, action: &Action, kind: Kind, record: &mut Record) {
         let now = self.ctx.started.elapsed();
         let is_new = self.ctx.memory.with(&self.subject.uid, |entry| match kind {
             Kind::Transient | Kind::Busy | Kind::NoCredentials => {
@@ -171,7 +186,7 @@ impl Run<'_> {
             // The SDK may have asked twice, and the first answer was lost.
             Kind::AlreadyExists => false,
             _ => {
-                entry.recent.refused(attempt);
+                begun.refused(entry);
                 let taken_up = entry.inherited == Some(true) && now < self.ctx.settle;
                 !taken_up && !entry.recent.may_exist(action, now, self.ctx.settle)
             }

@@ -2,6 +2,7 @@
 //! say, or where another object claims the same role, the owner tags in AWS decide.
 
 use super::apply::{Case, of_aws};
+use super::begun::look_by_name;
 use super::context::Context;
 use super::failure::Failure;
 use super::intent::role_ref;
@@ -28,6 +29,7 @@ pub async fn ours(
 /// Name and path of the role are those that spec and class ask for. A role in status that is not ours, while the one
 /// asked for is, is put right there.
 pub async fn check(subject: &mut Subject, ctx: &Context, case: Case<'_>, desired: &Desired) -> Result<(), Failure> {
+    look_by_name(subject, ctx, case, desired).await?;
     let Err(failure) = same_identity(subject, desired) else { return Ok(()) };
     let recorded = subject.status.role.as_ref().map(|role| role.name.clone()).unwrap_or_default();
     let ours = |name: String| async move { ours(ctx, case.class, case.account, &desired.owner, &name).await };

@@ -5,7 +5,7 @@ use super::roles::Stepped;
 use super::status::{Verdict, has_failed};
 use super::subject::Subject;
 use crate::api::iamrole::{Origin, PolicyRef, ProfileRef, RoleRef};
-use crate::role::{Desired, Observed, Ownership, Plan, Record};
+use crate::role::{Desired, Observed, Owner, Ownership, Plan, Record};
 
 impl Work<'_> {
     /// Writes down what is about to be made, before it is made.
@@ -63,22 +63,28 @@ impl Work<'_> {
 #[must_use]
 pub fn role_ref(desired: &Desired, observed: Option<&Observed>, before: Option<&RoleRef>, origin: Origin) -> RoleRef {
     match observed {
-        Some(observed) => RoleRef {
-            name: observed.name.clone(),
-            path: observed.path.clone(),
-            arn: Some(observed.arn.clone()),
-            id: Some(observed.id.clone()),
-            create_date: Some(observed.create_date.clone()),
-            origin: Some(match desired.owner.judge(&observed.tags) {
-                ours @ Ownership::Ours(_) => ours.origin(before.and_then(|before| before.origin)),
-                _ => origin,
-            }),
-        },
+        Some(observed) => seen(&desired.owner, observed, before, origin),
         None => RoleRef {
             name: desired.name.clone(),
             path: desired.path.clone(),
             origin: Some(origin),
             ..before.cloned().unwrap_or_default()
         },
+    }
+}
+
+/// The entry of a role that was seen.
+#[must_use]
+pub fn seen(owner: &Owner, observed: &Observed, before: Option<&RoleRef>, origin: Origin) -> RoleRef {
+    RoleRef {
+        name: observed.name.clone(),
+        path: observed.path.clone(),
+        arn: Some(observed.arn.clone()),
+        id: Some(observed.id.clone()),
+        create_date: Some(observed.create_date.clone()),
+        origin: Some(match owner.judge(&observed.tags) {
+            ours @ Ownership::Ours(_) => ours.origin(before.and_then(|before| before.origin)),
+            _ => origin,
+        }),
     }
 }

@@ -70,6 +70,7 @@ impl Untold {
 
 /// What is remembered of one object.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Entry {
     failures: u32,
     failing_since: Option<Instant>,
@@ -98,6 +99,8 @@ pub struct Entry {
     pub deleted: bool,
     /// When our last attempt to create the role began or, later, was answered or given up.
     pub create_attempt: Option<Instant>,
+    /// Such an attempt was not refused for certain.
+    pub may_have_created: bool,
     /// What was written, and whether it lasts.
     pub repairs: (Basis, Repairs),
     /// When a settled role is to be looked at again.
@@ -183,6 +186,7 @@ impl Entry {
     pub fn created(&mut self, action: &Action) {
         if matches!(action, Action::CreateRole { .. }) {
             self.create_attempt = Some(Instant::now());
+            self.may_have_created = true;
             self.first_miss = None;
         }
     }

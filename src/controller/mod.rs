@@ -8,6 +8,7 @@ pub mod adopting;
 mod advise;
 pub mod api_server;
 pub mod apply;
+mod begun;
 pub mod carry;
 mod census;
 pub mod claims;

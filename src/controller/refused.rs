@@ -40,7 +40,10 @@ pub async fn accepted(
     let facts = Facts { boundaries: &boundaries, ..case.facts(ctx, owner) };
     let desired = desired(case.spec, case.settings, facts);
     let desired = desired.map_err(|problems| refusal(Failure::problems(&problems)))?;
-    identity::check(subject, ctx, case, &desired).await.map_err(refusal)?;
+    let checked = identity::check(subject, ctx, case, &desired).await;
+    // A role that was found out to be there is kept in mind.
+    let status = || IamRoleStatus { role: subject.status.role.clone(), ..status.clone() };
+    checked.map_err(|failure| Setback::early(failure, status()))?;
     Ok(desired)
 }
 
@@ -226,7 +229,7 @@ async fn intend(subject: &mut Subject, ctx: &Context, role: &str, record: &Recor
 }
 
 /// Whether the present generation of a class was looked at.
-fn is_looked_at(ctx: &Context, class: &IamRoleClass) -> bool {
+pub fn is_looked_at(ctx: &Context, class: &IamRoleClass) -> bool {
     let state = ctx.class_state(&class.name_any(), &class.uid().unwrap_or_default());
     state.is_some_and(|state| state.generation >= class.metadata.generation.unwrap_or_default())
 }

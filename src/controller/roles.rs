@@ -1,6 +1,7 @@
 //! The reconciliation of an `IamRole`, step by step.
 
 use super::apply::{self, Case};
+use super::begun::look_in_account;
 use super::context::{Context, RawRole};
 use super::events::{Tone, tell_once};
 use super::failure::{Failure, Retry};
@@ -211,7 +212,8 @@ async fn advance(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcome> 
             _ => return Err(setback),
         },
     };
-    same_account(subject, &account).map_err(|failure| keep(failure, subject))?;
+    look_in_account(subject, ctx, &account).await.map_err(|failure| keep(failure, subject))?;
+    status = IamRoleStatus { effective: status.effective, ..subject.status.clone() };
     status.account_id = Some(account.account.id.clone());
     subject.moved = workload::has_moved(subject, ctx, &account);
     let case = Case { spec: &spec, class: &class, settings: &settings, account: &account };

@@ -57,7 +57,7 @@ impl Backend for Crowd {
     async fn aws(&self, _: &str, body: &str) -> Reply {
         let form = Form::parse(body);
         let action = form.get("Action");
-        if let Some(answer) = fact(action) {
+        if let Some(answer) = fact(action, super::iam::ACCOUNT) {
             return answer;
         }
         let began = Instant::now();

@@ -50,6 +50,10 @@ pub struct Inner {
     script: Option<Script>,
     /// The API server takes no status.
     pub is_deaf: bool,
+    /// IAM denies this action, each time.
+    pub denied: Option<&'static str>,
+    /// The account that the operator's identity belongs to.
+    pub account: &'static str,
     /// For so long IAM judges a deletion, or an attachment, by what was before.
     pub judges_late: std::time::Duration,
     begun: bool,
@@ -88,6 +92,8 @@ impl World {
             invocations: HashMap::new(),
             script,
             is_deaf: false,
+            denied: None,
+            account: ACCOUNT,
             judges_late: script.map(|script| script.lag).unwrap_or_default(),
             begun: false,
             laws,
@@ -118,14 +124,17 @@ impl World {
     pub fn aws(&self, invocation: &str, body: &str) -> Reply {
         let form = Form::parse(body);
         let action = form.get("Action");
-        if let Some(answer) = fact(action) {
+        let inner = &mut *self.lock();
+        if let Some(answer) = fact(action, inner.account) {
             return answer;
         }
-        let inner = &mut *self.lock();
         let side = if is_read(action) { Side::Read } else { Side::Write };
         let what = format!("{action} {}", form.target());
         let (position, attempt) = inner.attempt(invocation, side, what);
         let first = attempt == 0;
+        if inner.denied == Some(action) {
+            return Reply::Answer(403, wire::refusal("AccessDenied", "User is not authorized to perform this action"));
+        }
         let Some(fault) = inner.fault(position) else {
             return inner.answer(action, &form, first);
         };
@@ -237,11 +246,11 @@ impl World {
 }
 
 /// Answers what is asked of the account before any role.
-pub fn fact(action: &str) -> Option<Reply> {
+pub fn fact(action: &str, account: &str) -> Option<Reply> {
     let result = match action {
         "GetCallerIdentity" => {
-            let arn = text("Arn", &format!("arn:aws:iam::{ACCOUNT}:user/operator"));
-            arn + &text("UserId", "AIDA1") + &text("Account", ACCOUNT)
+            let arn = text("Arn", &format!("arn:aws:iam::{account}:user/operator"));
+            arn + &text("UserId", "AIDA1") + &text("Account", account)
         }
         "GetAccountSummary" => "<SummaryMap></SummaryMap>".to_owned(),
         _ => return None,
