@@ -16,7 +16,7 @@ use super::memory::Entry;
 use super::refused::{Named, hold_boundary, may_be_bounded, missed};
 use super::resolve::default_class;
 use super::roles::{Outcome, Setback, Stepped, class_ref, gone, interval, namespace_labels, period};
-use super::status::{Tri, Verdict, show_left};
+use super::status::{Tri, Verdict, show_left, tells};
 use super::subject::Subject;
 use super::unread::salvaged_mode;
 use super::workload;
@@ -212,17 +212,8 @@ impl Removal<'_> {
         let profiles = self.profiles(&name, &state, ours).await.map_err(|error| failed(self.of_aws(error)))?;
         let is_new = self.take_up(subject, &mut record, &state, &profiles, origin);
         let deletion = self.plan(&settings, &record, &state, ours, &profiles);
-        if !deletion.blockers.is_empty() && self.is_of_last_process() {
-            let message = format!("AWS may still show on role {name} what was taken off before the operator started");
-            return Err(failed(Failure::wait(LAG, message)));
-        }
         if !deletion.blockers.is_empty() {
-            let message = format!(
-                "role {name} has what this object did not make: {}. Remove it in AWS, or set deletionPolicy: ForceDelete. \
-                 {WAY_OUT}",
-                deletion.blockers.join(", ")
-            );
-            return Err(failed(Failure::slow(Reason::DeleteBlocked, message)));
+            return Err(failed(self.held_up(subject, &name, &deletion.blockers)));
         }
         if is_new {
             self.write_down(subject, record).await?;
@@ -483,9 +474,19 @@ impl Removal<'_> {
         is_past.then(|| Failure::wait(LAG, message()))
     }
 
-    /// Whether what seems to be others' may be what the process before took off and off the record a moment ago.
-    fn is_of_last_process(&self) -> bool {
-        self.ctx.started.elapsed() < self.ctx.settle
+    /// What others have on the role holds the deletion up. What seems to be others' may be what the process before took off
+    /// and off the record a moment ago, but for what that one has told.
+    fn held_up(&self, subject: &Subject, name: &str, blockers: &[String]) -> Failure {
+        let message = format!(
+            "role {name} has what this object did not make: {}. Remove it in AWS, or set deletionPolicy: ForceDelete. {WAY_OUT}",
+            blockers.join(", ")
+        );
+        let left = self.ctx.settle.saturating_sub(self.ctx.started.elapsed());
+        if left.is_zero() || tells(&subject.status.conditions, subject.generation, Reason::DeleteBlocked, &message) {
+            return Failure::slow(Reason::DeleteBlocked, message);
+        }
+        let message = format!("AWS may still show on role {name} what was taken off before the operator started");
+        Failure::wait(left.min(MISSES_APART), message)
     }
 
     fn plan(

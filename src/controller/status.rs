@@ -195,6 +195,13 @@ pub fn says(conditions: &[Condition], generation: i64, reason: Reason) -> bool {
         .is_some_and(|ready| ready.reason == reason.as_str() && ready.observed_generation == Some(generation))
 }
 
+/// Whether `Ready` gives this reason for `generation`, in these words.
+#[must_use]
+pub fn tells(conditions: &[Condition], generation: i64, reason: Reason, message: &str) -> bool {
+    let ready = find(conditions, ConditionType::Ready).filter(|ready| ready.message == shorten(message));
+    ready.is_some() && says(conditions, generation, reason)
+}
+
 /// Whether the conditions call `generation` stalled for `reason`.
 #[must_use]
 pub fn is_stalled(conditions: &[Condition], generation: i64, reason: Reason) -> bool {

@@ -2,6 +2,7 @@
 
 use super::lives::{self, Edit};
 use super::moments::{HOUR, apply, calls, live, started, warnings, world};
+use super::operator::Operator;
 use super::world::World;
 use serde_json::json;
 use std::time::Duration;
@@ -158,5 +159,39 @@ async fn without_status_what_is_ours_and_off_the_role_goes_too() {
         assert!(inner.cluster.role.is_none() && !inner.iam.roles.contains_key("api"), "{role_is_gone}");
         let ours = inner.iam.policies.keys().filter(|name| name.starts_with("api"));
         assert_eq!((ours.count(), inner.iam.profiles.len()), (0, 1), "{role_is_gone}");
+    }
+}
+
+/// What blocks was told by the process before; one that was not told may be what that has taken off a moment ago.
+#[tokio::test(start_paused = true)]
+async fn a_blocked_deletion_is_looked_at_a_few_times_after_a_restart_and_told_once() {
+    let foreign = crate::model::arn("foreign");
+    for told in [true, false] {
+        let life = lives::owning();
+        let world = world(life.iam, life.cluster, 0);
+        let mut spec = lives::spec_of(&["x"], None);
+        spec["whenUnlisted"] = json!("Keep");
+        let mut operator = started(&world, &spec).await;
+        world.lock().change(|iam| {
+            iam.roles.get_mut("api").expect("a role").managed.insert(foreign.clone());
+        });
+        world.lock().cluster.delete();
+        if told {
+            live(&mut operator, HOUR).await;
+            assert!(stands(&world).1);
+        }
+        world.lock().said.clear();
+        let mut operator = Operator::start(&world, 1).await;
+        let before = (calls(&world, "GetRole "), world.lock().cluster.role.clone());
+        live(&mut operator, Duration::from_secs(28)).await;
+        let looks = calls(&world, "GetRole ") - before.0;
+        assert!(looks <= 6, "{told}: {looks} looks");
+        assert_eq!(warnings(&world), Vec::<String>::new(), "{told}");
+        if told {
+            assert_eq!(world.lock().cluster.role, before.1, "nothing is new");
+        }
+        live(&mut operator, HOUR).await;
+        assert!(stands(&world).1 && stands(&world).0.contains(&foreign), "{told}: {}", stands(&world).0);
+        assert_eq!(warnings(&world).len(), usize::from(!told), "{told}");
     }
 }
