@@ -90,14 +90,16 @@ pub fn plan(
         }
         step(Phase::DeleteOwned, Action::DeleteProfile(profile.name.clone()));
     }
-    let is_recorded =
-        |profile: &&ObservedProfile| record.profile.as_ref().is_some_and(|known| known.name == profile.name);
+    // What was only ever intended is a stranger's.
+    let is_recorded = |profile: &&ObservedProfile| {
+        record.profile.iter().any(|known| known.arn.is_some() && known.name == profile.name)
+    };
     let strange = profiles.iter().filter(|profile| !terms.owner.judge(&profile.tags).is_ours()).filter(is_recorded);
     deletion.left.extend(strange.map(|profile| format!("instance profile {}", profile.name)));
     for (arn, tags) in own {
         if terms.owner.judge(tags).is_ours() {
             step(Phase::DeleteOwned, Action::DeletePolicy(arn.clone()));
-        } else if record.own.iter().any(|known| known.arn == *arn) {
+        } else if record.own.iter().any(|known| known.id.is_some() && known.arn == *arn) {
             deletion.left.push(format!("policy {arn}"));
         }
     }

@@ -280,13 +280,16 @@ impl Record {
                     .or_else(|| seen.map(|seen| seen.version.clone())),
             }
         }));
-        let stays = |arn: &String| {
+        let stays = |known: &PolicyRef| {
             // A role is made without a look at what the last one had; what moved to `managedPolicies` stays ours.
-            observed.is_none_or(|observed| !observed.own.contains_key(arn)) || desired.managed.contains(arn)
+            observed.and_then(|observed| observed.own.get(&known.arn)).is_none_or(|seen| {
+                let is_ours = known.id.is_some() || desired.owner.judge(&seen.tags).is_ours();
+                is_ours && desired.managed.contains(&known.arn)
+            })
         };
         let more: Vec<PolicyRef> = known
             .into_iter()
-            .filter(|known| stays(&known.arn) && desired.own.iter().all(|policy| policy.arn != known.arn))
+            .filter(|known| stays(known) && desired.own.iter().all(|policy| policy.arn != known.arn))
             .collect();
         self.own.extend(more);
     }

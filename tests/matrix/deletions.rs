@@ -1,5 +1,6 @@
 //! Deletions that meet what is not as status says, or no status: single moments in virtual time.
 
+use super::faults::Fault;
 use super::lives::{self, Edit};
 use super::moments::{HOUR, apply, calls, live, started, warnings, world};
 use super::operator::Operator;
@@ -160,6 +161,71 @@ async fn without_status_what_is_ours_and_off_the_role_goes_too() {
         let ours = inner.iam.policies.keys().filter(|name| name.starts_with("api"));
         assert_eq!((ours.count(), inner.iam.profiles.len()), (0, 1), "{role_is_gone}");
     }
+}
+
+/// Whoever names what a stranger has is refused; nobody took tags off it, and it is not kept on record as ours.
+#[tokio::test(start_paused = true)]
+async fn what_a_stranger_has_is_never_said_to_have_been_ours() {
+    let foreign = crate::model::arn("foreign");
+    let policies = json!([{ "name": "taken", "policyName": "foreign", "document": lives::allow(&["x:One"]) }]);
+    let cases = [
+        (json!({ "customerManagedPolicies": policies }), "PolicyNameTaken"),
+        (json!({ "instanceProfile": { "name": "strange" } }), "InstanceProfileNotOwned"),
+    ];
+    for (part, reason) in cases {
+        for moves in [false, true] {
+            let life = lives::owning();
+            let world = world(life.iam, life.cluster, 0);
+            let mut spec = lives::spec_of(&[], None);
+            spec.as_object_mut().expect("a spec").extend(part.as_object().expect("fields").clone());
+            apply(&world, &spec);
+            let mut operator = Operator::start(&world, 0).await;
+            live(&mut operator, HOUR).await;
+            assert!(world.lock().said.iter().any(|said| said.reason == reason), "{reason}: {}", stands(&world).0);
+            if moves {
+                let mut spec = lives::spec_of(&[], None);
+                spec["managedPolicies"] = json!([foreign]);
+                apply(&world, &spec);
+                live(&mut operator, HOUR).await;
+                let status = world.lock().cluster.role.as_ref().expect("an object")["status"].clone();
+                assert!(world.lock().cluster.is_ready(), "{status}");
+                let kept = (&status["customerManagedPolicies"], &status["instanceProfile"]);
+                assert_eq!(kept, (&serde_json::Value::Null, &serde_json::Value::Null), "{reason}");
+            }
+            world.lock().cluster.delete();
+            live(&mut operator, HOUR).await;
+            let inner = world.lock();
+            assert!(inner.cluster.role.is_none() && inner.iam.policies.contains_key("foreign"));
+            let end = inner.said.iter().rev().find(|said| said.action == "Delete").expect("an event");
+            assert_eq!(end.note, "Role api and all that belonged to it is gone", "{reason} {moves}");
+        }
+    }
+}
+
+/// A policy that changed lists before the answer to its creation came is ours by its tags.
+#[tokio::test(start_paused = true)]
+async fn a_policy_of_ours_that_moved_before_it_was_confirmed_goes_with_the_role() {
+    let life = lives::owning();
+    let world = world(life.iam, life.cluster, 0);
+    let mut operator = started(&world, &lives::spec_of(&[], None)).await;
+    apply(&world, &lives::spec_of(&["x"], None));
+    let creates = |world: &World| calls(world, "CreatePolicy ");
+    for position in 0.. {
+        world.lock().trouble_later(position, Fault::Lost);
+        operator.reconcile().await.expect("nobody kills it");
+        if creates(&world) > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_mins(1)).await;
+    }
+    let mut spec = lives::spec_of(&[], None);
+    spec["managedPolicies"] = json!([crate::model::arn("api-x")]);
+    apply(&world, &spec);
+    live(&mut operator, HOUR).await;
+    world.lock().cluster.delete();
+    live(&mut operator, HOUR).await;
+    assert!(world.lock().cluster.role.is_none());
+    assert!(!world.lock().iam.policies.contains_key("api-x"));
 }
 
 /// What blocks was told by the process before; one that was not told may be what that has taken off a moment ago.
