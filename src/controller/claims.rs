@@ -68,6 +68,13 @@ impl Claims {
         }
     }
 
+    /// Who claims the role and would be served first.
+    #[must_use]
+    pub fn first(&self, account: &str, role: &str) -> Option<Claimant> {
+        let key = (account.to_owned(), role.to_lowercase());
+        self.lock().by_name.get(&key)?.iter().min().cloned()
+    }
+
     /// Gives up the claim of `uid`; returns who waited for it.
     pub fn release(&self, uid: &str) -> Option<Claimant> {
         let inner = &mut *self.lock();

@@ -2,6 +2,7 @@
 
 use super::apply::{self, Case};
 use super::begun::look_in_account;
+use super::claims::Claimant;
 use super::context::{Context, RawRole};
 use super::events::{Tone, tell_once};
 use super::failure::{Failure, Retry};
@@ -463,7 +464,12 @@ pub fn now() -> Time {
 
 /// An object has no part in its role name any more: the one that waited for it is woken.
 pub fn release_name(ctx: &Context, uid: &str) {
-    let Some(claimant) = ctx.claims.release(uid) else { return };
+    if let Some(claimant) = ctx.claims.release(uid) {
+        wake(ctx, &claimant);
+    }
+}
+
+fn wake(ctx: &Context, claimant: &Claimant) {
     let role = ctx.cached_role(&claimant.namespace, &claimant.name);
     if let Some(role) = role.filter(|role| role.uid().as_deref() == Some(claimant.uid.as_str())) {
         ctx.wake_role(&role);
@@ -475,6 +481,12 @@ pub fn release_name(ctx: &Context, uid: &str) {
 pub fn gone(role: &RawRole, ctx: &Context) {
     let uid = role.uid().unwrap_or_default();
     release_name(ctx, &uid);
+    // One that was deleted, suspended or refused when this process began has a role and claimed no name.
+    if let (Some(account), Some(name)) = (&role.said.account, &role.said.role_name)
+        && let Some(claimant) = ctx.claims.first(account, name)
+    {
+        wake(ctx, &claimant);
+    }
     ctx.memory.forget(&uid);
     workload::gone(role, ctx);
     let class = role.said.class.as_deref();

@@ -7,10 +7,11 @@ use super::operator::{Backend, Feed, check_class, delay, process};
 use super::wire::{self, Form};
 use super::world::{Reply, fact};
 use futures::future::join_all;
+use futures::{FutureExt as _, StreamExt as _};
 use iamrole_operator::controller::context::{Context, RawRole};
 use iamrole_operator::controller::roles;
 use kube::runtime::watcher::Event;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -101,12 +102,19 @@ impl Crowd {
 
     /// A user applies an object with an attachment and an inline policy.
     fn create(&self, name: &str) {
+        self.apply(
+            name,
+            &json!({
+                "trustPolicy": trust(&["111111111111"]), "managedPolicies": ["ReadOnlyAccess"],
+                "inlinePolicies": [{ "name": "inline", "document": allow(&["s3:GetObject"]) }],
+            }),
+        );
+    }
+
+    fn apply(&self, name: &str, spec: &Value) {
         let inner = &mut *self.lock();
         let mut cluster = inner.class.clone();
-        cluster.apply(&json!({
-            "trustPolicy": trust(&["111111111111"]), "managedPolicies": ["ReadOnlyAccess"],
-            "inlinePolicies": [{ "name": "inline", "document": allow(&["s3:GetObject"]) }],
-        }));
+        cluster.apply(spec);
         let meta = &mut cluster.role.as_mut().expect("an object")["metadata"];
         (meta["name"], meta["uid"]) = (name.into(), format!("uid-of-{name}").into());
         inner.roles.insert(name.to_owned(), cluster);
@@ -125,17 +133,23 @@ impl Crowd {
         role
     }
 
+    /// One look at the object, and when the next one is due.
+    async fn look(&self, name: &str, ctx: &Arc<Context>, feed: &Mutex<Feed>) -> Option<Duration> {
+        let role = self.watch(name, ctx, feed);
+        let action = roles::reconcile(Arc::new(role), ctx.clone()).await.unwrap_or_else(|never| match never {});
+        delay(&action)
+    }
+
     /// Until the object is Ready and nothing wakes it. `Err` tells what it says instead.
     async fn settle(&self, name: &str, ctx: &Arc<Context>, feed: &Mutex<Feed>) -> Result<(), String> {
         for _ in 0..10 {
             let wakes = self.lock().roles[name].wakes();
-            let role = self.watch(name, ctx, feed);
-            let action = roles::reconcile(Arc::new(role), ctx.clone()).await.unwrap_or_else(|never| match never {});
+            let again = self.look(name, ctx, feed).await;
             let (woken, ready) = {
                 let cluster = &self.lock().roles[name];
                 (cluster.wakes() != wakes, cluster.is_ready())
             };
-            match delay(&action) {
+            match again {
                 _ if woken => {}
                 _ if ready => return Ok(()),
                 Some(again) => sleep(again).await,
@@ -146,11 +160,8 @@ impl Crowd {
     }
 }
 
-/// So many roles are made, with so many calls at once.
-pub fn make(roles: usize, calls: u16, latency: Latency) -> Made {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
-    runtime.block_on(async {
+impl Crowd {
+    fn new(latency: Latency) -> Arc<Self> {
         let class = Cluster::new(&json!({
             "namespaceSelector": {}, "unbounded": true,
             "allowed": iamrole_operator::api::iamroleclass::Allowed::everything(),
@@ -164,13 +175,27 @@ pub fn make(roles: usize, calls: u16, latency: Latency) -> Made {
             under_way: 0,
             at_once: 0,
         };
-        let crowd = Arc::new(Crowd { inner: Mutex::new(inner), latency });
-        let (ctx, feed) = process(&crowd, 0, calls);
+        Arc::new(Self { inner: Mutex::new(inner), latency })
+    }
+
+    /// A process that has been running for a while.
+    async fn process(self: &Arc<Self>, run: usize, calls: u16) -> (Arc<Context>, Mutex<Feed>) {
+        let (ctx, feed) = process(self, run, calls);
         let (ctx, feed) = (Arc::new(ctx), Mutex::new(feed));
-        let meta = crowd.lock().class.class["metadata"].clone();
+        let meta = self.lock().class.class["metadata"].clone();
         check_class(&ctx, &meta).await;
-        // It has been running for a while.
         sleep(Duration::from_secs(100)).await;
+        (ctx, feed)
+    }
+}
+
+/// So many roles are made, with so many calls at once.
+pub fn make(roles: usize, calls: u16, latency: Latency) -> Made {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
+    runtime.block_on(async {
+        let crowd = Crowd::new(latency);
+        let (ctx, feed) = crowd.process(0, calls).await;
         let names: Vec<String> = (0..roles).map(|i| format!("role-{i}")).collect();
         for name in &names {
             crowd.create(name);
@@ -186,4 +211,48 @@ pub fn make(roles: usize, calls: u16, latency: Latency) -> Made {
         let longest = inner.spans.values().map(|(first, last)| *last - *first).max().unwrap_or_default();
         Made { wall, calls: inner.calls, at_once: inner.at_once, longest }
     })
+}
+
+/// Whoever has the role may never have claimed its name in this process: it was deleted, suspended or refused when that
+/// began.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_name_is_woken_when_its_holder_goes_also_after_a_restart() {
+    for (how, mark) in [("deleted", json!({})), ("suspended", json!({ "suspend": true })), ("retained", json!({}))] {
+        let crowd = Crowd::new(Latency { aws: Duration::ZERO, kubernetes: Duration::ZERO });
+        let spec = json!({ "roleName": "shared", "trustPolicy": trust(&["111111111111"]) });
+        let (ctx, feed) = crowd.process(0, 16).await;
+        for name in ["first", "second"] {
+            crowd.apply(name, &spec);
+        }
+        crowd.settle("first", &ctx, &feed).await.expect("a role that is Ready");
+        let edit = |more: &Value| {
+            let mut spec = spec.clone();
+            spec.as_object_mut().expect("a spec").extend(more.as_object().expect("fields").clone());
+            crowd.lock().roles.get_mut("first").expect("an object").apply(&spec);
+        };
+        edit(&mark);
+        let (ctx, feed) = crowd.process(1, 16).await;
+        let delete = || crowd.lock().roles.get_mut("first").expect("an object").delete();
+        if how == "suspended" {
+            crowd.look("first", &ctx, &feed).await;
+        } else {
+            delete();
+        }
+        crowd.look("second", &ctx, &feed).await;
+        let said = crowd.lock().roles["second"].role.clone().unwrap_or_default()["status"].to_string();
+        assert!(said.contains("RoleOwnedByOther"), "{how}: {said}");
+        if how == "suspended" {
+            edit(&json!({}));
+            delete();
+        }
+        if how == "retained" {
+            edit(&json!({ "deletionPolicy": "Retain" }));
+        }
+        while crowd.lock().roles["first"].role.is_some() {
+            let again = crowd.look("first", &ctx, &feed).await;
+            sleep(again.unwrap_or_default()).await;
+        }
+        let woken = feed.lock().expect("no panic").wakes.next().now_or_never().flatten();
+        assert_eq!(woken.map(|woken| woken.name), Some("second".to_owned()), "{how}");
+    }
 }

@@ -164,7 +164,7 @@ pub struct Feed {
     pub roles: Writer<RawRole>,
     pub classes: Writer<IamRoleClass>,
     pub class_wakes: UnboundedReceiver<ObjectRef<IamRoleClass>>,
-    _wakes: UnboundedReceiver<ObjectRef<RawRole>>,
+    pub wakes: UnboundedReceiver<ObjectRef<RawRole>>,
     _stop: tokio::sync::watch::Sender<bool>,
 }
 
@@ -210,7 +210,7 @@ pub fn process<B: Backend>(backend: &Arc<B>, run: usize, calls: u16) -> (Context
         stop: stopping,
         class_states: ClassStates::default(),
     };
-    (ctx, Feed { roles, classes, class_wakes, _wakes: wakes, _stop: stop })
+    (ctx, Feed { roles, classes, class_wakes, wakes, _stop: stop })
 }
 
 /// What the controller of classes does with the default class of this metadata.
