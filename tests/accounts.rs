@@ -98,6 +98,53 @@ async fn roles_live_in_the_account_of_their_class_and_sessions_tell_cluster_and_
 }
 
 #[tokio::test]
+async fn a_role_that_was_begun_in_another_account_is_looked_for_there_before_its_object_moves() {
+    let mut world = World::new("accounts").await;
+    world.patience = 3 * SOON;
+    let other = format!("{}-other", world.namespace);
+    class(&world, &other, account("operator")).await;
+    let policies = json!([{ "name": "p", "document": allow("s3:GetObject") }]);
+    world.proxy.fault("CreateRole", "never", usize::MAX, Fault::DropBefore);
+    world.proxy.fault("PutRolePolicy", "made", 1, Fault::Delay(Duration::from_mins(5)));
+    for name in ["made", "never"] {
+        world.create(name, json!({ "trustPolicy": ec2(), "inlinePolicies": policies, "roleClassName": other })).await;
+        world.until(name, "asked for", |role| role.status.as_ref().is_some_and(|status| status.role.is_some())).await;
+    }
+    assert!(eventually(SOON, || async { world.proxy.happened("PutRolePolicy") }).await, "{}", world.operator.log());
+    world.operator.kill().await;
+    for name in ["made", "never"] {
+        world.patch(name, json!({ "roleClassName": world.namespace })).await;
+    }
+    world.proxy.heal();
+    world.operator.start().await;
+
+    let message = world.reason("made", "ClassAccountMismatch").await;
+    assert!(message.contains(OTHER), "{message}");
+    let (name, iam) = (world.templated("made"), in_the_other("operator").await);
+    let arn = format!("arn:aws:iam::{OTHER}:role/{name}");
+    assert_eq!(world.status("made").await.role.and_then(|role| role.arn), Some(arn));
+    assert_eq!(aws::role(&world.iam, &name).await, None);
+    let message = world.reason("never", "Reconciling").await;
+    assert!(message.contains("was asked for and is not there (yet)"), "{message}");
+    assert!(
+        eventually(Duration::from_mins(2), || async {
+            world.status("never").await.account_id.as_deref() != Some(OTHER)
+        })
+        .await
+    );
+    world.ready("never").await;
+    assert!(aws::role(&world.iam, &world.templated("never")).await.is_some());
+
+    world.patch("made", json!({ "roleClassName": other })).await;
+    world.ready("made").await;
+    for object in ["made", "never"] {
+        world.delete(object).await;
+        world.gone(object).await;
+    }
+    assert_eq!(aws::role(&iam, &name).await, None);
+}
+
+#[tokio::test]
 async fn a_broken_account_shows_on_its_class_alone_and_heals() {
     let world = World::new("accounts").await;
     let broken = format!("{}-broken", world.namespace);
