@@ -34,6 +34,8 @@ mod moments;
 mod operator;
 #[path = "matrix/profiles.rs"]
 mod profiles;
+#[path = "matrix/restarts.rs"]
+mod restarts;
 #[path = "statuses/rules.rs"]
 mod rules;
 #[path = "matrix/walk.rs"]

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::identity;
 use super::intent::role_ref;
 use super::judge::{judge, missing};
-use super::memory::jitter;
+use super::memory::{jitter, share};
 use super::preview::preview;
 use super::recover::{Kept, kept};
 use super::refused::{accepted, ignored};
@@ -99,7 +99,7 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
     }
     subject.add_finalizer(ctx).await.map_err(early)?;
     hold_class(ctx, case.class).await.map_err(early)?;
-    if let Some(later) = not_due(subject, ctx, case) {
+    if let Some(later) = not_due(subject, ctx, case, &desired) {
         // It was its class, say, that could not be asked; whatever comes is another failure.
         ctx.memory.with(&subject.uid, super::memory::Entry::succeed);
         return Ok(look_again(subject, Some(later)));
@@ -129,7 +129,7 @@ pub async fn apply(subject: &mut Subject, ctx: &Context, case: Case<'_>, status:
 
 /// A settled role that something woke (our own finalizer, a class that says the same) is not read before
 /// its time. The time is `None` when it is due.
-fn not_due(subject: &Subject, ctx: &Context, case: Case<'_>) -> Option<Duration> {
+fn not_due(subject: &Subject, ctx: &Context, case: Case<'_>, desired: &Desired) -> Option<Duration> {
     let settled = subject.is_settled(case.class);
     if !settled || subject.requested().is_some() {
         return None;
@@ -137,10 +137,16 @@ fn not_due(subject: &Subject, ctx: &Context, case: Case<'_>) -> Option<Duration>
     let (account, now) = (&case.account.account.id, Instant::now());
     let walks = ctx.sweeps.cover(&case.class.spec, account);
     let next = ctx.memory.with(&subject.uid, |entry| {
-        if walks && entry.next_check.is_none() {
-            // The first walk of this process shows it.
-            ctx.sweeps.ask(account, now);
-            entry.next_check = Some(now + jitter(patience(period(case.class))));
+        if entry.next_check.is_none() {
+            let every = period(case.class);
+            if walks {
+                // The first walk of this process shows it.
+                ctx.sweeps.ask(account, now);
+                entry.next_check = Some(now + jitter(patience(every)));
+            } else if !Record::from_status(&subject.status).has_rests(desired) {
+                // A thousand others are looked at for the first time now.
+                entry.next_check = Some(now + share(every));
+            }
         }
         entry.next_check.filter(|_| !entry.suspect)
     })?;

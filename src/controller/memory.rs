@@ -343,10 +343,16 @@ pub fn jitter(delay: Duration) -> Duration {
     delay.mul_f64(0.75 + 0.25 * random())
 }
 
+/// Less than `period`, so that what many objects are due for after a start is spread over it.
+#[must_use]
+pub fn share(period: Duration) -> Duration {
+    period.mul_f64(random())
+}
+
 /// At least 0 and less than 1.
 fn random() -> f64 {
-    let random = RandomState::new().hash_one(0u8) % 1000;
-    f64::from(u32::try_from(random).unwrap_or(0)) / 1000.0
+    let random = RandomState::new().hash_one(0u8) >> u32::BITS;
+    f64::from(u32::try_from(random).unwrap_or(0)) / (f64::from(u32::MAX) + 1.0)
 }
 
 /// The entries of all objects, by UID.

@@ -143,18 +143,22 @@ async fn sweep(ctx: Arc<Context>, id: String, account: Swept) -> Option<Doubt> {
         }
         Err(ended) => (ended, None),
     };
-    if let Ended::Complete { obstacle: Some(obstacle), .. } | Ended::Not(obstacle) = &ended {
+    if matches!(ended, Ended::Complete { obstacle: Some(_), .. } | Ended::Not(_)) {
         ctx.metrics.not_swept(&id);
-        if ctx.sweeps.obstacle(&id) != Some(*obstacle) {
-            walk.leave_to_themselves(account.interval);
-            tracing::info!(account = id, ?obstacle, "the account is not walked; each role is looked at by itself");
-        }
     }
-    let hindered = ctx.sweeps.obstacle(&id).is_some();
+    let before = ctx.sweeps.obstacle(&id);
     ctx.sweeps.end(&id, ended, Instant::now());
-    if hindered && ctx.sweeps.obstacle(&id).is_none() {
+    let obstacle = ctx.sweeps.obstacle(&id);
+    if obstacle != before {
         // Others have settled since the walk began.
-        Walk::new(&ctx, &id, started).take_over(account.interval);
+        let roles = Walk::new(&ctx, &id, started);
+        match obstacle {
+            None => roles.take_over(account.interval),
+            Some(obstacle) => {
+                roles.leave_to_themselves(account.interval);
+                tracing::info!(account = id, ?obstacle, "the account is not walked; each role is looked at by itself");
+            }
+        }
     }
     classes::tell(&ctx, &id, &account.classes);
     doubt
@@ -377,7 +381,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Nobody looks at the roles but they themselves, each at another time.
+    /// Nobody looks at the roles but they themselves, each at another time. Those that this process has not looked at yet
+    /// find one when they do.
     fn leave_to_themselves(&self, interval: Duration) {
         for (i, candidate) in (0u32..).zip(self.candidates()) {
             let share = f64::from(i) / f64::from(u32::try_from(self.roles.len()).unwrap_or(u32::MAX));
@@ -385,7 +390,8 @@ impl<'a> Walk<'a> {
             let uid = candidate.role.metadata.uid.as_deref().unwrap_or_default();
             let sooner = self.ctx.memory.with(uid, |entry| {
                 let sooner = entry.next_check.is_some_and(|next| next > at);
-                entry.next_check = entry.next_check.map(|_| at);
+                // What is to be looked at sooner is not sure.
+                entry.next_check = entry.next_check.map(|next| next.min(at));
                 sooner
             });
             if sooner {

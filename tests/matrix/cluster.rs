@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 pub const NAMESPACE: &str = "shop";
 pub const NAME: &str = "api";
+pub const UID: &str = "object-1";
 
 #[derive(Clone, Debug)]
 pub struct Cluster {
@@ -37,7 +38,7 @@ impl Cluster {
         let version = self.version.to_string();
         let role = self.role.get_or_insert_with(|| {
             json!({ "apiVersion": "iamrole.dev/v1alpha1", "kind": "IamRole", "status": { "observedGeneration": -1 },
-                "metadata": { "name": NAME, "namespace": NAMESPACE, "uid": "object-1", "generation": 0,
+                "metadata": { "name": NAME, "namespace": NAMESPACE, "uid": UID, "generation": 0,
                     "creationTimestamp": "2026-01-02T03:04:05Z" } })
         });
         role["spec"] = spec.clone();

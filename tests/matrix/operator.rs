@@ -1,6 +1,6 @@
 //! The operator's own code on the stand-ins, in virtual time.
 
-use super::cluster::NAMESPACE;
+use super::cluster::{NAMESPACE, UID};
 use super::world::{Reply, World};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
@@ -150,8 +150,8 @@ pub fn kubernetes<B: Backend>(backend: &Arc<B>) -> kube::Client {
 }
 
 /// The stand-in's account.
-pub async fn account(world: &Arc<World>) -> Arc<Account> {
-    Aws::new(aws(world, 0), Metrics::default()).identify(None, None).await.expect("an identity")
+pub async fn account<B: Backend>(backend: &Arc<B>) -> Arc<Account> {
+    Aws::new(aws(backend, 0), Metrics::default()).identify(None, None).await.expect("an identity")
 }
 
 /// The object as it is.
@@ -231,7 +231,16 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// One that has been running until it was the object's turn.
     pub async fn start(world: &Arc<World>, run: usize) -> Self {
+        let operator = Self::begin(world, run).await;
+        let now = tokio::time::Instant::now();
+        operator.ctx.memory.with(UID, |entry| entry.next_check = Some(now));
+        operator
+    }
+
+    /// One that has just begun.
+    pub async fn begin(world: &Arc<World>, run: usize) -> Self {
         let (ctx, feed) = process(world, run, 16);
         let mut operator = Self { world: world.clone(), ctx: Arc::new(ctx), feed, class: serde_json::Value::Null };
         operator.check_class().await;
