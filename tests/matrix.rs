@@ -40,6 +40,8 @@ mod restarts;
 mod rules;
 #[path = "matrix/walk.rs"]
 mod walk;
+#[path = "matrix/walked.rs"]
+mod walked;
 #[path = "matrix/wire.rs"]
 mod wire;
 #[path = "matrix/world.rs"]

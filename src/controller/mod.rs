@@ -42,7 +42,7 @@ pub mod run;
 pub mod states;
 pub mod status;
 pub mod subject;
-mod sweep;
+pub mod sweep;
 pub mod sweeps;
 pub mod unread;
 pub mod watch;

@@ -130,7 +130,15 @@ async fn sweep(ctx: Arc<Context>, id: String, account: Swept) -> Option<Doubt> {
     let walked = match walk.obstacle(&account) {
         // Nobody else would find roles of nobody.
         Some(obstacle) if !ctx.sweeps.may_hide_orphans(&id, started) => Err(Ended::Not(obstacle)),
-        obstacle => walk.through(&account, obstacle).await.map(|(by, strays)| (by, strays, obstacle)),
+        obstacle => match (walk.through(&account, obstacle).await, obstacle) {
+            (Ok((by, strays)), obstacle) => Ok((by, strays, obstacle)),
+            // For the roles themselves it was settled before; those of nobody are looked for again after an interval.
+            (Err(Ended::Broken), Some(obstacle)) => {
+                ctx.sweeps.missed(&id, Instant::now());
+                Err(Ended::Not(obstacle))
+            }
+            (Err(ended), _) => Err(ended),
+        },
     };
     let (ended, doubt) = match walked {
         Ok((by, strays, obstacle)) => {

@@ -1,0 +1,169 @@
+//! Walks over accounts, in virtual time: what they cost, and what is made of them.
+
+use super::iam::{ACCOUNT, Role, show_role};
+use super::lives;
+use super::moments::world;
+use super::operator::{Backend, Feed, account, process};
+use super::wire::{self, Form, text};
+use super::world::{Reply, World};
+use iamrole_operator::api::iamroleclass::DriftMethod;
+use iamrole_operator::api::{IamRoleClass, IamRoleClassSpec};
+use iamrole_operator::aws::{Account, Usage};
+use iamrole_operator::controller::context::{ClassState, Context, RawRole};
+use iamrole_operator::controller::sweep;
+use iamrole_operator::controller::sweeps::{Obstacle, Sweeps};
+use kube::runtime::watcher::Event;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+const DETAILS: &str = "GetAccountAuthorizationDetails";
+/// How often drift is looked for where the class does not tell.
+const INTERVAL: Duration = Duration::from_mins(15);
+/// An account with so much in it that a few roles are better read one by one.
+const CROWDED: Usage = Usage { roles: 5000, policies: 0 };
+
+#[derive(Default)]
+struct Seen {
+    calls: BTreeMap<String, usize>,
+    /// The actions that AWS fails to answer, and those that it does not let us call.
+    broken: Vec<&'static str>,
+    denied: Vec<&'static str>,
+    under_way: usize,
+    at_once: usize,
+}
+
+/// A world whose account can be walked.
+struct Walked {
+    world: Arc<World>,
+    latency: Duration,
+    seen: Mutex<Seen>,
+}
+
+impl Backend for Walked {
+    async fn aws(&self, invocation: &str, body: &str) -> Reply {
+        let form = Form::parse(body);
+        let action = form.get("Action").to_owned();
+        {
+            let seen = &mut *self.seen();
+            *seen.calls.entry(action.clone()).or_default() += 1;
+            if seen.broken.contains(&action.as_str()) {
+                return Reply::Answer(500, wire::refusal("InternalFailure", "broken by the test"));
+            }
+            if seen.denied.contains(&action.as_str()) {
+                return Reply::Answer(403, wire::refusal("AccessDenied", "not permitted by the test"));
+            }
+            seen.under_way += 1;
+            seen.at_once = seen.at_once.max(seen.under_way);
+        }
+        sleep(self.latency).await;
+        self.seen().under_way -= 1;
+        let roles: Vec<Role> = self.world.lock().iam.roles.values().cloned().collect();
+        let result = match action.as_str() {
+            "ListRoles" => wire::page("Roles", roles.iter().map(|role| show_role(role, true))),
+            DETAILS => wire::page("RoleDetailList", roles.iter().map(detail)),
+            "ListPolicies" => wire::page("Policies", []),
+            _ => return self.world.aws(invocation, body),
+        };
+        Reply::Answer(200, wire::answer(&action, &result))
+    }
+
+    async fn kubernetes(&self, method: &str, path: &str, body: &[u8]) -> Reply {
+        self.world.kubernetes(method, path, body)
+    }
+}
+
+fn detail(role: &Role) -> String {
+    let attached = |arn: &String| text("PolicyArn", arn) + &text("PolicyName", "p");
+    let inline = |(name, json): (&String, &String)| text("PolicyName", name) + &wire::document("PolicyDocument", json);
+    show_role(role, true)
+        + &wire::list("AttachedManagedPolicies", role.managed.iter().map(attached))
+        + &wire::list("RolePolicyList", role.inline.iter().map(inline))
+}
+
+impl Walked {
+    fn new(world: Arc<World>) -> Arc<Self> {
+        Arc::new(Self { world, latency: Duration::from_millis(50), seen: Mutex::default() })
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().expect("no panic")
+    }
+
+    fn calls(&self, action: &str) -> usize {
+        self.seen().calls.get(action).copied().unwrap_or_default()
+    }
+}
+
+fn empty() -> Arc<World> {
+    let life = lives::owning();
+    world(life.iam, life.cluster, 0)
+}
+
+fn changed(account: Arc<Account>, change: impl FnOnce(&mut Account)) -> Account {
+    let mut account = Arc::unwrap_or_clone(account);
+    change(&mut account);
+    account
+}
+
+/// A process that walks, whose classes lead to these accounts, and the object if there is one.
+fn walking(walked: &Arc<Walked>, classes: &[(&str, Account)]) -> (Arc<Context>, Feed) {
+    let (mut ctx, mut feed) = process(walked, 0, 16);
+    ctx.sweeps = Sweeps::working();
+    let (class, role) = {
+        let cluster = &walked.world.lock().cluster;
+        (cluster.class.clone(), cluster.role.clone())
+    };
+    for (name, account) in classes {
+        let mut class = class.clone();
+        class["metadata"]["name"] = json!(name);
+        let class: IamRoleClass = serde_json::from_value(class).expect("a class");
+        feed.classes.apply_watcher_event(&Event::Apply(class.clone()));
+        let account = Arc::new(account.clone());
+        let state = ClassState {
+            uid: class.metadata.uid.clone().expect("a UID"),
+            generation: class.metadata.generation.expect("a generation"),
+            account: Ok(account.clone()),
+            reached: Some(account),
+            keeps_boundary: true,
+        };
+        ctx.set_class_state(name, state);
+    }
+    if let Some(role) = role {
+        let role: RawRole = serde_json::from_value(role).expect("an object");
+        feed.roles.apply_watcher_event(&Event::Apply(role));
+    }
+    (Arc::new(ctx), feed)
+}
+
+/// Walks for so long, the first time at once.
+async fn walk(ctx: &Arc<Context>, accounts: &[&str], long: Duration) {
+    accounts.iter().for_each(|account| ctx.sweeps.ask(account, Instant::now()));
+    tokio::select! {
+        () = sweep::run(ctx.clone()) => {}
+        () = sleep(long) => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_search_for_roles_of_nobody_that_breaks_off_leaves_it_decided_that_roles_are_read_one_by_one() {
+    let walked = Walked::new(empty());
+    walked.seen().broken = vec![DETAILS];
+    let account = changed(account(&walked).await, |account| account.usage = Some(CROWDED));
+    let (ctx, _feed) = walking(&walked, &[("default", account)]);
+    walk(&ctx, &[ACCOUNT], INTERVAL / 2).await;
+    let class = IamRoleClassSpec::default();
+    assert_eq!(ctx.sweeps.obstacle(ACCOUNT), Some(Obstacle::Dearer));
+    assert_eq!(ctx.sweeps.method_of(&class, ACCOUNT), Some(DriftMethod::Role), "the class tells");
+    assert_eq!(walked.calls("ListRoles"), 1, "not again and again");
+    walk(&ctx, &[], INTERVAL).await;
+    assert_eq!(walked.calls("ListRoles"), 2, "but after an interval");
+    walked.seen().broken.clear();
+    walk(&ctx, &[], INTERVAL).await;
+    assert_eq!((walked.calls("ListRoles"), ctx.sweeps.orphans(ACCOUNT)), (3, Some([].into())), "until it is done");
+    walk(&ctx, &[], 10 * INTERVAL).await;
+    assert_eq!(walked.calls("ListRoles"), 3, "which lasts a day");
+    assert_eq!(ctx.sweeps.method_of(&class, ACCOUNT), Some(DriftMethod::Role));
+}
