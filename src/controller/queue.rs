@@ -2,8 +2,10 @@
 
 use super::context::{Context, RawRole};
 use super::lanes::Place;
+use super::memory::Entry;
 use super::resolve::default_class;
-use crate::api::{ANNOTATION_RECONCILE, IamRoleClass};
+use super::subject::requested;
+use crate::api::IamRoleClass;
 use crate::role::urgency::{Standing, Urgency};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
@@ -49,19 +51,49 @@ fn lane(class: Option<&IamRoleClass>, ctx: &Context) -> String {
 }
 
 fn urgency(role: &RawRole, class: Option<&IamRoleClass>, ctx: &Context) -> Urgency {
-    let generation = role.metadata.generation.unwrap_or_default();
     let uid = role.metadata.uid.as_deref().unwrap_or_default();
-    let (has_failed, is_suspect) = ctx.memory.with(uid, |entry| (entry.has_failed(generation), entry.suspect));
+    ctx.memory.with(uid, |entry| standing(role, class, entry)).urgency()
+}
+
+fn standing(role: &RawRole, class: Option<&IamRoleClass>, entry: &Entry) -> Standing {
+    let generation = role.metadata.generation.unwrap_or_default();
     let of_class = class.and_then(|class| class.metadata.generation);
-    let asked = role.annotations().get(ANNOTATION_RECONCILE).map(String::as_str);
     Standing {
-        is_asked: asked.is_some() && role.said.handled.as_deref() != asked,
-        has_failed,
+        is_asked: requested(role, role.said.handled.as_deref()).is_some(),
+        has_failed: entry.has_failed(generation),
         is_deleted: role.metadata.deletion_timestamp.is_some(),
         is_new: role.said.observed_generation != Some(generation),
         has_new_class: of_class.is_some() && role.said.class_generation != of_class,
         is_ready: role.said.is_ready,
-        is_suspect,
+        is_suspect: entry.suspect,
     }
-    .urgency()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::standing;
+    use crate::controller::context::RawRole;
+    use crate::controller::memory::Entry;
+    use crate::role::urgency::Urgency;
+    use serde_json::json;
+
+    #[test]
+    fn a_check_is_asked_for_until_it_was_made_however_long_its_token() {
+        for length in [1, 1023, 1024, 1025, 5000] {
+            let token = "ä".repeat(length);
+            let kept: String = token.chars().take(1024).collect();
+            for (handled, urgency) in
+                [(None, Urgency::Change), (Some("x"), Urgency::Change), (Some(&*kept), Urgency::Check)]
+            {
+                let role: RawRole = serde_json::from_value(json!({
+                    "metadata": { "generation": 1, "annotations": { "iamrole.dev/reconcile-requested-at": &token } },
+                    "spec": {},
+                    "status": { "observedGeneration": 1, "lastHandledReconcileAt": handled,
+                        "conditions": [{ "type": "Ready", "status": "True" }] },
+                }))
+                .unwrap();
+                assert_eq!(standing(&role, None, &Entry::default()).urgency(), urgency, "{length}: {handled:?}");
+            }
+        }
+    }
 }

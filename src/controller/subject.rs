@@ -150,10 +150,7 @@ impl Subject {
     /// The token of a requested check that has not been handled yet.
     #[must_use]
     pub fn requested(&self) -> Option<String> {
-        let token = self.object.annotations().get(ANNOTATION_RECONCILE)?;
-        // Status takes 1024 characters.
-        let token: String = token.chars().take(1024).collect();
-        (self.status.last_handled_reconcile_at.as_ref() != Some(&token)).then_some(token)
+        requested(&self.object, self.status.last_handled_reconcile_at.as_deref())
     }
 
     /// Whether status says that this generation, under that generation of that class, is in AWS.
@@ -261,6 +258,15 @@ impl Subject {
         ctx.memory.with(&self.uid, |entry| entry.written_version = version);
         self.object = written;
     }
+}
+
+/// The token of a check that is requested of the object, if it is another one than `handled`.
+#[must_use]
+pub fn requested(object: &RawRole, handled: Option<&str>) -> Option<String> {
+    let token = object.annotations().get(ANNOTATION_RECONCILE)?;
+    // Status takes 1024 characters.
+    let token: String = token.chars().take(1024).collect();
+    (handled != Some(&token)).then_some(token)
 }
 
 /// The resource version as a number; the API server promises an order since Kubernetes 1.35, and etcd
