@@ -464,6 +464,10 @@ fn as_settled(ctx: &Context, subject: &Subject, class: &IamRoleClass, account: &
         return None;
     }
     let owner = subject.owner(ctx, class);
+    // The identity that walks may have been told less of the quotas than the one that serves the role.
+    let state = ctx.class_state(&class.name_any(), &class.uid().unwrap_or_default());
+    let own = state.and_then(|state| state.account.ok()).filter(|own| own.account == account.account);
+    let account = own.as_deref().unwrap_or(account);
     let mut desired = desired(spec, &settings, facts(ctx, class, account, &owner)).ok()?;
     desired.exceptions.keep_found(kept(subject, class));
     let (record, unlisted) = (Record::from_status(&subject.status), subject.status.unlisted.clone());

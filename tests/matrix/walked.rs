@@ -1,8 +1,9 @@
 //! Walks over accounts, in virtual time: what they cost, and what is made of them.
 
+use super::cluster::UID;
 use super::iam::{ACCOUNT, Role, show_role};
 use super::lives;
-use super::moments::world;
+use super::moments::{started, world};
 use super::operator::{Backend, Feed, account, process};
 use super::wire::{self, Form, text};
 use super::world::{Reply, World};
@@ -102,6 +103,14 @@ fn empty() -> Arc<World> {
     world(life.iam, life.cluster, 0)
 }
 
+/// One with a role that is settled, in an account that is walked whatever that costs.
+async fn settled() -> Arc<World> {
+    let world = empty();
+    drop(started(&world, &lives::spec_of(&[], None)).await);
+    world.lock().cluster.class["spec"]["driftCheck"] = json!({ "method": "Account" });
+    world
+}
+
 fn changed(account: Arc<Account>, change: impl FnOnce(&mut Account)) -> Account {
     let mut account = Arc::unwrap_or_clone(account);
     change(&mut account);
@@ -119,6 +128,9 @@ fn walking(walked: &Arc<Walked>, classes: &[(&str, Account)]) -> (Arc<Context>, 
     for (name, account) in classes {
         let mut class = class.clone();
         class["metadata"]["name"] = json!(name);
+        if *name != "default" {
+            class["metadata"]["annotations"] = json!({});
+        }
         let class: IamRoleClass = serde_json::from_value(class).expect("a class");
         feed.classes.apply_watcher_event(&Event::Apply(class.clone()));
         let account = Arc::new(account.clone());
@@ -166,4 +178,21 @@ async fn a_search_for_roles_of_nobody_that_breaks_off_leaves_it_decided_that_rol
     walk(&ctx, &[], 10 * INTERVAL).await;
     assert_eq!(walked.calls("ListRoles"), 3, "which lasts a day");
     assert_eq!(ctx.sweeps.method_of(&class, ACCOUNT), Some(DriftMethod::Role));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_role_is_judged_by_what_its_own_class_was_told_of_the_account() {
+    let walked = Walked::new(settled().await);
+    let told = account(&walked).await;
+    let walker = changed(told.clone(), |account| {
+        account.identity.push_str("-walker");
+        (account.quotas.limits.trust, account.quotas.attachments) = (1, 0);
+    });
+    let identity = walker.identity.clone();
+    let (ctx, _feed) = walking(&walked, &[("another", walker), ("default", Account::clone(&told))]);
+    walk(&ctx, &[ACCOUNT], INTERVAL / 2).await;
+    assert_eq!((walked.calls(DETAILS), ctx.sweeps.walker(ACCOUNT)), (1, Some(identity)));
+    let (suspect, next) = ctx.memory.with(UID, |entry| (entry.suspect, entry.next_check));
+    assert!(!suspect, "by what the walker was told it can't be as it is");
+    assert!(next.is_some(), "the walk was for it");
 }
