@@ -16,6 +16,10 @@ use tokio::time::Instant;
 const APART: Duration = Duration::from_mins(1);
 /// After a walk that did not end, the next one waits so long, then twice as long, up to the interval.
 const RETRY: Duration = Duration::from_secs(20);
+/// So many walks are under way at once: each holds a page of an account, which may be large.
+const AT_ONCE: usize = 4;
+/// One that takes longer is counted no more: an account that does not answer delays no other.
+const QUICK: Duration = Duration::from_secs(20);
 /// A role that no walk has shown for so many intervals is looked at by itself.
 pub const UNSEEN: u32 = 2;
 /// No sooner than this after a start, however often drift is looked for: minutes of trouble at the first walk are no
@@ -162,7 +166,8 @@ impl Sweeps {
         }
     }
 
-    /// The accounts whose walk is due, which begins by that, and when the next one is. `intervals` has all accounts
+    /// The accounts whose walk is due, which begins by that as far as not too many are under way, and when the next one is:
+    /// the end of a walk makes room, too. `intervals` has all accounts
     /// that are to be walked.
     pub fn begin(&self, intervals: &BTreeMap<String, Duration>, now: Instant) -> (Vec<String>, Option<Instant>) {
         let mut states = self.lock();
@@ -173,7 +178,6 @@ impl Sweeps {
             state.absent = (!intervals.contains_key(account)).then(|| state.absent.unwrap_or(now));
             state.under_way || !long
         });
-        let mut begins = Vec::new();
         for (account, interval) in intervals {
             let first = || State::new(now + jitter(*interval), *interval);
             let state = states.entry(account.clone()).or_insert_with(first);
@@ -182,13 +186,11 @@ impl Sweeps {
                 state.due = state.due.min(now + jitter(*interval));
             }
             state.interval = *interval;
-            if !state.under_way && state.due <= now {
-                (state.begun, state.under_way, state.settled) = (Some(now), true, None);
-                begins.push(account.clone());
-            }
         }
-        let next =
-            states.values().filter(|state| !state.under_way && state.absent.is_none()).map(|state| state.due).min();
+        let begins = begin_due(&mut states, now);
+        let room = room(&states, now);
+        let waiting = states.values().filter(|state| !state.under_way && state.absent.is_none());
+        let next = waiting.map(|state| state.due.max(room)).min();
         (begins, next)
     }
 
@@ -339,6 +341,31 @@ impl Sweeps {
         // A panic elsewhere leaves whole entries behind.
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Begins the walks that are due, as far as there is room, and first those that have waited longest.
+fn begin_due(states: &mut HashMap<String, State>, now: Instant) -> Vec<String> {
+    let free = AT_ONCE.saturating_sub(quick(states, now).count());
+    let is_due = |state: &State| !state.under_way && state.absent.is_none() && state.due <= now;
+    let mut due: Vec<_> = states.iter_mut().filter(|(_, state)| is_due(state)).collect();
+    due.sort_by(|(a, first), (b, second)| (first.due, a).cmp(&(second.due, b)));
+    let begin = |(account, state): (&String, &mut State)| {
+        (state.begun, state.under_way, state.settled) = (Some(now), true, None);
+        account.clone()
+    };
+    due.into_iter().take(free).map(begin).collect()
+}
+
+/// Until when each walk that is under way counts.
+fn quick(states: &HashMap<String, State>, now: Instant) -> impl Iterator<Item = Instant> {
+    let begun = states.values().filter(|state| state.under_way).filter_map(|state| state.begun);
+    begun.map(|begun| begun + QUICK).filter(move |until| *until > now)
+}
+
+/// When another walk may begin, unless one ends before.
+fn room(states: &HashMap<String, State>, now: Instant) -> Instant {
+    let until: Vec<Instant> = quick(states, now).collect();
+    until.iter().min().filter(|_| until.len() >= AT_ONCE).copied().unwrap_or(now)
 }
 
 /// Whether walks may show the drift of a class's roles: not where it wants them read one by one, and not where

@@ -196,3 +196,18 @@ async fn a_role_is_judged_by_what_its_own_class_was_told_of_the_account() {
     assert!(!suspect, "by what the walker was told it can't be as it is");
     assert!(next.is_some(), "the walk was for it");
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_many_accounts_a_few_are_walked_at_once() {
+    let walked = Walked::new(empty());
+    let one = account(&walked).await;
+    let of = |i: usize| changed(one.clone(), |account| account.account.id = format!("{i:012}"));
+    let names: Vec<(String, Account)> = (0..12).map(|i| (format!("class-{i:02}"), of(i))).collect();
+    let classes: Vec<(&str, Account)> = names.iter().map(|(name, account)| (name.as_str(), account.clone())).collect();
+    let (ctx, _feed) = walking(&walked, &classes);
+    let ids: Vec<&str> = classes.iter().map(|(_, account)| account.account.id.as_str()).collect();
+    walk(&ctx, &ids, Duration::from_secs(10)).await;
+    assert_eq!(walked.calls(DETAILS), ids.len(), "but all of them in the end");
+    let at_once = walked.seen().at_once;
+    assert!(at_once <= 4, "{at_once}");
+}

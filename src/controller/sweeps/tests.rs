@@ -44,6 +44,28 @@ fn a_walk_begins_after_an_interval_or_at_once_when_a_role_asks() {
 }
 
 #[test]
+fn of_many_accounts_a_few_are_walked_at_once_and_those_that_do_not_answer_keep_no_other_waiting() {
+    let (sweeps, start) = (Sweeps::working(), Instant::now());
+    let ids: Vec<String> = (0..10).map(|i| format!("{i:012}")).collect();
+    let all: BTreeMap<String, Duration> = ids.iter().map(|id| (id.clone(), INTERVAL)).collect();
+    let second = Duration::from_secs(1);
+    // The last one has waited longest.
+    for (i, id) in (0u32..).zip(ids.iter().rev()) {
+        sweeps.ask(id, start + second * i);
+    }
+    let now = start + 10 * second;
+    let (begins, next) = sweeps.begin(&all, now);
+    assert_eq!(begins, [&*ids[9], &*ids[8], &*ids[7], &*ids[6]]);
+    assert_eq!(next, Some(now + super::QUICK), "unless one ends before");
+    sweeps.end(&ids[8], Ended::Broken, now + second);
+    assert_eq!(sweeps.begin(&all, now + second).0, [&*ids[5]]);
+    assert_eq!(sweeps.begin(&all, now + 2 * second).0, [""; 0]);
+    let (begins, next) = sweeps.begin(&all, now + super::QUICK);
+    assert_eq!(begins, [&*ids[4], &*ids[3], &*ids[2]], "three have not ended yet");
+    assert_eq!(next, Some(now + second + super::QUICK));
+}
+
+#[test]
 fn a_role_may_ask_before_the_account_is_known() {
     let (sweeps, now) = (Sweeps::working(), Instant::now());
     sweeps.ask(A, now);
