@@ -77,17 +77,17 @@ pub fn sort(
     account: &str,
     strays: BTreeMap<String, Stray>,
 ) -> (BTreeSet<String>, BTreeMap<String, Stray>) {
-    let (known, told) = known(ctx, account);
+    let (now, (known, told)) = (Instant::now(), known(ctx, account));
     let names: BTreeSet<String> = strays.keys().cloned().collect();
     // Class status names some of many. As many as the process before this one told of are the same ones.
     if told == Some(names.len()) && known.is_subset(&names) {
-        ctx.sweeps.appear(account, BTreeMap::new());
+        ctx.sweeps.appear(account, BTreeMap::new(), now);
         return (names, BTreeMap::new());
     }
     let (old, mut new): (BTreeMap<_, _>, BTreeMap<_, _>) =
         strays.into_iter().partition(|(name, _)| known.contains(name));
     new.retain(|name, stray| !stray.is_past(ctx, account, name));
-    let first = ctx.sweeps.appear(account, ids(&new));
+    let first = ctx.sweeps.appear(account, ids(&new), now);
     new.retain(|name, _| first.contains(name));
     (old.into_keys().collect(), new)
 }
@@ -117,7 +117,7 @@ pub async fn confirm(ctx: Arc<Context>, doubt: Doubt) {
     tokio::time::sleep_until(since + ctx.settle).await;
     let (mut free, mut missed) = (BTreeSet::new(), false);
     for (name, stray) in &strays {
-        // One that nobody may read is told never; that is no reason to stop here.
+        // One that nobody may read is not told; that is no reason to stop here.
         match by.role_id(name).await {
             Ok(found) if found.as_ref() == Some(&stray.id) && stray.is_free(&ctx, &by, name) => {
                 free.insert(name.clone());
@@ -125,6 +125,9 @@ pub async fn confirm(ctx: Arc<Context>, doubt: Doubt) {
             Ok(_) => {}
             Err(error) => {
                 missed |= matches!(error.kind, Kind::Busy | Kind::Transient);
+                if error.kind == Kind::Denied {
+                    ctx.sweeps.refused(&account, name.clone(), stray.id.clone(), Instant::now());
+                }
                 tracing::info!(%error, "a role that seems to belong to nobody can't be read");
             }
         }

@@ -34,7 +34,8 @@ const DENIED: Duration = Duration::from_mins(30);
 const RECONSIDER: Duration = Duration::from_secs(10);
 /// and not before the cache shows them.
 const CACHED: Duration = Duration::from_secs(1);
-/// Where roles are read one by one since that takes fewer calls, a walk looks so often for roles that belong to nobody.
+/// Where roles are read one by one since that takes fewer calls, a walk looks so often for roles that belong to nobody. So
+/// often, too, is one asked for that may not be read.
 const ORPHANS: Duration = Duration::from_hours(24);
 
 /// Why an account is not walked.
@@ -77,6 +78,8 @@ struct State {
     looked_through: bool,
     /// What else seems to belong to nobody since a moment ago: ids by name.
     doubtful: BTreeMap<String, String>,
+    /// Those of them that may not be read, until then: ids by name.
+    refused: BTreeMap<String, (String, Instant)>,
     /// When roles that belong to nobody were last looked for, with or without success.
     looked: Option<Instant>,
     /// The identity that went through it last: others may not be permitted to.
@@ -102,6 +105,7 @@ impl State {
             orphans: BTreeSet::new(),
             looked_through: false,
             doubtful: BTreeMap::new(),
+            refused: BTreeMap::new(),
             looked: None,
             walker: None,
             size: None,
@@ -262,14 +266,23 @@ impl Sweeps {
     }
 
     /// Notes what else a walk shows that seems to belong to nobody: ids by name. Returns the names of those that no walk
-    /// has shown before; the others are being asked for already.
-    pub fn appear(&self, account: &str, strays: BTreeMap<String, String>) -> BTreeSet<String> {
+    /// has shown before; the others are being asked for already, or may not be read.
+    pub fn appear(&self, account: &str, mut strays: BTreeMap<String, String>, now: Instant) -> BTreeSet<String> {
         let mut states = self.lock();
         let Some(state) = states.get_mut(account) else { return BTreeSet::new() };
+        state.refused.retain(|name, (id, until)| strays.get(name) == Some(id) && *until > now);
+        strays.retain(|name, _| !state.refused.contains_key(name));
         let is_new = |(name, id): &(&String, &String)| state.doubtful.get(*name) != Some(*id);
         let new = strays.iter().filter(is_new).map(|(name, _)| name.clone()).collect();
         state.doubtful = strays;
         new
+    }
+
+    /// What seems to belong to nobody may not be read: it is not asked for again after each walk.
+    pub fn refused(&self, account: &str, name: String, id: String, now: Instant) {
+        if let Some(state) = self.lock().get_mut(account) {
+            state.refused.insert(name, (id, now + ORPHANS));
+        }
     }
 
     /// Those that seemed to belong to nobody (ids by name) were asked for, and those in `free` do. Returns all that are known to;

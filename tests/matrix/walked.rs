@@ -211,3 +211,23 @@ async fn of_many_accounts_a_few_are_walked_at_once() {
     let at_once = walked.seen().at_once;
     assert!(at_once <= 4, "{at_once}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_role_of_nobody_that_may_not_be_read_is_not_asked_for_after_each_walk() {
+    let world = settled().await;
+    world.lock().cluster.role = None;
+    let walked = Walked::new(world);
+    walked.seen().denied = vec!["GetRole"];
+    let account = account(&walked).await;
+    let (ctx, _feed) = walking(&walked, &[("default", Account::clone(&account))]);
+    walk(&ctx, &[ACCOUNT], 10 * INTERVAL).await;
+    assert!(walked.calls(DETAILS) >= 9, "{}", walked.calls(DETAILS));
+    assert_eq!((walked.calls("GetRole"), ctx.sweeps.orphans(ACCOUNT)), (1, Some([].into())));
+    walked.seen().denied.clear();
+    walk(&ctx, &[], Duration::from_hours(25)).await;
+    assert_eq!(
+        (walked.calls("GetRole"), ctx.sweeps.orphans(ACCOUNT)),
+        (2, Some(["api".to_owned()].into())),
+        "once a day"
+    );
+}

@@ -230,7 +230,7 @@ fn what_seems_to_be_nobodys_holds_up_no_walk_and_is_told_once_it_was_asked_for()
     };
     let walk = |known: &[&str], strays: &[(&str, &str)]| {
         sweeps.begin(&intervals(INTERVAL), now);
-        let new = sweeps.appear(A, ids(strays));
+        let new = sweeps.appear(A, ids(strays), now);
         sweeps.end(A, complete(known), now);
         new
     };
@@ -250,11 +250,29 @@ fn what_seems_to_be_nobodys_holds_up_no_walk_and_is_told_once_it_was_asked_for()
     sweeps.begin(&BTreeMap::new(), now);
     assert_eq!(sweeps.confirm(A, &ids(&[("y", "2")]), &all), None, "nobody cares any more");
     sweeps.begin(&intervals(INTERVAL), now + APART);
-    assert_eq!(sweeps.appear(A, ids(&[("y", "2")])), set(&["y"]), "it is asked for anew");
+    assert_eq!(sweeps.appear(A, ids(&[("y", "2")]), now), set(&["y"]), "it is asked for anew");
     sweeps.begin(&BTreeMap::new(), now + APART);
     sweeps.begin(&intervals(INTERVAL), now + APART + INTERVAL);
     assert_eq!(sweeps.confirm(A, &ids(&[("y", "2")]), &all), None, "it was not walked anew");
     assert_eq!(sweeps.orphans(A), None, "what was told before stands");
+}
+
+#[test]
+fn what_seems_to_be_nobodys_and_may_not_be_read_is_asked_for_again_a_day_later_or_when_it_is_another_one() {
+    let (sweeps, now) = (Sweeps::working(), Instant::now());
+    sweeps.begin(&intervals(INTERVAL), now);
+    let appear = |id: &str, at: Instant| {
+        let new = sweeps.appear(A, BTreeMap::from([("x".to_owned(), id.to_owned())]), at);
+        for name in &new {
+            sweeps.refused(A, name.clone(), id.to_owned(), at);
+            sweeps.confirm(A, &BTreeMap::from([(name.clone(), id.to_owned())]), &set(&[]));
+        }
+        !new.is_empty()
+    };
+    assert!(appear("1", now) && !appear("1", now + INTERVAL));
+    assert_eq!(sweeps.orphans(A), Some(set(&[])), "what else there is can be told");
+    assert!(appear("2", now + INTERVAL) && !appear("2", now + super::ORPHANS));
+    assert!(appear("2", now + INTERVAL + super::ORPHANS));
 }
 
 #[test]
@@ -277,7 +295,7 @@ fn where_roles_are_read_one_by_one_roles_of_nobody_are_looked_for_once_a_day() {
 fn where_one_that_seems_to_be_nobodys_could_not_be_read_the_next_look_is_not_a_day_later() {
     let (sweeps, now) = (Sweeps::working(), Instant::now());
     sweeps.begin(&intervals(INTERVAL), now);
-    sweeps.appear(A, BTreeMap::from([("x".to_owned(), "1".to_owned())]));
+    sweeps.appear(A, BTreeMap::from([("x".to_owned(), "1".to_owned())]), now);
     sweeps.end(A, Ended::Complete { orphans: set(&[]), obstacle: Some(Obstacle::Dearer) }, now);
     assert!(!sweeps.may_hide_orphans(A, now + INTERVAL));
     let due = sweeps.begin(&intervals(INTERVAL), now).1.unwrap();
