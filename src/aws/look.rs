@@ -54,6 +54,7 @@ impl<K: Eq + Hash, V> Looks<K, V> {
     }
 
     /// What is known of these may not hold any more.
+    #[cfg(feature = "eks")]
     pub(super) fn doubt(&self, is_meant: impl Fn(&K) -> bool) {
         let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, look) in looks.iter().filter(|(key, _)| is_meant(key)) {

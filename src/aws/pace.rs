@@ -83,6 +83,7 @@ impl Ticket {
     }
 
     /// For what the work that is under way here is, if it says so.
+    #[cfg(feature = "eks")]
     pub(super) fn turn() -> Option<Turn> {
         TICKET.try_with(|ticket| ticket.turn).ok()
     }
