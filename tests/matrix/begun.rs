@@ -118,10 +118,10 @@ async fn a_role_whose_name_changes_before_it_is_confirmed_is_not_left_behind() {
         assert_eq!(status["role"]["arn"], json!(roles[0]), "{at}: {status}");
         assert_ne!(roles[0].contains("role/new."), made, "{at}: {roles:?}");
         assert!(status["role"]["id"].is_string(), "{at}: {status}");
-        if !made {
-            assert_eq!(ready(world)["status"], "True", "{at}: {status}");
-        } else {
+        if made {
             assert_eq!(ready(world)["reason"], "IdentityImmutable", "{at}: {status}");
+        } else {
+            assert_eq!(ready(world)["status"], "True", "{at}: {status}");
         }
         is_gone_in_full(world, operator, at).await;
     })
