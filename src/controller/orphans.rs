@@ -18,9 +18,14 @@ use tokio::time::Instant;
 /// So many roles of nobody are named in an event, which holds 1024 characters.
 const NAMED: usize = 10;
 
+/// No more are asked for by name at once; another walk takes two calls for a thousand.
+const ASKED: usize = 50;
+
 /// A role that carries this cluster's tags and that no object has.
 pub struct Stray {
     id: String,
+    /// An earlier walk has shown it, and that long ago that this one does not show the past.
+    is_sure: bool,
     /// The object that its tags tell of.
     object: (String, String),
 }
@@ -30,7 +35,7 @@ pub fn stray(ctx: &Context, account: &Account, seen: &Detailed) -> Option<Stray>
     let object = (seen.tags.get(TAG_NAMESPACE)?.clone(), seen.tags.get(TAG_NAME)?.clone());
     let is_watched = ctx.scopes.iter().any(|scope| scope.namespace.as_ref().is_none_or(|only| *only == object.0));
     let is_here = is_of(&ctx.cluster, seen.tags.get(TAG_CLUSTER).map(String::as_str)) && is_watched;
-    let stray = Stray { id: seen.id.clone(), object };
+    let stray = Stray { id: seen.id.clone(), is_sure: false, object };
     (is_here && stray.is_free(ctx, account, &seen.name)).then_some(stray)
 }
 
@@ -71,11 +76,12 @@ fn known(ctx: &Context, account: &str) -> (BTreeSet<String>, Option<usize>) {
     (known, Some(told))
 }
 
-/// Of what a walk has found, the roles that were told before, and those that it is the first to show.
+/// Of what a walk that began then has found, the roles that were told before, and those that it is the first to show.
 pub fn sort(
     ctx: &Context,
     account: &str,
     strays: BTreeMap<String, Stray>,
+    begun: Instant,
 ) -> (BTreeSet<String>, BTreeMap<String, Stray>) {
     let (now, (known, told)) = (Instant::now(), known(ctx, account));
     let names: BTreeSet<String> = strays.keys().cloned().collect();
@@ -87,8 +93,17 @@ pub fn sort(
     let (old, mut new): (BTreeMap<_, _>, BTreeMap<_, _>) =
         strays.into_iter().partition(|(name, _)| known.contains(name));
     new.retain(|name, stray| !stray.is_past(ctx, account, name));
+    let again = ctx.sweeps.shown_again(account, &ids(&new), begun);
     let first = ctx.sweeps.appear(account, ids(&new), now);
-    new.retain(|name, _| first.contains(name));
+    let are_many = first.len() > ASKED;
+    if are_many {
+        let many = ids(&new).into_iter().filter(|(name, _)| first.contains(name)).collect();
+        ctx.sweeps.put_off(account, many, now + ctx.settle);
+    }
+    new.retain(|name, stray| {
+        stray.is_sure = again.contains(name);
+        stray.is_sure || (!are_many && first.contains(name))
+    });
     (old.into_keys().collect(), new)
 }
 
@@ -114,9 +129,15 @@ pub struct Doubt {
 /// before or by another installation, so each is asked for by name, and not before that read can be late no more.
 pub async fn confirm(ctx: Arc<Context>, doubt: Doubt) {
     let Doubt { account, by, strays, since, classes } = doubt;
-    tokio::time::sleep_until(since + ctx.settle).await;
+    if strays.values().any(|stray| !stray.is_sure) {
+        tokio::time::sleep_until(since + ctx.settle).await;
+    }
     let (mut free, mut missed) = (BTreeSet::new(), false);
     for (name, stray) in &strays {
+        if stray.is_sure {
+            free.extend(Some(name.clone()).filter(|name| stray.is_free(&ctx, &by, name)));
+            continue;
+        }
         // One that nobody may read is not told; that is no reason to stop here.
         match by.role_id(name).await {
             Ok(found) if found.as_ref() == Some(&stray.id) && stray.is_free(&ctx, &by, name) => {

@@ -144,7 +144,7 @@ async fn sweep(ctx: Arc<Context>, id: String, account: Swept) -> Option<Doubt> {
         Ok((by, strays, obstacle)) => {
             tracing::debug!(account = id, roles = walk.roles.len(), strays = strays.len(), "walked the account");
             ctx.metrics.swept(&id, started.elapsed());
-            let (orphans, new) = orphans::sort(&ctx, &id, strays);
+            let (orphans, new) = orphans::sort(&ctx, &id, strays, started);
             let doubt =
                 Doubt { account: id.clone(), by, strays: new, since: Instant::now(), classes: account.classes.clone() };
             (Ended::Complete { orphans, obstacle }, Some(doubt).filter(|doubt| !doubt.strays.is_empty()))

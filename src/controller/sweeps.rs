@@ -80,6 +80,8 @@ struct State {
     doubtful: BTreeMap<String, String>,
     /// Those of them that may not be read, until then: ids by name.
     refused: BTreeMap<String, (String, Instant)>,
+    /// Those that are too many to be asked for by name, which a walk that begins after that confirms: ids by name.
+    shown: BTreeMap<String, (String, Instant)>,
     /// When roles that belong to nobody were last looked for, with or without success.
     looked: Option<Instant>,
     /// The identity that went through it last: others may not be permitted to.
@@ -106,12 +108,19 @@ impl State {
             looked_through: false,
             doubtful: BTreeMap::new(),
             refused: BTreeMap::new(),
+            shown: BTreeMap::new(),
             looked: None,
             walker: None,
             size: None,
             absent: None,
             settled: None,
         }
+    }
+
+    /// What `looked` is where roles of nobody are to be looked for again after an interval.
+    fn soon(&self, now: Instant) -> Option<Instant> {
+        // Walks come a little sooner than an interval.
+        now.checked_sub(ORPHANS.saturating_sub(self.interval / 2))
     }
 }
 
@@ -207,7 +216,8 @@ impl Sweeps {
         state.decided |= ended != Ended::Broken;
         let after = match ended {
             Ended::Complete { orphans, obstacle } => {
-                (state.broken, state.obstacle, state.orphans, state.looked) = (0, obstacle, orphans, Some(now));
+                (state.broken, state.obstacle, state.orphans) = (0, obstacle, orphans);
+                state.looked = if state.shown.is_empty() { Some(now) } else { state.soon(now) };
                 state.looked_through |= state.doubtful.is_empty();
                 interval
             }
@@ -270,12 +280,29 @@ impl Sweeps {
     pub fn appear(&self, account: &str, mut strays: BTreeMap<String, String>, now: Instant) -> BTreeSet<String> {
         let mut states = self.lock();
         let Some(state) = states.get_mut(account) else { return BTreeSet::new() };
+        state.shown.retain(|name, (id, _)| strays.get(name) == Some(id));
         state.refused.retain(|name, (id, until)| strays.get(name) == Some(id) && *until > now);
         strays.retain(|name, _| !state.refused.contains_key(name));
         let is_new = |(name, id): &(&String, &String)| state.doubtful.get(*name) != Some(*id);
         let new = strays.iter().filter(is_new).map(|(name, _)| name.clone()).collect();
         state.doubtful = strays;
         new
+    }
+
+    /// What seems to belong to nobody is too much to be asked for by name: a walk that begins after `settled` confirms it.
+    pub fn put_off(&self, account: &str, strays: BTreeMap<String, String>, settled: Instant) {
+        if let Some(state) = self.lock().get_mut(account) {
+            state.shown.extend(strays.into_iter().map(|(name, id)| (name, (id, settled))));
+        }
+    }
+
+    /// Which of those that were put off a walk shows again that began late enough.
+    pub fn shown_again(&self, account: &str, strays: &BTreeMap<String, String>, begun: Instant) -> BTreeSet<String> {
+        let mut states = self.lock();
+        let Some(state) = states.get_mut(account) else { return BTreeSet::new() };
+        let again =
+            state.shown.extract_if(.., |name, (id, settled)| *settled <= begun && strays.get(name) == Some(&*id));
+        again.map(|(name, _)| name).collect()
     }
 
     /// What seems to belong to nobody may not be read: it is not asked for again after each walk.
@@ -315,8 +342,7 @@ impl Sweeps {
     /// interval also where walks are for nothing else.
     pub fn missed(&self, account: &str, now: Instant) {
         if let Some(state) = self.lock().get_mut(account) {
-            // Walks come a little sooner than an interval.
-            state.looked = now.checked_sub(ORPHANS.saturating_sub(state.interval / 2));
+            state.looked = state.soon(now);
         }
     }
 

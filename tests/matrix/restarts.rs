@@ -11,6 +11,8 @@ use std::time::Duration;
 /// How often drift is looked for where the class does not tell.
 const INTERVAL: Duration = Duration::from_mins(15);
 
+type Change<'a> = &'a dyn Fn(&World);
+
 async fn settled() -> Arc<World> {
     let life = lives::owning();
     let world = world(life.iam, life.cluster, 0);
@@ -73,7 +75,7 @@ async fn whatever_is_not_settled_is_read_at_once() {
         (left["name"], left["arn"]) = (json!("left"), json!(crate::model::arn("api-left")));
         all.as_array_mut().expect("a list").push(left);
     };
-    let cases: [(&str, &dyn Fn(&World)); 5] = [
+    let cases: [(&str, Change<'_>); 5] = [
         ("edited", &|world| apply(world, &lives::spec_of(&["x", "y"], None))),
         ("asked for a check", &ask),
         ("not Ready", &|world| part(world, "/status/conditions", &fails)),

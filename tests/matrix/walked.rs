@@ -152,7 +152,9 @@ fn walking(walked: &Arc<Walked>, classes: &[(&str, Account)]) -> (Arc<Context>, 
 
 /// Walks for so long, the first time at once.
 async fn walk(ctx: &Arc<Context>, accounts: &[&str], long: Duration) {
-    accounts.iter().for_each(|account| ctx.sweeps.ask(account, Instant::now()));
+    for account in accounts {
+        ctx.sweeps.ask(account, Instant::now());
+    }
     tokio::select! {
         () = sweep::run(ctx.clone()) => {}
         () = sleep(long) => {}
@@ -184,12 +186,12 @@ async fn a_search_for_roles_of_nobody_that_breaks_off_leaves_it_decided_that_rol
 async fn a_role_is_judged_by_what_its_own_class_was_told_of_the_account() {
     let walked = Walked::new(settled().await);
     let told = account(&walked).await;
-    let walker = changed(told.clone(), |account| {
+    let other = changed(told.clone(), |account| {
         account.identity.push_str("-walker");
         (account.quotas.limits.trust, account.quotas.attachments) = (1, 0);
     });
-    let identity = walker.identity.clone();
-    let (ctx, _feed) = walking(&walked, &[("another", walker), ("default", Account::clone(&told))]);
+    let identity = other.identity.clone();
+    let (ctx, _feed) = walking(&walked, &[("another", other), ("default", Account::clone(&told))]);
     walk(&ctx, &[ACCOUNT], INTERVAL / 2).await;
     assert_eq!((walked.calls(DETAILS), ctx.sweeps.walker(ACCOUNT)), (1, Some(identity)));
     let (suspect, next) = ctx.memory.with(UID, |entry| (entry.suspect, entry.next_check));
@@ -230,4 +232,31 @@ async fn a_role_of_nobody_that_may_not_be_read_is_not_asked_for_after_each_walk(
         (2, Some(["api".to_owned()].into())),
         "once a day"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_roles_of_nobody_are_confirmed_by_another_walk_and_not_one_by_one() {
+    for method in ["Account", "Auto"] {
+        let world = settled().await;
+        {
+            let inner = &mut *world.lock();
+            (inner.cluster.role, inner.cluster.class["spec"]["driftCheck"]["method"]) = (None, json!(method));
+            let role = inner.iam.roles["api"].clone();
+            let others = (0..200).map(|i| (format!("api-{i:03}"), format!("{}{i:03}", role.id)));
+            let others = others.map(|(name, id)| (name.clone(), Role { name, id, ..role.clone() }));
+            inner.change(|iam| iam.roles.extend(others));
+        }
+        let walked = Walked::new(world);
+        let account = account(&walked).await;
+        let (ctx, _feed) = walking(&walked, &[("default", Account::clone(&account))]);
+        walk(&ctx, &[ACCOUNT], INTERVAL / 2).await;
+        assert_eq!((walked.calls(DETAILS), ctx.sweeps.orphans(ACCOUNT)), (1, None), "the walk may show the past");
+        walked.world.lock().change(|iam| iam.roles.remove("api-007"));
+        walk(&ctx, &[], 2 * INTERVAL).await;
+        let orphans = ctx.sweeps.orphans(ACCOUNT).expect("all are known");
+        assert!(orphans.len() == 200 && !orphans.contains("api-007"), "{method}: {orphans:?}");
+        assert_eq!(walked.calls("GetRole"), 0, "{method}");
+        let told = |world: &World| world.lock().said.iter().filter(|said| said.reason == "OrphanedRoles").count();
+        assert_eq!(told(&walked.world), 1, "{method}");
+    }
 }
