@@ -93,11 +93,15 @@ fn world(case: &Case) -> (Aws, Record) {
     }
     // A status that claims what is not ours: a stranger's policy.
     aws.policies.insert(arn("foreign"), Policy { held: held.clone(), tags: BTreeMap::new() });
+    aws.policies.insert(arn("taken"), Policy { held: held.clone(), tags: BTreeMap::new() });
     aws.policies.insert(shared(), Policy { held, tags: BTreeMap::new() });
     if case.lost {
         record.own.clear();
     }
-    record.own.push(PolicyRef { name: "foreign".into(), arn: arn("foreign"), ..PolicyRef::default() });
+    let id = Some("ANPAFOREIGN".to_owned());
+    record.own.push(PolicyRef { name: "foreign".into(), arn: arn("foreign"), id, ..PolicyRef::default() });
+    // One that the spec asked for, whose name was a stranger's all along.
+    record.own.push(PolicyRef { name: "taken".into(), arn: arn("taken"), ..PolicyRef::default() });
     (aws, record)
 }
 
@@ -143,13 +147,14 @@ proptest! {
             prop_assert_eq!(aws.execute(&step.action), Ok(()), "{:?}", step.action);
         }
         prop_assert!(aws.policies.contains_key(&arn("foreign")), "whatever status says");
+        prop_assert!(aws.policies.contains_key(&arn("taken")), "whatever was intended");
         prop_assert!(aws.policies.contains_key(&shared()), "whatever was read");
         let mut left = deletion.left.clone();
         left.sort();
         let mut stays = vec![format!("policy {}", arn("foreign"))];
         stays.extend(case.stripped.then(|| format!("policy {}", arn("own"))));
         stays.sort();
-        prop_assert_eq!(left, stays, "what stays though status has it is told");
+        prop_assert_eq!(left, stays, "what stays though status had it is told, and what never was ours is not");
         if expected.is_empty() {
             prop_assert!(aws.role.is_none());
             prop_assert_eq!(aws.policies.contains_key(&arn("own")), case.stripped, "without our tags it is not ours");
