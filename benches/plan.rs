@@ -129,6 +129,20 @@ fn planned(what: &str, old: &[Value], new: &[Value], first: usize) -> bool {
     best < BOUND && steps > 0
 }
 
+/// Two policies that exchange more than either has room for, beside many small ones that change: no order is without loss,
+/// and the search for one goes on until its work is done.
+fn exchanged() -> bool {
+    let (what, statement, most) = SHAPES[4];
+    let big = documents(statement, most);
+    let small = |letter: &str| documents(&SHAPES[0].1.replace("a:", letter), 1);
+    let with = |first: usize, second: usize, letter: &str| {
+        let mut all = vec![big[first].clone(), big[second].clone()];
+        all.extend(small(letter).into_iter().skip(2));
+        all
+    };
+    planned(&format!("{what}, exchanged beside small ones"), &with(0, 1, "a:"), &with(1, 0, "b:"), 0)
+}
+
 fn main() -> ExitCode {
     let mut good = true;
     for (what, statement, most) in SHAPES {
@@ -141,5 +155,6 @@ fn main() -> ExitCode {
         good &= planned(&format!("{what}, replaced"), &old, &other, 0);
         good &= planned(&format!("{what}, replaced in other policies"), &old, &other, 50);
     }
+    good &= exchanged();
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -7,13 +7,15 @@ use super::failure::Failure;
 use super::identity::ours;
 use super::intent::seen;
 use super::refused::is_looked_at;
-use super::roles::{reached, same_account};
+use super::roles::same_account;
+use super::status::aws_refused;
 use super::subject::Subject;
 use crate::api::iamrole::{Origin, RoleRef};
 use crate::api::{IamRoleClass, Reason};
 use crate::aws::Account;
 use crate::role::recent::MISSES_APART;
 use crate::role::{Asked, Desired, Observed, Owner, Record};
+use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,10 +37,15 @@ pub async fn look_by_name(
     // What differs in nothing but case is the same to IAM, which will say so.
     let begun = begun(subject).filter(|role| !role.name.eq_ignore_ascii_case(&desired.name));
     let Some(role) = begun else { return Ok(()) };
-    match ours(ctx, case.class, case.account, &desired.owner, &role.name).await? {
-        Some(found) => take(subject, &desired.owner, &found, &role),
-        None if may_be_late(subject, ctx) => return Err(late(&role)),
-        None => subject.status.role = None,
+    match ours(ctx, case.class, case.account, &desired.owner, &role.name).await {
+        Ok(Some(found)) => take(subject, &desired.owner, &found, &role),
+        Ok(None) if may_be_late(subject, ctx) => return Err(late(&role)),
+        Ok(None) => subject.status.role = None,
+        // Nor may we have been permitted to make it.
+        Err(failure) if failure.reason == Reason::AccessDenied && !may_have_been_made(subject, ctx) => {
+            subject.status.role = None;
+        }
+        Err(failure) => return Err(failure),
     }
     Ok(())
 }
@@ -87,9 +94,12 @@ fn was_made(record: &Record) -> bool {
     record.own.iter().any(|own| own.id.is_some()) || record.profile.iter().any(|profile| profile.arn.is_some())
 }
 
-/// Whether AWS did not refuse each attempt for certain. What an earlier process heard nobody knows.
+/// Whether AWS did not refuse each attempt for certain. What an earlier process heard only status tells: of a role that is
+/// not confirmed its last word is what became of the attempt. Else whoever puts a class right that led to a wrong account, and
+/// restarts the operator by that, would have all its roles stuck.
 fn may_have_been_made(subject: &Subject, ctx: &Context) -> bool {
-    ctx.memory.with(&subject.uid, |entry| entry.may_have_created || entry.inherited != Some(false))
+    let was_refused = aws_refused(&subject.status.conditions);
+    ctx.memory.with(&subject.uid, |entry| entry.may_have_created || (entry.inherited != Some(false) && !was_refused))
 }
 
 /// Right after an attempt a role that is not seen may be there all the same.
@@ -111,7 +121,13 @@ fn former(subject: &Subject, ctx: &Context, id: &str) -> Result<Option<Way>, Fai
     if !is_looked_at(ctx, &class) {
         return Err(Failure::wait(CLASS_CHECK, "the class under which the role was begun is being looked at"));
     }
-    Ok(reached(ctx, &class).filter(|account| account.account.id == id).map(|account| (class, account)))
+    let name = class.name_any();
+    let state = ctx.class_state(&name, &class.uid().unwrap_or_default());
+    let account = state.and_then(|state| state.reached).ok_or_else(|| {
+        let message = format!("the role was begun under IamRoleClass {name}, which is not ready: see its conditions");
+        Failure::soon(Reason::ClassNotReady, message)
+    })?;
+    Ok((account.account.id == id).then_some((class, account)))
 }
 
 fn stays(role: &str, before: &str, now: &str) -> Failure {

@@ -180,6 +180,10 @@ impl Run<'_> {
         let is_new = self.ctx.memory.with(&self.subject.uid, |entry| match kind {
             Kind::Transient | Kind::Busy | Kind::NoCredentials => {
                 entry.created(action);
+                if kind != Kind::Transient {
+                    // AWS has turned it away, or was not asked.
+                    entry.may_have_created = begun.created;
+                }
                 entry.recent.doubt(action, now);
                 false
             }

@@ -183,7 +183,14 @@ pub fn is_ready(conditions: &[Condition], generation: i64) -> bool {
 /// Whether the last word is that AWS would not do what it was asked to, so that nothing came of it.
 #[must_use]
 pub fn was_refused(conditions: &[Condition]) -> bool {
-    let refusals = [Reason::AccessDenied, Reason::QuotaExceeded, Reason::Rejected, Reason::InvalidSpec];
+    aws_refused(conditions)
+        || find(conditions, ConditionType::Ready).is_some_and(|ready| ready.reason == Reason::InvalidSpec.as_str())
+}
+
+/// Whether the last word is that AWS was asked and would not.
+#[must_use]
+pub fn aws_refused(conditions: &[Condition]) -> bool {
+    let refusals = [Reason::AccessDenied, Reason::QuotaExceeded, Reason::Rejected];
     find(conditions, ConditionType::Ready)
         .is_some_and(|ready| refusals.iter().any(|reason| ready.reason == reason.as_str()))
 }

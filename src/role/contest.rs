@@ -142,7 +142,10 @@ impl Repairs {
             return;
         }
         let contest = || History { at: vec![now; REPAIRS], resumed: true, ..History::default() };
-        let keys = given_up.into_iter().map(|(action, target)| (false, action.to_owned(), target.to_owned()));
+        // Status does not tell which tags; what the first look does not find to differ is forgotten.
+        let keys = given_up.into_iter().flat_map(|(action, target)| {
+            [true, false].map(|is_owners| (is_owners, action.to_owned(), target.to_owned()))
+        });
         self.histories = keys.map(|key| (key, contest())).collect();
     }
 
@@ -183,7 +186,10 @@ impl Repairs {
         let planned: BTreeSet<Key> = plan.steps.iter().map(|step| key(step, look.observed)).collect();
         for (known, history) in &mut self.histories {
             history.at.retain(|at| look.now.saturating_sub(*at) < WINDOW);
-            history.resumed &= !history.at.is_empty() && planned.contains(known);
+            if history.resumed && !planned.contains(known) {
+                (history.resumed, history.at) = (false, Vec::new());
+            }
+            history.resumed &= !history.at.is_empty();
             history.open &= planned.contains(known);
             let settled = !history.written.is_some_and(|at| look.is_recent(at));
             // AWS may show what was written for a moment before it says it in its own words.

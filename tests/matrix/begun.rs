@@ -154,7 +154,7 @@ async fn a_role_whose_account_changes_before_it_is_confirmed_is_not_left_behind(
 /// What AWS has refused for certain to make is not looked for.
 #[tokio::test(start_paused = true)]
 async fn a_role_that_aws_refused_to_make_keeps_no_class_from_being_put_right() {
-    for moves in [false, true] {
+    for (moves, restarts) in [(false, false), (true, false), (false, true), (true, true)] {
         let world = world(lives::created().iam, lives::created().cluster, 0);
         world.lock().denied = Some("CreateRole");
         let mut operator = Operator::start(&world, 0).await;
@@ -166,7 +166,10 @@ async fn a_role_that_aws_refused_to_make_keeps_no_class_from_being_put_right() {
             world.lock().account = ELSEWHERE;
         }
         rename(&world);
+        if restarts {
+            operator = Operator::start(&world, 1).await;
+        }
         live(&mut operator, Duration::from_secs(20)).await;
-        assert_eq!(ready(&world)["status"], "True", "{moves}: {}", ready(&world));
+        assert_eq!(ready(&world)["status"], "True", "{moves}, {restarts}: {}", ready(&world));
     }
 }

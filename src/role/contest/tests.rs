@@ -369,3 +369,22 @@ fn of_what_strangers_attach_under_ever_new_names_nothing_is_kept_for_long() {
         assert!(case.repairs.histories.len() <= 2, "{:?}", case.repairs.histories.keys());
     }
 }
+
+/// The tags of the spec and those of the owner are set by the same action, and status does not tell which were given up.
+#[test]
+fn after_a_restart_the_tags_that_were_given_up_wait_and_others_do_not() {
+    let tag = |phase: Phase| Step::new(phase, Action::TagRole([("a".to_owned(), "b".to_owned())].into()));
+    let role = as_wanted();
+    for (first, second) in [(Phase::Own, Phase::Describe), (Phase::Describe, Phase::Own)] {
+        let mut repairs = Repairs::default();
+        repairs.resume([("TagRole", desired().name.as_str())], Duration::ZERO);
+        let mut look = |phase: Phase, seconds: u64| -> Vec<Why> {
+            let mut plan = Plan { steps: vec![tag(phase)], ..Plan::default() };
+            let (now, settle) = (Duration::from_secs(seconds), Duration::from_secs(SETTLE));
+            let look = Look { observed: &role, desired: &desired(), now, settle };
+            repairs.withhold(&mut plan, look).iter().map(|contest| contest.why).collect()
+        };
+        assert_eq!(look(first, 60), [Why::Earlier]);
+        assert_eq!(look(second, 120), [], "nobody has changed these again and again");
+    }
+}

@@ -27,8 +27,10 @@ use super::action::Action;
 use super::step::{Phase, Plan, Step};
 use crate::policy::{Clause, Document};
 use crate::role::Desired;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
+use std::rc::Rc;
 
 /// Something that the role may or may not do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +44,8 @@ pub(super) enum Fact {
 pub(super) type Facts = BTreeSet<Fact>;
 /// Facts by their number.
 type Ids = BTreeSet<usize>;
+/// Operations by policy and what its document takes in for a moment; `None` where that can't be.
+type Extended<'a> = BTreeMap<(String, Ids), Option<Rc<Op<'a>>>>;
 
 /// What a policy takes of the role's quotas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,7 +133,7 @@ impl Verdict {
 
 enum Choice<'a> {
     Add(usize),
-    Between(Box<Op<'a>>),
+    Between(Rc<Op<'a>>),
     Remove(usize),
     /// It waits for a part that is refused.
     Leave(usize),
@@ -150,6 +154,8 @@ pub(super) struct Order<'a> {
     old: Ids,
     refused: bool,
     cost: Cost,
+    /// Documents with more, by policy and what they take in: many orders ask for the same.
+    extended: RefCell<Extended<'a>>,
 }
 
 /// What the steps cost that were planned.
@@ -179,6 +185,7 @@ impl<'a> Order<'a> {
             old: Ids::new(),
             refused: false,
             cost: Cost { loses: false, is_open: false, is_tight: false },
+            extended: RefCell::new(BTreeMap::new()),
         }
     }
 
@@ -212,8 +219,8 @@ impl<'a> Order<'a> {
         self.goes.push(op);
     }
 
-    fn op(&mut self, change: Change<'a>) -> Op<'a> {
-        let after = self.number(change.after.clone());
+    fn op(&mut self, mut change: Change<'a>) -> Op<'a> {
+        let after = self.number(mem::take(&mut change.after));
         Op { key: change.action.key().unwrap_or_default(), after, change, between: false }
     }
 
@@ -280,7 +287,7 @@ impl<'a> Order<'a> {
                     let op = self.comes.remove(i);
                     steps.push(self.carry(op, phase));
                 }
-                Choice::Between(op) => steps.push(self.carry(*op, phase)),
+                Choice::Between(op) => steps.push(self.carry((*op).clone(), phase)),
                 Choice::Remove(i) => {
                     exchange |= !self.comes.is_empty();
                     let phase = if self.comes.is_empty() { Phase::Remove } else { Phase::Exchange };
@@ -301,7 +308,7 @@ impl<'a> Order<'a> {
             return Some(Choice::Add(i));
         }
         if let Some(op) = self.between(&adds) {
-            return Some(Choice::Between(Box::new(op)));
+            return Some(Choice::Between(op));
         }
         if let Some(i) = adds.iter().enumerate().position(|(i, verdict)| self.is_hopeless(i, verdict)) {
             return Some(Choice::Leave(i));
@@ -342,7 +349,7 @@ impl<'a> Order<'a> {
         self.refused && verdict.lost.iter().any(|id| !brought(id))
     }
 
-    fn between(&mut self, adds: &[Verdict]) -> Option<Op<'a>> {
+    fn between(&mut self, adds: &[Verdict]) -> Option<Rc<Op<'a>>> {
         for (i, verdict) in adds.iter().enumerate() {
             let Some(mixed) = self.comes.get(i).filter(|op| !op.between).and_then(|op| self.mixed(op, verdict)) else {
                 continue;
@@ -357,13 +364,22 @@ impl<'a> Order<'a> {
 
     /// A document that keeps what its last form would lose too early, be it wanted or a denial that still has
     /// something to deny; if there is room for that.
-    fn mixed(&self, op: &Op<'a>, verdict: &Verdict) -> Option<Op<'a>> {
+    fn mixed(&self, op: &Op<'a>, verdict: &Verdict) -> Option<Rc<Op<'a>>> {
         let now = self.state.get(&op.key).map(|(ids, _)| ids);
         let mut more = verdict.lost.clone();
         if verdict.unguarded {
             more.extend(now.iter().flat_map(|ids| ids.difference(&op.after)).filter(|id| self.denies(**id)));
         }
-        let extended = self.extended(op, &more).filter(|_| !more.is_empty())?;
+        if more.is_empty() {
+            return None;
+        }
+        let key = (op.key.clone(), more);
+        let known = self.extended.borrow().get(&key).cloned();
+        let extended = known.unwrap_or_else(|| {
+            let extended = self.extended(op, &key.1).map(Rc::new);
+            self.extended.borrow_mut().insert(key, extended.clone());
+            extended
+        })?;
         let check = self.check(&extended);
         let helps = now != Some(&extended.after) && check.keeps() && !check.unguarded && check.fits();
         helps.then_some(extended)

@@ -5,10 +5,11 @@
 //! accompany what is allowed by its denials, then those that at least keep it; each first without, then with documents
 //! that overlap for a moment.
 
-use super::{Ids, Op, Order, Phase, Verdict};
+use super::{Ids, Op, Order, Phase, Room, Verdict};
 use crate::role::plan::step::Step;
 use std::collections::BTreeSet;
 use std::mem;
+use std::rc::Rc;
 
 /// How many facts are looked at in one search, about as many as where 40 policies change: all orders of eight small
 /// policies, and some of many large ones.
@@ -26,7 +27,7 @@ struct Rules {
 /// One operation, by its place in the lists.
 enum Move<'a> {
     Add(usize),
-    Between(usize, Box<Op<'a>>),
+    Between(usize, Rc<Op<'a>>),
     Remove(usize),
 }
 
@@ -76,7 +77,7 @@ impl<'a> Order<'a> {
                     left = left.saturating_sub(1);
                     (comes.get(i).cloned(), false)
                 }
-                Move::Between(_, op) => (Some(*op), false),
+                Move::Between(_, op) => (Some((*op).clone()), false),
                 Move::Remove(i) => (goes.get(i).cloned(), true),
             };
             exchange |= removes && left > 0;
@@ -112,8 +113,8 @@ impl<'o, 'a> Search<'o, 'a> {
         }
         for step in self.moves() {
             let left = self.left.clone();
-            let Some(op) = self.take(&step) else { continue };
-            let before = self.order.set(op.key.clone(), op.after.clone(), op.change.room);
+            let Some((key, after, room)) = self.take(&step) else { continue };
+            let before = self.order.set(key.clone(), after, room);
             self.path.push(step);
             if self.ends_well() {
                 return true;
@@ -121,28 +122,29 @@ impl<'o, 'a> Search<'o, 'a> {
             self.path.pop();
             self.left = left;
             match before {
-                Some(before) => drop(self.order.state.insert(op.key, before)),
-                None => drop(self.order.state.remove(&op.key)),
+                Some(before) => drop(self.order.state.insert(key, before)),
+                None => drop(self.order.state.remove(&key)),
             }
         }
         false
     }
 
-    /// Notes a move as made, and returns its operation.
-    fn take(&mut self, step: &Move<'a>) -> Option<Op<'a>> {
+    /// Notes a move as made, and returns the policy with what it then is.
+    fn take(&mut self, step: &Move<'a>) -> Option<(String, Ids, Room)> {
+        let then = |op: &Op<'a>| (op.key.clone(), op.after.clone(), op.change.room);
         match step {
             Move::Add(i) => {
                 self.left.comes.remove(i);
                 self.left.unmixed.remove(i);
-                self.comes.get(*i).cloned()
+                self.comes.get(*i).map(then)
             }
             Move::Between(i, op) => {
                 self.left.unmixed.remove(i);
-                Some((**op).clone())
+                Some(then(op))
             }
             Move::Remove(i) => {
                 self.left.goes.remove(i);
-                self.goes.get(*i).cloned()
+                self.goes.get(*i).map(then)
             }
         }
     }
@@ -163,8 +165,7 @@ impl<'o, 'a> Search<'o, 'a> {
         fit.sort_by_key(|(_, op, verdict)| (verdict.unguarded, op.after.is_disjoint(&leaving)));
         let mut moves: Vec<Move<'a>> = fit.into_iter().map(|(i, _, _)| Move::Add(*i)).collect();
         let unmixed = adds.iter().filter(|(i, _, _)| self.left.unmixed.contains(i));
-        let mixed =
-            unmixed.filter_map(|(i, op, verdict)| Some(Move::Between(*i, Box::new(self.order.mixed(op, verdict)?))));
+        let mixed = unmixed.filter_map(|(i, op, verdict)| Some(Move::Between(*i, self.order.mixed(op, verdict)?)));
         moves.extend(mixed);
         let makes_room = |op: &Op<'_>| adds.iter().any(|(_, _, add)| self.order.makes_room(op, add));
         let mut go: Vec<_> = removals.iter().filter(|(_, _, verdict)| good(verdict)).collect();
