@@ -7,7 +7,7 @@
 
 use super::{Ids, Op, Order, Phase, Room, Verdict};
 use crate::role::plan::step::Step;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::rc::Rc;
 
@@ -38,6 +38,8 @@ struct Left {
     goes: BTreeSet<usize>,
     /// Documents that have not overlapped yet.
     unmixed: BTreeSet<usize>,
+    /// What those hold that do: it depends on when they took it in.
+    mixed: BTreeMap<usize, Ids>,
 }
 
 struct Search<'o, 'a> {
@@ -95,8 +97,12 @@ impl<'a> Order<'a> {
 impl<'o, 'a> Search<'o, 'a> {
     fn new(order: &'o mut Order<'a>, comes: &'o [Op<'a>], goes: &'o [Op<'a>], rules: Rules) -> Self {
         let unmixed = comes.iter().enumerate().filter(|(_, op)| rules.overlap && !op.between).map(|(i, _)| i);
-        let left =
-            Left { comes: (0..comes.len()).collect(), goes: (0..goes.len()).collect(), unmixed: unmixed.collect() };
+        let left = Left {
+            comes: (0..comes.len()).collect(),
+            goes: (0..goes.len()).collect(),
+            unmixed: unmixed.collect(),
+            mixed: BTreeMap::new(),
+        };
         Self { order, comes, goes, rules, work: WORK, left, seen: BTreeSet::new(), path: Vec::new() }
     }
 
@@ -136,10 +142,12 @@ impl<'o, 'a> Search<'o, 'a> {
             Move::Add(i) => {
                 self.left.comes.remove(i);
                 self.left.unmixed.remove(i);
+                self.left.mixed.remove(i);
                 self.comes.get(*i).map(then)
             }
             Move::Between(i, op) => {
                 self.left.unmixed.remove(i);
+                self.left.mixed.insert(*i, op.after.clone());
                 Some(then(op))
             }
             Move::Remove(i) => {
