@@ -1,6 +1,6 @@
 //! Facts that are everywhere together are one.
 //!
-//! Twenty policies of full size say more than 100,000 things, and an order looks at all of them again and again. But what
+//! Twenty policies of full size say tens of thousands of things, and an order looks at all of them again and again. But what
 //! is in the same policies before and after each change, and wanted or not alike, is never apart while changes are
 //! ordered, so it is looked at once. What is left are as many as there are ways in which permissions move.
 
