@@ -96,12 +96,18 @@ mod calls {
             aws_sdk_eks::Client::from_conf(config.build())
         }
 
-        async fn associations(&self, place: &Place, namespace: &str) -> Result<Vec<Association>, AwsError> {
+        /// Those of a namespace, or of one ServiceAccount there, without role and tags.
+        async fn list(
+            &self,
+            place: &Place,
+            namespace: &str,
+            account: Option<&str>,
+        ) -> Result<Vec<Association>, AwsError> {
             let (eks, target) = (self.eks(place), format!("cluster {}", place.cluster));
             let (mut all, mut next) = (Vec::new(), None);
             loop {
                 let call = eks.list_pod_identity_associations().cluster_name(&place.cluster).namespace(namespace);
-                let call = call.set_next_token(next.take()).send();
+                let call = call.set_service_account(account.map(str::to_owned)).set_next_token(next.take()).send();
                 let answer = match self.call_at(&self.eks_pace, "eks:ListPodIdentityAssociations", &target, call).await
                 {
                     Err(error) if error.kind == Kind::NotFound => return Ok(Vec::new()),
@@ -118,7 +124,8 @@ mod calls {
                     target: None,
                 });
                 // EKS filters, too; what is of another namespace is nobody's business here.
-                all.extend(found.filter(|found| found.namespace == namespace));
+                let is_meant = |found: &Association| account.is_none_or(|account| found.account == account);
+                all.extend(found.filter(|found| found.namespace == namespace && is_meant(found)));
                 next = answer.next_token().map(str::to_owned);
                 if next.is_none() {
                     return Ok(all);
@@ -126,18 +133,45 @@ mod calls {
             }
         }
 
-        /// Those of a namespace, without role and tags, as they were not longer than `age` ago, nor before this process made
-        /// one there. None where there is no such cluster. Of many who ask at once one does.
-        pub async fn associations_within(
+        /// Those of a namespace, without role and tags, as they were not longer than `age` ago: what was made since is not
+        /// among them, and what is gone may be. None where there is no such cluster. Of many who ask at once one does.
+        pub async fn associations(
             &self,
             place: &Place,
             namespace: &str,
             age: Duration,
         ) -> Result<Arc<Vec<Association>>, AwsError> {
             let since = Since::within(age);
-            let ask = async { self.associations(place, namespace).await.map(Arc::new) };
+            let ask = async { self.list(place, namespace, None).await.map(Arc::new) };
             let key = (self.identity.clone(), place.clone(), namespace.to_owned(), Ticket::turn());
             self.found.associations.of(key).ask(since, ask).await.map_err(|unanswered| unanswered.error)
+        }
+
+        /// That of a ServiceAccount, as it is now, with role and tags: two calls.
+        pub async fn association_of(
+            &self,
+            place: &Place,
+            namespace: &str,
+            account: &str,
+        ) -> Result<Option<Association>, AwsError> {
+            match self.list(place, namespace, Some(account)).await?.first() {
+                Some(listed) => self.association(place, &listed.id).await,
+                None => Ok(None),
+            }
+        }
+
+        /// One of a list, with role and tags, for those who only want to know whose it is: of many who ask at once one does.
+        pub async fn association_for_all(
+            &self,
+            place: &Place,
+            listed: &Association,
+        ) -> Result<Option<Association>, AwsError> {
+            let key = (self.identity.clone(), listed.arn.clone(), Ticket::turn());
+            let (looks, since) = (&self.found.owners, Since::within(Duration::MAX));
+            let seen = looks.of(key.clone()).ask(since, self.association(place, &listed.id)).await;
+            // Who waits for it has it. Whoever comes later knows whose it is without asking.
+            looks.forget(|other| *other == key);
+            seen.map_err(|unanswered| unanswered.error)
         }
 
         /// One with role and tags; `None` if it is gone.
@@ -172,12 +206,7 @@ mod calls {
             let call = call.namespace(namespace).service_account(account).role_arn(role);
             let call = call.set_tags(Some(tags.into_iter().collect())).send();
             let target = format!("cluster {} for ServiceAccount {namespace}/{account}", place.cluster);
-            // A list that was begun before is without it, and so may be one that was begun meanwhile, whoever asked.
-            let doubt = || self.found.associations.doubt(|(_, at, listed, _)| at == place && listed == namespace);
-            doubt();
-            let answer = self.call_at(&self.eks_pace, "eks:CreatePodIdentityAssociation", &target, call).await;
-            doubt();
-            let answer = answer?;
+            let answer = self.call_at(&self.eks_pace, "eks:CreatePodIdentityAssociation", &target, call).await?;
             Ok(answer.association().map(read).map(|made| made.arn).unwrap_or_default())
         }
 
@@ -224,13 +253,18 @@ mod calls {
         pub const MAKES_ASSOCIATIONS: bool = false;
 
         /// Not in this build.
-        pub async fn associations_within(
-            &self,
-            _: &Place,
-            _: &str,
-            _: Duration,
-        ) -> Result<Arc<Vec<Association>>, AwsError> {
+        pub async fn associations(&self, _: &Place, _: &str, _: Duration) -> Result<Arc<Vec<Association>>, AwsError> {
             unable("eks:ListPodIdentityAssociations")
+        }
+
+        /// Not in this build.
+        pub async fn association_of(&self, _: &Place, _: &str, _: &str) -> Result<Option<Association>, AwsError> {
+            unable("eks:ListPodIdentityAssociations")
+        }
+
+        /// Not in this build.
+        pub async fn association_for_all(&self, _: &Place, _: &Association) -> Result<Option<Association>, AwsError> {
+            unable("eks:DescribePodIdentityAssociation")
         }
 
         /// Not in this build.
@@ -290,11 +324,12 @@ mod tests {
 
         const AGE: Duration = Duration::from_mins(1);
 
-        /// Associations that were made, and lists that were asked for.
+        /// Associations that were made, and lists and single ones that were asked for.
         #[derive(Default)]
         struct Eks {
             made: AtomicUsize,
             lists: AtomicUsize,
+            looks: AtomicUsize,
             /// The next list waits until it may be answered.
             hangs: AtomicBool,
             asked: Notify,
@@ -316,6 +351,10 @@ mod tests {
             if method == Method::POST {
                 return json!({ "association": one(eks.made.fetch_add(1, Relaxed)) }).to_string().into_response();
             }
+            if !uri.path().ends_with("/pod-identity-associations") {
+                eks.looks.fetch_add(1, Relaxed);
+                return json!({ "association": one(0) }).to_string().into_response();
+            }
             eks.lists.fetch_add(1, Relaxed);
             if eks.hangs.swap(false, Relaxed) {
                 eks.asked.notify_one();
@@ -330,11 +369,11 @@ mod tests {
         }
 
         async fn seen(account: &Account, age: Duration) -> usize {
-            account.associations_within(&place(), "shop", age).await.expect("a list").len()
+            account.associations(&place(), "shop", age).await.expect("a list").len()
         }
 
         #[tokio::test]
-        async fn a_list_is_asked_for_once_until_something_is_made_or_it_is_wanted_anew() {
+        async fn a_list_is_asked_for_once_until_it_is_old_or_wanted_anew() {
             let eks = Arc::new(Eks::default());
             let aws = stand_in::aws(Router::new().fallback(serve).with_state(eks.clone())).await;
             let account = aws.identify(None, None).await.expect("who it is");
@@ -345,18 +384,33 @@ mod tests {
             let other = aws.identify(None, None).await.expect("who it is");
             assert_eq!((seen(&other, AGE).await, eks.lists.load(Relaxed)), (1, 1), "also for another class");
             make().await.expect("an association");
-            assert_eq!((seen(&account, AGE).await, eks.lists.load(Relaxed)), (2, 2), "what we made is on it");
-            assert_eq!((seen(&account, Duration::ZERO).await, eks.lists.load(Relaxed)), (2, 3));
+            assert_eq!((seen(&account, AGE).await, eks.lists.load(Relaxed)), (1, 1), "as it was");
+            assert_eq!((seen(&account, Duration::ZERO).await, eks.lists.load(Relaxed)), (2, 2));
             let at_once = (0..20).map(|_| seen(&account, Duration::ZERO));
             assert_eq!(
                 (join_all(at_once).await, eks.lists.load(Relaxed)),
-                (vec![2; 20], 5),
+                (vec![2; 20], 4),
                 "the first, and one for all others"
             );
             aws.forget_associations("another");
-            assert_eq!((seen(&account, AGE).await, eks.lists.load(Relaxed)), (2, 5));
+            assert_eq!((seen(&account, AGE).await, eks.lists.load(Relaxed)), (2, 4));
             aws.forget_associations("shop");
-            assert_eq!((seen(&account, AGE).await, eks.lists.load(Relaxed)), (2, 6));
+            assert_eq!((seen(&account, AGE).await, eks.lists.load(Relaxed)), (2, 5));
+        }
+
+        #[tokio::test]
+        async fn many_who_want_to_know_whose_one_is_ask_once_and_nothing_is_kept_of_it() {
+            let eks = Arc::new(Eks::default());
+            let aws = stand_in::aws(Router::new().fallback(serve).with_state(eks.clone())).await;
+            let account = aws.identify(None, None).await.expect("who it is");
+            account.associate(&place(), "shop", "api", "role", std::collections::BTreeMap::new()).await.expect("made");
+            let listed = account.associations(&place(), "shop", AGE).await.expect("a list");
+            let place = place();
+            let at_once = (0..20).map(|_| account.association_for_all(&place, &listed[0]));
+            let found = join_all(at_once).await.into_iter().filter(|seen| matches!(seen, Ok(Some(_)))).count();
+            assert_eq!((found, eks.looks.load(Relaxed)), (20, 1));
+            account.association_for_all(&place, &listed[0]).await.expect("it is asked for anew");
+            assert_eq!(eks.looks.load(Relaxed), 2);
         }
 
         #[tokio::test]

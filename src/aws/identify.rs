@@ -22,11 +22,18 @@ pub struct Found {
     pub(super) policies: Arc<Looks<(String, String), bool>>,
     /// The associations of a namespace.
     pub(super) associations: Arc<Looks<Listed, Arc<Vec<Association>>>>,
+    /// Associations that are being looked at.
+    #[cfg(feature = "eks")]
+    pub(super) owners: Arc<Looks<LookedAt, Option<Association>>>,
 }
 
 /// The associations of a namespace, by the identity that asked and the cluster; and by what they are asked for, since
 /// nothing that is urgent waits for the answer to what is not.
 pub(super) type Listed = (String, Place, String, Option<Turn>);
+
+/// An association, by the identity that asked and its ARN; and by what it is asked for.
+#[cfg(feature = "eks")]
+pub(super) type LookedAt = (String, String, Option<Turn>);
 
 impl Default for Found {
     fn default() -> Self {
@@ -37,6 +44,8 @@ impl Default for Found {
             summaries: Arc::new(Looks::new(is_for_all)),
             policies: Arc::new(Looks::new(is_for_all)),
             associations: Arc::new(Looks::new(is_for_all)),
+            #[cfg(feature = "eks")]
+            owners: Arc::new(Looks::new(is_for_all)),
         }
     }
 }

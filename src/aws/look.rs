@@ -53,15 +53,6 @@ impl<K: Eq + Hash, V> Looks<K, V> {
         looks.entry(key).or_insert_with(|| Arc::new(Look::new(self.is_for_all))).clone()
     }
 
-    /// What is known of these may not hold any more.
-    #[cfg(feature = "eks")]
-    pub(super) fn doubt(&self, is_meant: impl Fn(&K) -> bool) {
-        let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, look) in looks.iter().filter(|(key, _)| is_meant(key)) {
-            look.doubts.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     /// Nobody will ask for these any more.
     pub(super) fn forget(&self, is_meant: impl Fn(&K) -> bool) {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| !is_meant(key));

@@ -116,7 +116,8 @@ impl Eks {
         self.inner.lock().unwrap().unknown
     }
 
-    /// The calls so far, which are forgotten.
+    /// The calls so far, which are forgotten. A list of one ServiceAccount is a `ListOfServiceAccount`, and all but the first
+    /// page of one are a `NextPage`.
     pub fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.inner.lock().unwrap().calls)
     }
@@ -166,11 +167,18 @@ async fn list(
     headers: HeaderMap,
 ) -> Response {
     let mut inner = inner.lock().unwrap();
-    if let Some(response) = inner.enter("ListPodIdentityAssociations", &cluster, &headers) {
-        return response;
-    }
     let query = query.unwrap_or_default();
     let query: HashMap<&str, &str> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
+    let call = match (query.contains_key("nextToken"), query.contains_key("serviceAccount")) {
+        (true, _) => "NextPage",
+        (false, true) => "ListOfServiceAccount",
+        (false, false) => "ListPodIdentityAssociations",
+    };
+    let refused = inner.enter("ListPodIdentityAssociations", &cluster, &headers);
+    call.clone_into(inner.calls.last_mut().expect("just noted"));
+    if let Some(response) = refused {
+        return response;
+    }
     let meant = |one: &&Value, key: &str| query.get(key).is_none_or(|wanted| one[key] == *wanted);
     let found = inner.associations.values().filter(|one| meant(one, "namespace") && meant(one, "serviceAccount"));
     let short = |one: &Value| {

@@ -21,9 +21,9 @@ use tokio::time::Instant;
 
 /// What EKS says of a role that is not there, or whose trust policy does not let it in.
 const REFUSED: &str = "InvalidParameterException";
-/// A list may be so old where nothing but what others, or a process before, left behind is looked for: what this process
-/// made is on it.
-const LATELY: Duration = Duration::from_secs(10);
+/// So old may the list be that all roles of a namespace share. It only says where to look: what is made or deleted is decided
+/// by how it is at that moment.
+const LATELY: Duration = Duration::from_mins(1);
 /// How many ARNs of other clusters status keeps.
 pub const ELSEWHERE_KEPT: usize = 60;
 
@@ -40,11 +40,14 @@ pub struct Associated {
     pub announced: BTreeSet<String>,
 }
 
-impl Associated {
-    fn knows(&self, one: &Association) -> bool {
-        let of_account = self.here.get(&one.account).is_some_and(Option::is_none);
-        of_account || self.returned.contains(&one.arn) || self.here.values().flatten().any(|arn| *arn == one.arn)
-    }
+/// The association of a ServiceAccount that is listed.
+enum Seen {
+    /// It is ours, with this ARN.
+    Ours(String),
+    /// Somebody else made what is wanted: there is nothing to do, and nothing to take back.
+    OfOthers,
+    /// There is none, and status does not say yet that one is asked for.
+    Missing,
 }
 
 /// The role's way into EKS.
@@ -118,19 +121,17 @@ impl Eks<'_> {
         goes.extend(made.clone().filter_map(|(name, arn)| Some((arn.clone()?, Some(name.clone())))));
         let unheard: BTreeSet<String> = made.filter(|(_, arn)| arn.is_none()).map(|(name, _)| name.clone()).collect();
         let Some(place) = self.place().filter(|_| Account::MAKES_ASSOCIATIONS) else { return known };
-        if !unheard.is_empty() {
-            match self.account.associations_within(&place, &self.binding.subject.namespace, Duration::ZERO).await {
+        for name in unheard {
+            match self.of_account(&place, &name).await {
                 Ok(there) => {
-                    let there = there.iter().filter(|one| unheard.contains(&one.account));
-                    goes.extend(there.map(|one| (one.arn.clone(), Some(one.account.clone()))));
-                    known.here.retain(|name, _| !unheard.contains(name));
+                    known.here.remove(&name);
+                    goes.extend(there.map(|one| (one.arn, Some(name))));
                 }
                 Err(error) => findings.extend(Some(Finding::of_aws(&error))),
             }
         }
         for (arn, name) in goes {
-            let id = arn.rsplit('/').next().unwrap_or_default();
-            match self.leave(&place, id, Some(&mut *status)).await {
+            match self.leave(&place, &arn, Some(&mut *status)).await {
                 Ok(_) => {
                     known.returned.remove(&arn);
                     name.map(|name| known.here.remove(&name));
@@ -153,9 +154,8 @@ impl Eks<'_> {
     ) -> Associated {
         let mut associated = known.clone();
         let Some(place) = self.place() else { return associated };
-        // What is made or deleted by it is decided by what was there now, and never by what another one saw before.
         let namespace = &self.binding.subject.namespace;
-        let there = match self.account.associations_within(&place, namespace, Duration::ZERO).await {
+        let there = match self.account.associations(&place, namespace, LATELY).await {
             Ok(there) => there,
             Err(error) => {
                 findings.extend(Some(Finding::of_aws(&error)));
@@ -163,56 +163,102 @@ impl Eks<'_> {
             }
         };
         let accounts: BTreeSet<&String> = wanted.iter().flat_map(|wanted| &wanted.accounts).collect();
-        associated.returned.clear();
         for name in &accounts {
-            let one = there.iter().find(|one| one.account == **name);
+            let listed = there.iter().find(|one| one.account == **name);
             if let Some(other) = rival(self.binding.ctx, self.binding.subject, name) {
                 findings.conflict(name, super::rival::told(name, &other));
-                if one.is_none() {
-                    associated.here.remove(*name);
+                if listed.is_none() && known.here.contains_key(*name) {
+                    match self.of_account(&place, name).await {
+                        Ok(there) => drop(there.is_none().then(|| associated.here.remove(*name))),
+                        Err(error) => findings.extend(Some(unknown(error))),
+                    }
                 }
                 continue;
             }
-            if one.is_none() && !known.here.contains_key(*name) {
-                associated.announced.insert((*name).clone());
-                continue;
-            }
-            let was_there = known.here.get(*name).is_some_and(Option::is_some);
-            match self.keep(&place, name, one, was_there, status).await {
-                Ok(Some(arn)) => drop(associated.here.insert((*name).clone(), Some(arn))),
-                Ok(None) => drop(associated.here.remove(*name)),
+            match self.see_to(&place, name, &known, listed, status).await {
+                Ok(Seen::Ours(arn)) => drop(associated.here.insert((*name).clone(), Some(arn))),
+                Ok(Seen::OfOthers) => drop(associated.here.remove(*name)),
+                Ok(Seen::Missing) => drop(associated.announced.insert((*name).clone())),
                 Err(finding) => findings.extend(Some(finding)),
             }
         }
-        associated.here.retain(|name, _| accounts.contains(name) || there.iter().any(|one| one.account == *name));
         self.looks().keep_only(namespace, &there);
-        let is_candidate = |one: &&Association| !accounts.contains(&one.account) && self.may_be_ours(one, &known);
-        let candidates = self.in_turn(there.iter().filter(is_candidate));
-        // Others may have looked at it meanwhile.
-        for one in candidates.into_iter().filter(is_candidate) {
-            match self.leave(&place, &one.id, Some(&mut *status)).await {
-                Ok(_) => drop(associated.here.remove(&one.account)),
+        self.take_away(&place, &accounts, &known, &there, (&mut associated, status, findings)).await;
+        associated
+    }
+
+    /// Deletes what is ours and of no ServiceAccount that is listed.
+    async fn take_away(
+        &self,
+        place: &Place,
+        accounts: &BTreeSet<&String>,
+        known: &Associated,
+        there: &[Association],
+        (associated, status, findings): (&mut Associated, &mut IamRoleStatus, &mut Findings),
+    ) {
+        associated.returned.clear();
+        let stays: BTreeSet<String> = accounts.iter().filter_map(|name| associated.here.get(*name)?.clone()).collect();
+        let mut goes: BTreeMap<String, String> = BTreeMap::new();
+        for (name, arn) in known.here.iter().filter(|(name, _)| !accounts.contains(name)) {
+            let arn = match arn {
+                Some(arn) => Ok(Some(arn.clone()).filter(|arn| !stays.contains(arn))),
+                None => self.of_account(place, name).await.map(|one| one.map(|one| one.arn)),
+            };
+            match arn {
+                Ok(Some(arn)) => drop(goes.insert(arn, name.clone())),
+                Ok(None) => drop(associated.here.remove(name)),
+                Err(error) => findings.extend(Some(Finding::of_aws(&error))),
+            }
+        }
+        let is_left = |one: &&Association| !accounts.contains(&one.account);
+        let returned = there.iter().filter(is_left).filter(|one| known.returned.contains(&one.arn));
+        goes.extend(returned.map(|one| (one.arn.clone(), one.account.clone())));
+        let unknown = there.iter().filter(is_left).filter(|one| !goes.contains_key(&one.arn) && !self.is_listed(one));
+        let (forgotten, error) = self.forgotten(place, unknown).await;
+        findings.extend(error.map(|error| Finding::of_aws(&error)));
+        goes.extend(forgotten.into_iter().map(|one| (one.arn.clone(), one.account.clone())));
+        for (arn, name) in goes {
+            match self.leave(place, &arn, Some(&mut *status)).await {
+                Ok(_) => drop(associated.here.remove(&name)),
                 Err(error) => {
                     // Status may have it elsewhere, or not at all.
-                    if known.knows(one) {
-                        associated.here.insert(one.account.clone(), Some(one.arn.clone()));
-                    }
+                    associated.here.insert(name, Some(arn));
                     findings.extend(Some(Finding::of_aws(&error)));
                 }
             }
         }
-        associated
     }
 
-    /// One that status knows, or that an attempt of which no answer came may have left. Others that list the
-    /// ServiceAccount look after it themselves.
-    fn may_be_ours(&self, one: &Association, known: &Associated) -> bool {
+    /// Those of a list that are ours by their tags; and the first error, since who may not look at one may look at others.
+    async fn forgotten<'l>(
+        &self,
+        place: &Place,
+        there: impl Iterator<Item = &'l Association>,
+    ) -> (Vec<&'l Association>, Option<AwsError>) {
+        let (mut ours, mut first) = (Vec::new(), None);
+        for one in self.in_turn(there) {
+            // Others may have looked at it meanwhile.
+            if self.looks().is_known(one) {
+                ours.extend((!self.is_of_others(one)).then_some(one));
+                continue;
+            }
+            match self.account.association_for_all(place, one).await {
+                Ok(seen) => {
+                    let tags = seen.map(|seen| seen.tags).unwrap_or_default();
+                    self.looks().seen(&one.namespace, &one.arn, &tags);
+                    ours.extend(self.owner.judge(&tags).is_ours().then_some(one));
+                }
+                Err(error) => drop(first.get_or_insert(error)),
+            }
+        }
+        (ours, first)
+    }
+
+    /// Whether another object lists its ServiceAccount: that one looks after it.
+    fn is_listed(&self, one: &Association) -> bool {
         let subject = self.binding.subject;
-        let by_others = || {
-            let listing = self.binding.ctx.listing(&subject.namespace, &one.account);
-            listing.iter().any(|role| role.metadata.uid.as_deref() != Some(subject.uid.as_str()))
-        };
-        known.knows(one) || (!self.is_of_others(one) && !by_others())
+        let listing = self.binding.ctx.listing(&subject.namespace, &one.account);
+        listing.iter().any(|role| role.metadata.uid.as_deref() != Some(subject.uid.as_str()))
     }
 
     /// In an order of this object's own: of many that look at once each asks for something else first, and for nothing that
@@ -227,42 +273,82 @@ impl Eks<'_> {
         all
     }
 
-    /// Sees to the association of one ServiceAccount; its ARN if it is ours. `was_there`: status knows that it was.
+    /// Sees to the association of one ServiceAccount.
+    async fn see_to(
+        &self,
+        place: &Place,
+        name: &str,
+        known: &Associated,
+        listed: Option<&Association>,
+        status: &mut IamRoleStatus,
+    ) -> Result<Seen, Finding> {
+        let arn = known.here.get(name);
+        let was_there = arn.is_some_and(Option::is_some);
+        let arn = arn.and_then(Option::as_deref).or(listed.map(|one| one.arn.as_str()));
+        let seen = match arn {
+            Some(arn) => self.account.association(place, id(arn)).await.map_err(unknown)?,
+            None => None,
+        };
+        let is_it = |seen: &Association| seen.namespace == self.binding.subject.namespace && seen.account == name;
+        let seen = match seen.filter(is_it) {
+            // What is gone may have been made anew by somebody else.
+            None if arn.is_some() => self.of_account(place, name).await.map_err(unknown)?,
+            seen => seen,
+        };
+        if let Some(seen) = seen {
+            return self.keep(place, name, seen, was_there, status).await;
+        }
+        if !known.here.contains_key(name) {
+            return Ok(Seen::Missing);
+        }
+        let error = match self.make(place, name, was_there, status).await {
+            Ok(arn) => return Ok(Seen::Ours(arn)),
+            Err(error) => error,
+        };
+        if error.kind == Kind::AlreadyExists
+            && let Some(seen) = self.of_account(place, name).await.map_err(unknown)?
+        {
+            return self.keep(place, name, seen, was_there, status).await;
+        }
+        Err(self.late(name, &error).unwrap_or_else(|| not_made(name, error)))
+    }
+
+    async fn make(
+        &self,
+        place: &Place,
+        name: &str,
+        was_there: bool,
+        status: &mut IamRoleStatus,
+    ) -> Result<String, AwsError> {
+        let (subject, tags) = (self.binding.subject, self.owner.tags(Origin::Created));
+        let arn = self.account.associate(place, &subject.namespace, name, self.binding.arn, tags.clone()).await?;
+        self.looks().seen(&subject.namespace, &arn, &tags);
+        let cause = self.cause(was_there);
+        self.tell(status, (Reason::Created, cause), "CreatePodIdentityAssociation", place, name, "made").await;
+        Ok(arn)
+    }
+
+    /// Gives the role to one that is there, if it is ours.
     async fn keep(
         &self,
         place: &Place,
         name: &str,
-        there: Option<&Association>,
+        seen: Association,
         was_there: bool,
         status: &mut IamRoleStatus,
-    ) -> Result<Option<String>, Finding> {
-        let (subject, role) = (self.binding.subject, self.binding.arn);
-        let Some(there) = there else {
-            let tags = self.owner.tags(Origin::Created);
-            let made = self.account.associate(place, &subject.namespace, name, role, tags.clone()).await;
-            let arn = made.map_err(|error| self.late(name, &error).unwrap_or_else(|| not_made(name, error)))?;
-            self.looks().seen(&subject.namespace, &arn, &tags);
-            let cause = self.cause(was_there);
-            self.tell(status, (Reason::Created, cause), "CreatePodIdentityAssociation", place, name, "made").await;
-            return Ok(Some(arn));
-        };
-        let seen = self.account.association(place, &there.id).await.map_err(unknown)?;
-        let Some(seen) = seen else {
-            let message = format!("the association of ServiceAccount {name} has just gone; it is made anew");
-            return Err(Finding::soon(message));
-        };
+    ) -> Result<Seen, Finding> {
+        let role = self.binding.arn;
         self.looks().seen(&seen.namespace, &seen.arn, &seen.tags);
         match self.owner.judge(&seen.tags) {
-            Ownership::Ours(_) if seen.gives(role) => Ok(Some(seen.arn)),
+            Ownership::Ours(_) if seen.gives(role) => Ok(Seen::Ours(seen.arn)),
             Ownership::Ours(_) => {
                 let given = self.account.associate_anew(place, &seen.id, role).await;
                 given.map_err(|error| self.late(name, &error).unwrap_or_else(|| unknown(error)))?;
                 let (action, why) = ("UpdatePodIdentityAssociation", (Reason::Updated, self.cause(was_there)));
                 self.tell(status, why, action, place, name, "given this role").await;
-                Ok(Some(seen.arn))
+                Ok(Seen::Ours(seen.arn))
             }
-            // Somebody else made what is wanted: there is nothing to do, and nothing to take back.
-            _ if seen.gives(role) => Ok(None),
+            _ if seen.gives(role) => Ok(Seen::OfOthers),
             ownership => {
                 let whose = match ownership {
                     Ownership::Other(owner) => format!("belongs to {owner}"),
@@ -280,6 +366,11 @@ impl Eks<'_> {
         }
     }
 
+    /// The association of a ServiceAccount, as it is now.
+    async fn of_account(&self, place: &Place, name: &str) -> Result<Option<Association>, AwsError> {
+        self.account.association_of(place, &self.binding.subject.namespace, name).await
+    }
+
     /// EKS sees role and trust policy a little later than IAM has them, and refuses them until then.
     fn late(&self, name: &str, error: &AwsError) -> Option<Finding> {
         let (subject, ctx) = (self.binding.subject, self.binding.ctx);
@@ -295,16 +386,22 @@ impl Eks<'_> {
     }
 
     /// Deletes an association if it is ours; whether it was.
-    async fn leave(&self, place: &Place, id: &str, status: Option<&mut IamRoleStatus>) -> Result<bool, AwsError> {
-        let Some(seen) = self.account.association(place, id).await? else { return Ok(true) };
-        if seen.namespace != self.binding.subject.namespace {
+    async fn leave(&self, place: &Place, arn: &str, status: Option<&mut IamRoleStatus>) -> Result<bool, AwsError> {
+        let namespace = &self.binding.subject.namespace;
+        let Some(seen) = self.account.association(place, id(arn)).await? else {
+            self.looks().gone(namespace, arn);
+            return Ok(true);
+        };
+        if seen.namespace != *namespace {
             return Ok(false);
         }
         self.looks().seen(&seen.namespace, &seen.arn, &seen.tags);
         if !self.owner.judge(&seen.tags).is_ours() {
             return Ok(false);
         }
-        if self.account.dissociate(place, id).await? {
+        let was_there = self.account.dissociate(place, &seen.id).await?;
+        self.looks().gone(namespace, &seen.arn);
+        if was_there {
             let mut scratch = IamRoleStatus::default();
             let status = status.unwrap_or(&mut scratch);
             let (action, name) = ("DeletePodIdentityAssociation", &seen.account);
@@ -323,24 +420,26 @@ impl Eks<'_> {
         if !(has_any || (self.managed && lists)) || !Account::MAKES_ASSOCIATIONS {
             return Ok(());
         }
-        let on_record: BTreeSet<&String> = known.here.values().flatten().chain(&known.returned).collect();
-        for arn in &on_record {
-            if let (Some(place), Some(id)) = (Place::of(arn), arn.rsplit('/').next()) {
-                self.leave(&place, id, None).await?;
-            }
+        let mut goes: BTreeSet<String> = known.here.values().flatten().chain(&known.returned).cloned().collect();
+        let Some(place) = self.place() else { return Ok(()) };
+        for name in known.here.iter().filter_map(|(name, arn)| arn.is_none().then_some(name)) {
+            goes.extend(self.of_account(&place, name).await?.map(|one| one.arn));
         }
-        // One of which no answer came is in no status, and none is where status was lost.
-        let unheard = known.here.values().any(Option::is_none);
-        let Some(place) = self.place().filter(|_| self.managed || unheard) else { return Ok(()) };
-        let age = if unheard { Duration::ZERO } else { LATELY };
-        let there = self.account.associations_within(&place, &subject.namespace, age).await?;
-        let is_candidate = |one: &&Association| known.knows(one) || !self.is_of_others(one);
-        let candidates = self.in_turn(there.iter().filter(|one| !on_record.contains(&one.arn)).filter(is_candidate));
-        // Others may have looked at it meanwhile.
-        for one in candidates.into_iter().filter(is_candidate) {
-            self.leave(&place, &one.id, None).await?;
+        for arn in &goes {
+            self.leave(&place, arn, None).await?;
         }
-        Ok(())
+        if !self.managed {
+            return Ok(());
+        }
+        // Where status was lost, what this process made may be later than the list.
+        let there = self.account.associations(&place, &subject.namespace, LATELY).await?;
+        let (forgotten, error) = self.forgotten(&place, there.iter().filter(|one| !goes.contains(&one.arn))).await;
+        let made = self.looks().ours(&subject.namespace, self.owner);
+        let left: BTreeSet<String> = forgotten.into_iter().map(|one| one.arn.clone()).chain(made).collect();
+        for arn in left.difference(&goes) {
+            self.leave(&place, arn, None).await?;
+        }
+        error.map_or(Ok(()), Err)
     }
 
     /// The object goes, and with it all that is known of these. They give nobody a role that is gone.
@@ -448,6 +547,11 @@ impl Eks<'_> {
     fn looks(&self) -> &Looks {
         &self.binding.ctx.workloads.looks
     }
+}
+
+/// The id within the cluster.
+fn id(arn: &str) -> &str {
+    arn.rsplit('/').next().unwrap_or_default()
 }
 
 /// What can be done about associations of another cluster.

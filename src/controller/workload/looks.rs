@@ -74,6 +74,23 @@ impl Looks {
         lock(&self.owners).entry(namespace.to_owned()).or_default().insert(arn.to_owned(), tags);
     }
 
+    /// Remembers that one is nobody's any more: its ARN does not come again, but a list may still have it.
+    pub(super) fn gone(&self, namespace: &str, arn: &str) {
+        self.seen(namespace, arn, &BTreeMap::new());
+    }
+
+    /// Whether it is known whose one is.
+    pub(super) fn is_known(&self, one: &Association) -> bool {
+        lock(&self.owners).get(&one.namespace).is_some_and(|owners| owners.contains_key(&one.arn))
+    }
+
+    /// ARNs of those that are known to be this owner's.
+    pub(super) fn ours(&self, namespace: &str, owner: &Owner) -> Vec<String> {
+        let owners = lock(&self.owners);
+        let all = owners.get(namespace).into_iter().flatten();
+        all.filter(|(_, tags)| owner.judge(tags).is_ours()).map(|(arn, _)| arn.clone()).collect()
+    }
+
     /// Whether one is known to be somebody else's.
     pub(super) fn is_of_others(&self, one: &Association, owner: &Owner) -> bool {
         let owners = lock(&self.owners);
@@ -152,6 +169,9 @@ mod tests {
         let rebuilt = crate::role::Cluster::new(Some("prod"), "uid-2");
         let heir = Owner { cluster: rebuilt, heir_of: vec!["uid-1".to_owned()], ..mine.clone() };
         assert!(!looks.is_of_others(&one, &heir), "a class may say later whose heir one is");
+        assert_eq!((looks.ours("shop", &mine), looks.ours("shop", &other)), (vec!["one".to_owned()], Vec::new()));
+        looks.gone("shop", "one");
+        assert!(looks.is_known(&one) && looks.is_of_others(&one, &mine) && looks.ours("shop", &mine).is_empty());
         looks.forget("uid of an object");
         assert!(looks.is_of_others(&one, &other), "objects come and go");
     }
