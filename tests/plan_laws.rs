@@ -12,7 +12,7 @@ use model::wishes::{
     Caller, DENIALS, Permission, Strangers, Wish, converge, holders, make_plan, padded, permissions, settled,
     strangers, take_name, wish,
 };
-use model::{Aws, account, asked, carry, intend, want};
+use model::{Aws, Fate, account, asked, carry, carry_through, intend, want};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -135,7 +135,7 @@ proptest! {
     #[test]
     fn at_no_moment_is_more_allowed_or_less(
         old in wish(), new in wish(), strangers in strangers(), fails in any::<u64>(), fails_too in any::<u64>(),
-        healthy in any::<bool>(),
+        healthy in any::<bool>(), unheard in any::<u64>(),
     ) {
         let (before, after) = (want(&old.spec(), Limits::default()), want(&new.spec(), Limits::default()));
         let (mut aws, mut record) = settled(&before, &strangers, Aws::default());
@@ -149,7 +149,12 @@ proptest! {
         for round in [fails, fails.rotate_right(7), 0] {
             let plan = make_plan(&aws, &after, &record);
             intend(&mut record, &after, &plan, &aws);
-            carry(&mut aws, &plan, &after, &mut record, |i| round >> (i % 64) & 1 == 1, |aws, done| {
+            let fate = |i: usize| match (round >> (i % 64) & 1 == 1, unheard >> (i % 64) & 1 == 1) {
+                (false, _) => Fate::Answered,
+                (true, false) => Fate::Refused,
+                (true, true) => Fate::Unheard,
+            };
+            carry_through(&mut aws, &plan, &after, &mut record, fate, |aws, done| {
                 ends.combined(aws, done);
                 ends.kept(aws, done);
             });

@@ -17,6 +17,7 @@ use crate::role::recent::{Attempt, MISSES_APART};
 use crate::role::{Action, Desired, Observed, Plan, Progress, Record, Step};
 use std::collections::BTreeSet;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long to wait for all of AWS to know and to show what was written just before.
 pub const LAG: Duration = Duration::from_secs(2);
@@ -79,7 +80,8 @@ impl Run<'_> {
         let Self { ctx, subject, case, desired, .. } = *self;
         let mut carried = Carried::default();
         let mut progress = Progress::of(plan);
-        let unsure = ctx.memory.with(&subject.uid, |entry| entry.unsure);
+        let (unsure, lasts) =
+            ctx.memory.with(&subject.uid, |entry| (entry.unsure, entry.fails_for_long(Instant::now())));
         for (i, step) in plan.steps.iter().enumerate() {
             if progress.holds_up(step) {
                 progress.failed(step);
@@ -131,7 +133,11 @@ impl Run<'_> {
                     carried.left.insert(i);
                     progress.failed(step);
                     self.failed(&begun, &step.action, error.kind, record);
-                    let hopeless = matches!(error.kind, Kind::NoCredentials | Kind::Transient | Kind::Busy);
+                    let hopeless = match error.kind {
+                        // AWS has answered, in this attempt and for long, and does not answer this.
+                        Kind::Transient => !(lasts && self.looked),
+                        kind => matches!(kind, Kind::NoCredentials | Kind::Busy),
+                    };
                     carried.failures.push(self.of_step(error, &step.action, record).await);
                     if hopeless {
                         carried.left.extend(i + 1..plan.steps.len());

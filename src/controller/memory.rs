@@ -182,6 +182,11 @@ impl Entry {
         Sentence { delay, stalled, passes }
     }
 
+    /// Whether no attempt has come to its end for so long that a failure is reported as stalled.
+    pub fn fails_for_long(&self, now: Instant) -> bool {
+        self.failing_since.is_some_and(|since| now.saturating_duration_since(since) >= STALLED_AFTER)
+    }
+
     /// The role may have been made just now, if that is what the action does.
     pub fn created(&mut self, action: &Action) {
         if matches!(action, Action::CreateRole { .. }) {

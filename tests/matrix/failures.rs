@@ -1,12 +1,14 @@
 //! What is told of a failure, how often, and what it keeps from happening: single moments in virtual time.
 
 use super::faults::{ANY_CALL, Fault, THROTTLED};
-use super::iam::LONG_AGO;
+use super::iam::{LONG_AGO, Role, is_read};
 use super::lives::{self, Edit};
 use super::moments::{HOUR, apply, events, live, started, warnings, world};
 use super::operator::Operator;
 use super::world::World;
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A role whose spec attaches a policy that is not there.
@@ -14,6 +16,38 @@ fn failing() -> Value {
     let mut spec = lives::spec_of(&["x"], None);
     spec["managedPolicies"] = json!([crate::model::arn("Missing")]);
     spec
+}
+
+/// A role with something of each kind, all of which the second one has otherwise.
+fn twice() -> [Value; 2] {
+    let of = |nth: usize, name: &str, [policy, boundary]: [&str; 2], principal: &str| {
+        let mut spec = lives::spec_of(&[name], Some(name));
+        spec["customerManagedPolicies"]
+            .as_array_mut()
+            .expect("a list")
+            .push(lives::own("both", &lives::allow(&[&format!("both:Do{nth}")])));
+        spec["trustPolicy"] = lives::trust(&[principal]);
+        spec["description"] = json!(format!("description {nth}"));
+        spec["permissionsBoundary"] = json!(crate::model::arn(boundary));
+        spec["maxSessionDuration"] = json!(format!("{nth}h"));
+        spec["tags"] = json!({ format!("tag-{nth}"): "x" });
+        spec["managedPolicies"] = json!([crate::model::arn(policy)]);
+        spec["inlinePolicies"] = json!([
+            lives::inline(name, &lives::allow(&[&format!("{name}:One")])),
+            lives::inline("both", &lives::allow(&[&format!("both:Do{nth}")])),
+        ]);
+        spec
+    };
+    [of(1, "x", ["shared", "Fence"], lives::ONE), of(2, "y", ["foreign", "Wall"], lives::TWO)]
+}
+
+/// What somebody sees of the role, and of all policies and instance profiles.
+fn seen(world: &World) -> Value {
+    let iam = &world.lock().iam;
+    let role = iam.roles.get("api").map(|role| format!("{:?}", Role { id: String::new(), ..role.clone() }));
+    let policies: BTreeMap<&String, _> =
+        iam.policies.iter().map(|(name, policy)| (name, (policy.document(), &policy.tags))).collect();
+    json!([role, policies, format!("{:?}", iam.profiles)])
 }
 
 fn is_stalled(world: &World) -> bool {
@@ -150,5 +184,49 @@ async fn an_edit_removes_what_was_kept_before_it_whatever_fails_at_first() {
             live(&mut operator, HOUR).await;
             assert!(world.lock().cluster.is_ready() && !is_there(), "{fault:?} at call {position}, {restored}");
         }
+    }
+}
+
+/// Where AWS answers all but one action, that one holds up what it holds up where it is refused: what does not need it is
+/// not shut out by it. And where it has its effect, that is seen, and all is as wanted.
+#[tokio::test(start_paused = true)]
+async fn a_step_that_is_never_answered_holds_up_what_one_that_is_refused_does() {
+    #[derive(Clone, Copy)]
+    enum How {
+        Well,
+        Denied(&'static str),
+        Silent(&'static str, bool),
+    }
+    async fn changed(how: How) -> Arc<World> {
+        let life = lives::owning();
+        let world = world(life.iam, life.cluster, 0);
+        let [old, new] = twice();
+        let mut operator = started(&world, &old).await;
+        world.lock().calls.clear();
+        match how {
+            How::Well => {}
+            How::Denied(action) => world.lock().denied = Some(action),
+            How::Silent(action, has_effect) => world.lock().silent = Some((action, has_effect)),
+        }
+        apply(&world, &new);
+        live(&mut operator, 2 * HOUR).await;
+        world
+    }
+    let well = changed(How::Well).await;
+    assert!(well.lock().cluster.is_ready());
+    let actions: BTreeSet<&'static str> = {
+        let calls = &well.lock().calls;
+        let actions = calls.iter().filter_map(|call| call.what.split(' ').next());
+        let is_write = |action: &&str| !is_read(action) && action.contains(char::is_lowercase);
+        actions.filter(is_write).map(|action| &*action.to_owned().leak()).collect()
+    };
+    assert!(actions.len() >= 12, "{actions:?}");
+    for action in actions {
+        let (denied, silent) = (changed(How::Denied(action)).await, changed(How::Silent(action, false)).await);
+        assert_ne!(seen(&denied), seen(&well), "{action}");
+        assert_eq!(seen(&silent), seen(&denied), "{action}");
+        assert!(!silent.lock().cluster.is_ready(), "{action}");
+        let silent = changed(How::Silent(action, true)).await;
+        assert_eq!((seen(&silent), silent.lock().cluster.is_ready()), (seen(&well), true), "{action}");
     }
 }

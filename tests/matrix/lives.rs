@@ -87,16 +87,16 @@ pub fn trust(accounts: &[&str]) -> Value {
         { "Effect": "Allow", "Principal": { "AWS": accounts }, "Action": "sts:AssumeRole" }] })
 }
 
-fn inline(name: &str, document: &Value) -> Value {
+pub fn inline(name: &str, document: &Value) -> Value {
     json!({ "name": name, "document": document })
 }
 
-fn own(name: &str, document: &Value) -> Value {
+pub fn own(name: &str, document: &Value) -> Value {
     json!({ "name": name, "policyName": format!("api-{name}"), "document": document })
 }
 
-const ONE: &str = "111111111111";
-const TWO: &str = "222222222222";
+pub const ONE: &str = "111111111111";
+pub const TWO: &str = "222222222222";
 const THREE: &str = "333333333333";
 
 /// Created with everything, changed in everything, policies moved between the lists, shrunk.

@@ -52,6 +52,8 @@ pub struct Inner {
     pub is_deaf: bool,
     /// IAM denies this action, each time.
     pub denied: Option<&'static str>,
+    /// IAM never answers this action; and whether it carries it out.
+    pub silent: Option<(&'static str, bool)>,
     /// The account that the operator's identity belongs to.
     pub account: &'static str,
     /// For so long IAM judges a deletion, or an attachment, by what was before.
@@ -93,6 +95,7 @@ impl World {
             script,
             is_deaf: false,
             denied: None,
+            silent: None,
             account: ACCOUNT,
             judges_late: script.map(|script| script.lag).unwrap_or_default(),
             begun: false,
@@ -134,6 +137,9 @@ impl World {
         let first = attempt == 0;
         if inner.denied == Some(action) {
             return Reply::Answer(403, wire::refusal("AccessDenied", "User is not authorized to perform this action"));
+        }
+        if let Some((_, has_effect)) = inner.silent.filter(|(silent, _)| *silent == action) {
+            return if has_effect { inner.unheard(action, &form, |_| Reply::Dropped) } else { Reply::Dropped };
         }
         let Some(fault) = inner.fault(position) else {
             return inner.answer(action, &form, first);

@@ -397,6 +397,28 @@ pub fn carry(
     desired: &Desired,
     record: &mut Record,
     refuses: impl Fn(usize) -> bool,
+    seen: impl FnMut(&Aws, &Action),
+) -> usize {
+    let fate = |i: usize| if refuses(i) { Fate::Refused } else { Fate::Answered };
+    carry_through(aws, plan, desired, record, fate, seen)
+}
+
+/// What becomes of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fate {
+    Answered,
+    Refused,
+    /// It has its effect, and the answer is lost.
+    Unheard,
+}
+
+/// The same, where answers may be lost.
+pub fn carry_through(
+    aws: &mut Aws,
+    plan: &Plan,
+    desired: &Desired,
+    record: &mut Record,
+    fate: impl Fn(usize) -> Fate,
     mut seen: impl FnMut(&Aws, &Action),
 ) -> usize {
     let mut progress = Progress::of(plan);
@@ -407,7 +429,16 @@ pub fn carry(
             left += 1;
             continue;
         }
-        let result = if refuses(i) { Err("refused") } else { aws.execute(&step.action) };
+        let result = match fate(i) {
+            Fate::Answered => aws.execute(&step.action),
+            Fate::Refused => Err("refused"),
+            Fate::Unheard => {
+                if aws.execute(&step.action).is_ok() {
+                    seen(aws, &step.action);
+                }
+                Err("unheard")
+            }
+        };
         if result == Err("EntityAlreadyExists") {
             return left + plan.steps.len() - i;
         }
