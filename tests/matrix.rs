@@ -15,6 +15,8 @@ mod contest;
 mod crowd;
 #[path = "matrix/deletions.rs"]
 mod deletions;
+#[path = "matrix/edits.rs"]
+mod edits;
 #[path = "matrix/failures.rs"]
 mod failures;
 #[path = "matrix/faults.rs"]

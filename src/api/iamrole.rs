@@ -301,7 +301,7 @@ pub struct IamRoleStatus {
     pub inline_policies: Vec<String>,
     /// The policies that this role owns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 40), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
     pub customer_managed_policies: Vec<PolicyRef>,
     /// Keys of the tags set by the operator.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -13,7 +13,7 @@ use super::preview::preview;
 use super::recover::{Kept, kept};
 use super::refused::{accepted, ignored};
 use super::roles::{Outcome, Setback, Stepped, class_ref, interval, look_again, period, release_name};
-use super::status::{Verdict, find, show_left};
+use super::status::{Verdict, find, is_ready, show_left};
 use super::subject::Subject;
 use super::sweeps::{UNSEEN, patience};
 use super::workload;
@@ -218,7 +218,17 @@ impl Work<'_> {
     async fn run(&mut self, subject: &mut Subject) -> Stepped<Outcome> {
         let settled = subject.is_settled(self.case.class);
         let known = subject.status.role.is_some();
-        self.ctx.memory.with(&subject.uid, |entry| *entry.inherited.get_or_insert(known));
+        // Of an edit in between status need not tell: it names what is made, and not what it says.
+        let generation = subject.generation;
+        let same = subject.status.observed_generation == Some(generation);
+        let earlier = if same { generation } else { generation.saturating_sub(1) };
+        let unfinished = known && !is_ready(&subject.status.conditions, generation);
+        self.ctx.memory.with(&subject.uid, |entry| {
+            if entry.inherited.is_none() && unfinished {
+                entry.recent.inherit(earlier);
+            }
+            entry.inherited.get_or_insert(known);
+        });
         let cause = cause(self.ctx, subject, settled, self.case.class);
         self.adoption_settles(subject)?;
         self.status.class = Some(class_ref(self.case.class));
@@ -335,6 +345,9 @@ impl Work<'_> {
             return Err(self.barred(subject, record, &observed, &plan));
         }
         self.recent(subject, |recent, _, _| recent.drop_repeats(&mut plan, &observed, &account.account));
+        if self.hides(subject).is_some() {
+            plan.hold_back();
+        }
         let (basis, settled) = ((subject.generation, class_ref(self.case.class)), subject.is_settled(self.case.class));
         let before = self
             .ctx
@@ -368,6 +381,11 @@ impl Work<'_> {
     /// For how long a difference may still be the past, as after our own write or soon after the start.
     fn unsettled(&self, subject: &Subject) -> Option<Duration> {
         self.recent(subject, |recent, now, settle| recent.unsettled(now, settle))
+    }
+
+    /// For how long a read may hide what was written for another spec.
+    fn hides(&self, subject: &Subject) -> Option<Duration> {
+        self.recent(subject, |recent, now, settle| recent.hides(subject.generation, now, settle))
     }
 
     fn recent<T>(&self, subject: &Subject, ask: impl FnOnce(&mut Recent, Duration, Duration) -> T) -> T {
@@ -439,6 +457,11 @@ impl Work<'_> {
         if plan.unfinished {
             let message = "the old instance profile goes before the new one is made";
             return Err(Setback::pending(Failure::wait(LAG, message), self.status.clone()));
+        }
+        if plan.held_back {
+            let message = "AWS may not show yet what was written for the spec before; what comes follows once it does";
+            let left = self.hides(subject).unwrap_or(SHORT);
+            return Err(Setback::pending(Failure::wait(left, message), self.status.clone()));
         }
         let has_rests = self.settle_record(plan, observed);
         let arn = self.status.role.as_ref().and_then(|role| role.arn.clone()).unwrap_or_default();

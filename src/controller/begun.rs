@@ -84,6 +84,12 @@ fn begun(subject: &Subject) -> Option<RoleRef> {
     subject.status.role.clone().filter(|role| role.id.is_none())
 }
 
+/// Of the role, and of all that belongs to it, AWS has refused to make anything.
+pub fn was_never_made(subject: &Subject, ctx: &Context) -> bool {
+    let is_open = subject.status.role.as_ref().is_none_or(|role| role.id.is_none());
+    is_open && !was_made(&Record::from_status(&subject.status)) && !may_have_been_made(subject, ctx)
+}
+
 fn take(subject: &mut Subject, owner: &Owner, found: &Observed, before: &RoleRef) {
     tracing::info!(role = found.name, "found what an attempt without an answer has made");
     subject.status.role = Some(seen(owner, found, Some(before), Origin::Created));
@@ -135,7 +141,7 @@ fn stays(role: &str, before: &str, now: &str) -> Failure {
         Reason::ClassAccountMismatch,
         format!(
             "role {role} was begun in account {before} and may be there, its class leads to {now}; name the class under which \
-             it was begun, or delete this object and create it anew"
+             it was begun, or lead this one back there; or set deletionPolicy: Retain, delete this object and create it anew"
         ),
     )
 }

@@ -186,11 +186,12 @@ impl Run<'_> {
         let is_new = self.ctx.memory.with(&self.subject.uid, |entry| match kind {
             Kind::Transient | Kind::Busy | Kind::NoCredentials => {
                 entry.created(action);
-                if kind != Kind::Transient {
-                    // AWS has turned it away, or was not asked.
+                // The SDK asks more than once, and the first answer may have been lost. Only who has no credentials does not
+                // ask.
+                if kind == Kind::NoCredentials {
                     entry.may_have_created = begun.created;
                 }
-                entry.recent.doubt(action, now);
+                entry.recent.doubt(action, self.subject.generation, now);
                 false
             }
             // The SDK may have asked twice, and the first answer was lost.
@@ -220,7 +221,9 @@ impl Run<'_> {
     /// A failure of a step. A role or policy of ours that AWS does not know yet is waited for.
     async fn of_step(&self, error: AwsError, action: &Action, record: &Record) -> Failure {
         let (now, settle) = (self.ctx.started.elapsed(), self.ctx.settle);
-        let lags = self.ctx.memory.with(&self.subject.uid, |entry| entry.recent.unsettled(now, settle)).is_some();
+        let (lags, frees) = self.ctx.memory.with(&self.subject.uid, |entry| {
+            (entry.recent.unsettled(now, settle).is_some(), entry.recent.has_freed(now, settle))
+        });
         let found = self.before.and_then(|before| before.boundary.as_deref());
         let boundary = self.desired.boundary.as_deref().or(found);
         let view = View { role: &self.desired.name, stays: false, lags, boundary };
@@ -231,6 +234,13 @@ impl Run<'_> {
             && let Some(failure) = self.taken(action)
         {
             return failure;
+        }
+        if error.kind == Kind::Quota
+            && frees
+            && !says(&self.subject.status.conditions, self.subject.generation, Reason::QuotaExceeded)
+        {
+            let name = &self.desired.name;
+            return Failure::wait(LAG, format!("AWS still counts what was taken off role {name} a moment ago"));
         }
         let own = relies_on(action).filter(|arn| record.own.iter().any(|own| own.arn == **arn));
         let role_missing =

@@ -43,7 +43,9 @@ impl Work<'_> {
                 record.profile = known.or_else(|| Some(ProfileRef { name: wanted.clone(), arn: None }));
             }
         }
-        if record == Record::from_status(&subject.status) && self.status.unlisted == subject.status.unlisted {
+        // What a write that failed would have told is not there for the next process.
+        let written = subject.written();
+        if record == Record::from_status(written) && self.status.unlisted == written.unlisted {
             return Ok(());
         }
         record.into_status(&mut self.status);

@@ -183,6 +183,7 @@ impl Entry {
     }
 
     /// Whether no attempt has come to its end for so long that a failure is reported as stalled.
+    #[must_use]
     pub fn fails_for_long(&self, now: Instant) -> bool {
         self.failing_since.is_some_and(|since| now.saturating_duration_since(since) >= STALLED_AFTER)
     }

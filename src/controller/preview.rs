@@ -89,7 +89,7 @@ fn would_do(desired: &Desired, role: Option<&Observed>, record: &Record, attachm
         return if desired.adoption == Adoption::Required { Err(missing(desired)) } else { Ok(plan::create(desired)) };
     };
     if judge(desired, observed)?.is_ours() {
-        return Ok(plan::update(desired, observed, record, attachments, false));
+        return Ok(whole(desired, observed, record, attachments));
     }
     let origin = record.origin_of(observed);
     let (mut plan, mut observed) = (plan::adopt(desired, origin), observed.clone());
@@ -97,4 +97,17 @@ fn would_do(desired: &Desired, role: Option<&Observed>, record: &Record, attachm
     let rest = plan::update(desired, &observed, record, attachments, false);
     plan.steps.extend(rest.steps);
     Ok(Plan { refused: rest.refused, unlisted: rest.unlisted, ..plan })
+}
+
+/// The plan with what follows once an instance profile of another name is gone, which is done by a plan of its own.
+fn whole(desired: &Desired, observed: &Observed, record: &Record, attachments: usize) -> Plan {
+    let mut first = plan::update(desired, observed, record, attachments, false);
+    if first.unfinished {
+        let without = Record { profile: None, ..record.clone() };
+        let then = plan::update(desired, observed, &without, attachments, false);
+        first.steps.extend(then.steps.into_iter().filter(|step| step.action.is_of_profile()));
+        first.refused = then.refused;
+        first.unfinished = false;
+    }
+    first
 }

@@ -7,6 +7,7 @@
 //! 5. Ours: the deletion plan; what blocks it is named.
 
 use super::apply::{facts, of_aws};
+use super::begun::was_never_made;
 use super::carry::{LAG, report, stopping};
 use super::conflict::{View, conflict};
 use super::context::Context;
@@ -60,6 +61,9 @@ pub async fn remove(subject: &mut Subject, ctx: &Arc<Context>) -> Stepped<Outcom
     }
     let status = subject.status.clone();
     let (class, account) = reach(subject, ctx, class).map_err(|failure| Setback::pending(failure, status.clone()))?;
+    if subject.status.account_id.as_ref().is_some_and(|id| *id != account.account.id) {
+        Record::default().into_status(&mut subject.status);
+    }
     let removal = Removal { ctx, class: &class, account: &account, owner: subject.owner(ctx, &class) };
     Box::pin(removal.run(subject)).await
 }
@@ -130,7 +134,7 @@ fn reach(
         (Err(why), _) => return Err(blocked(format!("IamRoleClass {name} is not ready: {}", why.message))),
     };
     match &subject.status.account_id {
-        Some(id) if *id != account.account.id => Err(blocked(format!(
+        Some(id) if *id != account.account.id && !was_never_made(subject, ctx) => Err(blocked(format!(
             "the role lives in account {id}, but IamRoleClass {name} leads to {}; correct the class",
             account.account.id
         ))),
@@ -357,7 +361,9 @@ impl Removal<'_> {
                             // It may have been done.
                             self.note_departure(subject, &step.action, state);
                             let now = self.ctx.started.elapsed();
-                            self.ctx.memory.with(&subject.uid, |entry| entry.recent.doubt(&step.action, now));
+                            self.ctx
+                                .memory
+                                .with(&subject.uid, |entry| entry.recent.doubt(&step.action, subject.generation, now));
                         }
                         self.blocked(subject, name, &step.action, error, stays).await
                     }

@@ -293,8 +293,8 @@ pub fn same_account(subject: &Subject, account: &Account) -> Result<(), Failure>
         Some(id) if exists && *id != account.account.id => Err(Failure::on_change(
             Reason::ClassAccountMismatch,
             format!(
-                "the role lives in account {id}, its class leads to {}; name the class under which it was made, or delete this \
-                 object and create it anew",
+                "the role lives in account {id}, its class leads to {}; name the class under which it was made, or lead this one \
+                 back there; or set deletionPolicy: Retain, delete this object and create it anew",
                 account.account.id
             ),
         )),

@@ -45,8 +45,10 @@ pub struct Recent {
     written: BTreeMap<Facet, Written>,
     /// The last write that had an effect, or may have had one.
     last: Option<Duration>,
-    /// The last write of which nobody knows whether it had one.
-    doubted: Option<Duration>,
+    /// The last write of which nobody knows whether it had one, by the generation of the spec that it was for.
+    doubted: BTreeMap<i64, Duration>,
+    /// The last time that something was taken away, which makes room.
+    freed: Option<Duration>,
     /// Since when policies and instance profiles that were asked for are not seen, by their [keys](Action::key).
     missing: BTreeMap<String, Duration>,
     /// Since when AWS says of some of them that they exist, and does not show them.
@@ -69,17 +71,36 @@ impl Recent {
     }
 
     /// Nobody knows what became of it: reads may show only after a while what it made or removed.
-    pub fn doubt(&mut self, action: &Action, now: Duration) {
-        self.doubted = Some(now);
+    pub fn doubt(&mut self, action: &Action, generation: i64, now: Duration) {
+        self.doubted.insert(generation, now);
         // The effect may be as late as the end of the last attempt.
         self.last = Some(now);
         self.forget_miss(action);
     }
 
+    /// An earlier process may have written for this generation until this one started.
+    pub fn inherit(&mut self, generation: i64) {
+        self.doubted.insert(generation, Duration::ZERO);
+    }
+
     /// Whether a read may show the past without being known for it, since an answer was lost less than `settle` ago.
     #[must_use]
     pub fn is_in_doubt(&self, now: Duration, settle: Duration) -> bool {
-        self.doubted.is_some_and(|at| now.saturating_sub(at) < settle)
+        self.doubted.values().any(|at| now.saturating_sub(*at) < settle)
+    }
+
+    /// For how long a read may hide what was written for another spec than that of this generation. What is written again is
+    /// as wanted whatever is hidden.
+    #[must_use]
+    pub fn hides(&self, generation: i64, now: Duration, settle: Duration) -> Option<Duration> {
+        let others = self.doubted.iter().filter(|(of, _)| **of != generation);
+        others.map(|(_, at)| settle.saturating_sub(now.saturating_sub(*at))).max().filter(|left| !left.is_zero())
+    }
+
+    /// Whether IAM may still count what was taken away.
+    #[must_use]
+    pub fn has_freed(&self, now: Duration, settle: Duration) -> bool {
+        self.freed.is_some_and(|at| now.saturating_sub(at) < settle)
     }
 
     /// Whether what an action makes may be there though AWS refuses to make it: an earlier answer was lost, or said so.
@@ -98,6 +119,7 @@ impl Recent {
     /// Notes a write that succeeded. `before` is what the plan was made from.
     pub fn note(&mut self, action: &Action, before: &Observed, account: &AccountRef, now: Duration) {
         self.last = Some(now);
+        self.freed = if action.frees() { Some(now) } else { self.freed };
         self.forget_miss(action);
         for (facet, after) in effects(action, account) {
             let mut past = BTreeSet::from([facet.read(before)]);
@@ -155,6 +177,7 @@ impl Recent {
     /// Forgets the writes that every read shows by now.
     pub fn tidy(&mut self, now: Duration, settle: Duration) {
         self.written.retain(|_, written| now.saturating_sub(written.at) < settle);
+        self.doubted.retain(|_, at| now.saturating_sub(*at) < settle);
     }
 
     /// Whether a read shows what was there before a write of the last `settle`. What was not `asked` for is not shown.
@@ -316,10 +339,14 @@ mod tests {
         assert_eq!(recent.hidden_for(&create, at(60)), at(20));
         assert!(recent.may_exist(&create, at(60), SETTLE));
         recent.begin(at(41));
-        recent.doubt(&create, at(70));
+        recent.doubt(&create, 1, at(70));
         assert_eq!(recent.unsettled(at(80), SETTLE), Some(at(20)), "it may have had its effect at the last moment");
         assert!(recent.may_exist(&create, at(80), SETTLE) && !recent.may_exist(&create, at(100), SETTLE));
         assert!(recent.is_in_doubt(at(80), SETTLE) && !recent.is_in_doubt(at(100), SETTLE));
+        assert_eq!((recent.hides(1, at(80), SETTLE), recent.hides(2, at(80), SETTLE)), (None, Some(at(20))));
+        recent.doubt(&create, 2, at(81));
+        assert_eq!((recent.hides(1, at(82), SETTLE), recent.hides(2, at(82), SETTLE)), (Some(at(29)), Some(at(18))));
+        assert_eq!(recent.hides(3, at(111), SETTLE), None);
         assert_eq!(recent.hidden_for(&create, at(80)), at(0));
         recent.miss(&BTreeSet::new(), at(85), SETTLE);
         assert_eq!(recent.hidden_for(&create, at(90)), at(0), "it was seen in between");

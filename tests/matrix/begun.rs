@@ -87,7 +87,7 @@ async fn at_each_moment(
     check: impl AsyncFn(&Arc<World>, &mut Operator, bool, &str),
 ) {
     for lag in [0, 20] {
-        for fault in [Fault::KilledAfter, Fault::Lost] {
+        for fault in [Fault::KilledAfter, Fault::Lost, Fault::LostThenThrottled] {
             let mut position = 0;
             while let Some((world, mut operator)) = begun(spec, lag, position, fault).await {
                 let made = !ours(&world.lock().iam).is_empty();
@@ -149,6 +149,27 @@ async fn a_role_whose_account_changes_before_it_is_confirmed_is_not_left_behind(
         is_gone_in_full(world, operator, at).await;
     })
     .await;
+}
+
+/// Nor does it keep the object: its class was led to the account that it was meant for meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_role_that_aws_refused_to_make_goes_whatever_account_its_class_leads_to() {
+    for restarts in [false, true] {
+        let world = world(lives::created().iam, lives::created().cluster, 0);
+        world.lock().denied = Some("CreateRole");
+        let mut operator = Operator::start(&world, 0).await;
+        apply(&world, &movable());
+        live(&mut operator, A_WHILE).await;
+        assert_eq!(ready(&world)["reason"], "AccessDenied");
+        world.lock().account = ELSEWHERE;
+        edit_class(&world, |spec| spec["tags"] = json!({ "moved": "yes" }));
+        if restarts {
+            operator = Operator::start(&world, 1).await;
+        }
+        world.lock().cluster.delete();
+        live(&mut operator, A_WHILE).await;
+        assert!(world.lock().cluster.role.is_none(), "{restarts}: {}", ready(&world));
+    }
 }
 
 /// What AWS has refused for certain to make is not looked for.

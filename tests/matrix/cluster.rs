@@ -1,7 +1,11 @@
 //! A Kubernetes API server with one `IamRole`, its class and its events, as strict as the real one about what the
 //! operator relies on: resource versions, the status subresource, tests in patches, finalizers.
 
+use iamrole_operator::api::IamRole;
+use kube::CustomResourceExt as _;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 pub const NAMESPACE: &str = "shop";
 pub const NAME: &str = "api";
@@ -141,6 +145,9 @@ impl Cluster {
                 "the object has been modified; please apply your changes to the latest version",
             );
         }
+        if let Some(field) = too_long(&new["status"]) {
+            return refusal(422, "Invalid", &format!("status.{field}: Too many"));
+        }
         if new["status"] != role["status"] {
             self.version += 1;
             role["status"] = new["status"].clone();
@@ -173,4 +180,18 @@ impl Cluster {
         self.collect();
         answer
     }
+}
+
+/// A list in status that is longer than the CRD permits.
+fn too_long(status: &Value) -> Option<&'static str> {
+    static MOST: LazyLock<BTreeMap<String, usize>> = LazyLock::new(|| {
+        let crd = serde_json::to_value(IamRole::crd()).expect("JSON");
+        let fields = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/status/properties");
+        let fields = fields.and_then(Value::as_object).expect("a schema").iter();
+        let most =
+            |(name, field): (&String, &Value)| Some((name.clone(), usize::try_from(field["maxItems"].as_u64()?).ok()?));
+        fields.filter_map(most).collect()
+    });
+    let length = |name: &str| status[name].as_array().map_or(0, Vec::len);
+    MOST.iter().find(|(name, most)| length(name) > **most).map(|(name, _)| name.as_str())
 }

@@ -16,6 +16,8 @@ pub enum Fault {
     DroppedOnce,
     /// The first attempt has its effect, the answer is lost.
     LostOnce,
+    /// The first attempt has its effect, the answer is lost, and all others are throttled. AWS only.
+    LostThenThrottled,
     /// The first attempt has its effect, the answer is lost, and no further attempt gets there.
     Lost,
     /// The first attempt has its effect, the answer comes too late.
@@ -119,7 +121,9 @@ pub fn faults(side: Side, call: &str) -> Vec<Fault> {
         REFUSALS.iter().filter(|(part, _)| call.contains(part)).map(|(_, fault)| *fault).collect();
     match side {
         Side::Read => ANY_CALL.into_iter().chain([REFUSALS[0].1, Fault::Stale]).collect(),
-        Side::Write => ANY_CALL.into_iter().chain([Fault::LostOnce]).chain(refusals).collect(),
+        Side::Write => {
+            ANY_CALL.into_iter().chain([Fault::LostOnce, Fault::LostThenThrottled]).chain(refusals).collect()
+        }
         Side::Kubernetes if call.starts_with("PATCH") => {
             KUBERNETES.into_iter().chain([Fault::Status(422, "Invalid")]).collect()
         }

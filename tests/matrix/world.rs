@@ -56,7 +56,7 @@ pub struct Inner {
     pub silent: Option<(&'static str, bool)>,
     /// The account that the operator's identity belongs to.
     pub account: &'static str,
-    /// For so long IAM judges a deletion, or an attachment, by what was before.
+    /// For so long IAM judges a deletion, an attachment or a quota by what was before.
     pub judges_late: std::time::Duration,
     begun: bool,
     pub laws: Laws,
@@ -168,6 +168,8 @@ impl World {
             Fault::Refused(code, status, message) => Reply::Answer(status, wire::refusal(code, message)),
             Fault::DroppedOnce if first => Reply::Dropped,
             Fault::LostOnce | Fault::Lost if first => inner.unheard(action, &form, |_| Reply::Dropped),
+            Fault::LostThenThrottled if first => inner.unheard(action, &form, |_| Reply::Dropped),
+            Fault::LostThenThrottled => Reply::Answer(400, wire::refusal("Throttling", "Rate exceeded")),
             Fault::Unreachable | Fault::Lost => Reply::Dropped,
             Fault::LateOnce | Fault::Late if first => inner.unheard(action, &form, |_| Reply::Late),
             Fault::Late => Reply::Late,
@@ -372,21 +374,59 @@ impl Inner {
             self.history.push((Instant::now(), self.iam.clone()));
             let broken = self.laws.broken(&before, &self.iam);
             self.broken.extend(broken.into_iter().map(|law| format!("after {what}: {law}")));
+            if !self.is_intended(action, form) {
+                self.broken.push(format!("{what}: status tells nothing of it"));
+            }
         }
         result
     }
 
+    /// Intent before effect: what is made stands in status by then.
+    fn is_intended(&self, action: &str, form: &Form) -> bool {
+        let Some(role) = &self.cluster.role else { return true };
+        let status = &role["status"];
+        let part = |name: &str| form.opt(name).unwrap_or_default().to_owned();
+        let lists =
+            |list: &str, entry: &str| status[list].as_array().is_some_and(|all| all.iter().any(|one| one == entry));
+        let owns = |field: &str, is: &dyn Fn(&str) -> bool| {
+            let all = status["customerManagedPolicies"].as_array();
+            all.is_some_and(|all| all.iter().any(|one| one[field].as_str().is_some_and(is)))
+        };
+        match action {
+            "CreateRole" => status["role"]["name"] == part("RoleName"),
+            "PutRolePermissionsBoundary" => status["permissionsBoundary"] == part("PermissionsBoundary"),
+            "AttachRolePolicy" => {
+                let arn = part("PolicyArn");
+                lists("managedPolicies", &arn) || owns("arn", &|own| own == arn)
+            }
+            "PutRolePolicy" => lists("inlinePolicies", &part("PolicyName")),
+            "CreatePolicy" => owns("arn", &|own| own.ends_with(&format!("/{}", part("PolicyName")))),
+            "CreateInstanceProfile" => status["instanceProfile"]["name"] == part("InstanceProfileName"),
+            "TagRole" => {
+                let mut keys = form.tags().into_keys().filter(|key| !key.starts_with("iamrole.dev/"));
+                keys.all(|key| lists("tagKeys", &key))
+            }
+            _ => true,
+        }
+    }
+
     /// What was taken away a moment ago still holds up a deletion, and what was made is not known yet.
     fn refused_by_the_past(&self, action: &str, form: &Form) -> Option<Refusal> {
-        let code = match action {
-            "AttachRolePolicy" => "NoSuchEntity",
-            "DeleteRole" | "DeletePolicy" | "DeleteInstanceProfile" => "DeleteConflict",
+        let codes: &[&str] = match action {
+            "AttachRolePolicy" => &["NoSuchEntity", "LimitExceeded"],
+            "AddRoleToInstanceProfile" | "PutRolePolicy" | "TagRole" => &["LimitExceeded"],
+            "DeleteRole" | "DeletePolicy" | "DeleteInstanceProfile" => &["DeleteConflict"],
             _ => return None,
         };
         if self.judges_late.is_zero() || self.iam.clone().call(action, form).is_err() {
             return None;
         }
-        self.ago(self.judges_late).call(action, form).err().filter(|refusal| refusal.0 == code)
+        self.ago(self.judges_late).call(action, form).err().filter(|refusal| codes.contains(&refusal.0))
+    }
+
+    /// Whether the account ever was so.
+    pub fn ever(&self, is: impl Fn(&Iam) -> bool) -> bool {
+        self.history.iter().any(|(_, iam)| is(iam))
     }
 
     /// How the account was so long ago.

@@ -109,7 +109,23 @@ pub enum Action {
 
 impl Action {
     /// Whether it is about the instance profile.
-    pub(super) const fn is_of_profile(&self) -> bool {
+    /// Whether it makes room in one of IAM's quotas of the role.
+    pub(crate) const fn frees(&self) -> bool {
+        matches!(
+            self,
+            Self::Detach(_)
+                | Self::DeleteInline(_)
+                | Self::PutInline { .. }
+                | Self::UntagRole(_)
+                | Self::LeaveProfile { .. }
+                | Self::DeletePolicy(_)
+                | Self::DeleteProfile(_)
+        )
+    }
+
+    /// Whether it is about an instance profile.
+    #[must_use]
+    pub const fn is_of_profile(&self) -> bool {
         matches!(
             self,
             Self::CreateProfile { .. }

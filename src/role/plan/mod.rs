@@ -27,6 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// IAM's default for the longest session.
 pub const DEFAULT_SESSION: i32 = 3600;
+/// So many tags a role has at most.
+const TAGS: usize = 50;
 
 /// The plan for a role that does not exist: it is created without a read.
 ///
@@ -151,9 +153,6 @@ impl Planner<'_> {
         }
         let mut missing = desired.clone();
         missing.retain(|key, value| !self.tag_is_set(key, value));
-        if !missing.is_empty() {
-            self.plan.push(Phase::Describe, Action::TagRole(missing));
-        }
         // IAM takes keys that differ only in case for one: untagging the old case would remove the new.
         let wanted: BTreeSet<String> = desired.keys().map(|key| key.to_lowercase()).collect();
         // AWS may have kept the case of another hand, so what we wrote is looked for without it.
@@ -161,9 +160,13 @@ impl Planner<'_> {
         let seen = |key: &String| self.recent || there.contains(&key.to_lowercase());
         let stale = self.record.tag_keys.iter().filter(|key| !wanted.contains(&key.to_lowercase()) && seen(key));
         let stale: BTreeSet<String> = stale.cloned().collect();
-        if !stale.is_empty() {
-            self.plan.push(Phase::Describe, Action::UntagRole(stale));
-        }
+        let come = missing.keys().filter(|key| !there.contains(&key.to_lowercase())).count();
+        let fits = observed.len() + come <= TAGS;
+        let comes = (!missing.is_empty()).then_some(Action::TagRole(missing));
+        let goes = (!stale.is_empty()).then_some(Action::UntagRole(stale));
+        // Policies may ask for either: none is missing for a moment where there is room for both.
+        let in_turn = if fits { [comes, goes] } else { [goes, comes] };
+        in_turn.into_iter().flatten().for_each(|action| self.plan.push(Phase::Describe, action));
     }
 
     /// Whether the tag is there; a key in other case counts once we have written it in ours.

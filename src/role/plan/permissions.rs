@@ -96,6 +96,7 @@ impl<'a> Planner<'a> {
                 // The permission went with its attachment: whoever else uses the policy holds up nothing.
                 let mut step = Step::new(Phase::DeleteOwned, Action::DeletePolicy(gone.arn.clone()));
                 step.needs.insert(gone.arn.clone());
+                step.is_loose = !observed.managed.contains(&gone.arn) && !self.recent;
                 self.last.push(step);
             }
         }

@@ -70,11 +70,14 @@ pub struct Step {
     pub needs: BTreeSet<String>,
     /// It takes off what somebody else put on the role: that stays for no failure but of what it [needs](Self::needs).
     pub is_strangers: bool,
+    /// It deletes what the role does not have and nobody asks for: that waits for nothing but what it [needs](Self::needs).
+    /// Else what earlier specs left would pile up as long as something fails.
+    pub is_loose: bool,
 }
 
 impl Step {
     pub(crate) const fn new(phase: Phase, action: Action) -> Self {
-        Self { phase, action, needs: BTreeSet::new(), is_strangers: false }
+        Self { phase, action, needs: BTreeSet::new(), is_strangers: false, is_loose: false }
     }
 }
 
@@ -96,6 +99,8 @@ pub struct Plan {
     pub barred: bool,
     /// An instance profile has to go, or a late read has to show it, before the rest can be planned.
     pub unfinished: bool,
+    /// What comes [waits](Self::hold_back).
+    pub held_back: bool,
 }
 
 impl Plan {
@@ -126,6 +131,14 @@ impl Plan {
         for step in &mut self.steps {
             step.is_strangers &= !step.action.key().is_some_and(|key| before.contains(&key));
         }
+    }
+
+    /// Leaves what takes away: an earlier spec may have given what this read does not show, and nobody who comes may meet
+    /// that, nor anything that comes meet whom it let in.
+    pub fn hold_back(&mut self) {
+        let before = self.steps.len();
+        self.steps.retain(|step| step.phase <= Phase::Bound || step.is_strangers || step.is_loose);
+        self.held_back = self.steps.len() < before;
     }
 
     /// Whether permissions or a boundary come.
@@ -173,7 +186,7 @@ impl Failed {
         if self.withheld && self.phase == Phase::Own && !self.tells_owner {
             return false;
         }
-        if step.is_strangers && !matches!(self.phase, Phase::Create | Phase::Own) {
+        if (step.is_strangers || step.is_loose) && !matches!(self.phase, Phase::Create | Phase::Own) {
             return false;
         }
         let goes = matches!(step.action, Action::Detach(_) | Action::DeleteInline(_) | Action::DeletePolicy(_));
