@@ -20,6 +20,8 @@ const RETRY: Duration = Duration::from_secs(20);
 const AT_ONCE: usize = 4;
 /// One that takes longer is counted no more: an account that does not answer delays no other.
 const QUICK: Duration = Duration::from_secs(20);
+/// So many of them are of accounts whose last walk broke off, or many that hang would have all of them.
+const BROKEN_AT_ONCE: usize = 1;
 /// A role that no walk has shown for so many intervals is looked at by itself.
 pub const UNSEEN: u32 = 2;
 /// No sooner than this after a start, however often drift is looked for: minutes of trouble at the first walk are no
@@ -117,6 +119,11 @@ impl State {
         }
     }
 
+    /// Whether the last walk broke off.
+    const fn is_broken(&self) -> bool {
+        self.broken > 0
+    }
+
     /// What `looked` is where roles of nobody are to be looked for again after an interval.
     fn soon(&self, now: Instant) -> Option<Instant> {
         // Walks come a little sooner than an interval.
@@ -168,7 +175,7 @@ impl Sweeps {
         if state.under_way {
             state.settled = Some(now);
         }
-        if state.obstacle != Some(Obstacle::Dearer) || state.broken > 0 {
+        if state.obstacle != Some(Obstacle::Dearer) || state.is_broken() {
             return;
         }
         let soon = state.begun.map_or(now, |begun| begun + RECONSIDER).max(now + CACHED);
@@ -201,9 +208,9 @@ impl Sweeps {
             state.interval = *interval;
         }
         let begins = begin_due(&mut states, now);
-        let room = room(&states, now);
+        let quick = quick(&states, now);
         let waiting = states.values().filter(|state| !state.under_way && state.absent.is_none());
-        let next = waiting.map(|state| state.due.max(room)).min();
+        let next = waiting.map(|state| state.due.max(quick.room(state.is_broken(), now))).min();
         (begins, next)
     }
 
@@ -384,27 +391,48 @@ impl Sweeps {
 
 /// Begins the walks that are due, as far as there is room, and first those that have waited longest.
 fn begin_due(states: &mut HashMap<String, State>, now: Instant) -> Vec<String> {
-    let free = AT_ONCE.saturating_sub(quick(states, now).count());
+    let Quick { all, broken } = quick(states, now);
+    let (mut free, mut free_to_broken) =
+        (AT_ONCE.saturating_sub(all.len()), BROKEN_AT_ONCE.saturating_sub(broken.len()));
     let is_due = |state: &State| !state.under_way && state.absent.is_none() && state.due <= now;
     let mut due: Vec<_> = states.iter_mut().filter(|(_, state)| is_due(state)).collect();
     due.sort_by(|(a, first), (b, second)| (first.due, a).cmp(&(second.due, b)));
-    let begin = |(account, state): (&String, &mut State)| {
+    let mut begins = Vec::new();
+    for (account, state) in due {
+        let room = if state.is_broken() { free.min(free_to_broken) } else { free };
+        if room == 0 {
+            continue;
+        }
+        free -= 1;
+        free_to_broken -= usize::from(state.is_broken());
         (state.begun, state.under_way, state.settled) = (Some(now), true, None);
-        account.clone()
-    };
-    due.into_iter().take(free).map(begin).collect()
+        begins.push(account.clone());
+    }
+    begins
 }
 
 /// Until when each walk that is under way counts.
-fn quick(states: &HashMap<String, State>, now: Instant) -> impl Iterator<Item = Instant> {
-    let begun = states.values().filter(|state| state.under_way).filter_map(|state| state.begun);
-    begun.map(|begun| begun + QUICK).filter(move |until| *until > now)
+struct Quick {
+    all: Vec<Instant>,
+    /// Those of them that are of accounts whose last walk broke off.
+    broken: Vec<Instant>,
 }
 
-/// When another walk may begin, unless one ends before.
-fn room(states: &HashMap<String, State>, now: Instant) -> Instant {
-    let until: Vec<Instant> = quick(states, now).collect();
-    until.iter().min().filter(|_| until.len() >= AT_ONCE).copied().unwrap_or(now)
+fn quick(states: &HashMap<String, State>, now: Instant) -> Quick {
+    let begun = |state: &State| state.begun.filter(|_| state.under_way).map(|begun| begun + QUICK);
+    let counts = |state: &State| begun(state).filter(|until| *until > now);
+    let broken = states.values().filter(|state| state.is_broken()).filter_map(counts).collect();
+    Quick { all: states.values().filter_map(counts).collect(), broken }
+}
+
+impl Quick {
+    /// When another walk may begin over an account like this, unless one ends before.
+    fn room(&self, is_broken: bool, now: Instant) -> Instant {
+        let room =
+            |until: &[Instant], at_once| until.iter().min().filter(|_| until.len() >= at_once).copied().unwrap_or(now);
+        let any = room(&self.all, AT_ONCE);
+        if is_broken { any.max(room(&self.broken, BROKEN_AT_ONCE)) } else { any }
+    }
 }
 
 /// Whether walks may show the drift of a class's roles: not where it wants them read one by one, and not where

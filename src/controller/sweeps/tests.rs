@@ -65,6 +65,43 @@ fn of_many_accounts_a_few_are_walked_at_once_and_those_that_do_not_answer_keep_n
     assert_eq!(next, Some(now + second + super::QUICK));
 }
 
+/// The longest that the walk over a healthy account waits, in the hour after a while, where so many others break off at
+/// the end of their patience.
+fn longest_wait_beside(hanging: u32, healthy: &str) -> Duration {
+    let (interval, walk) = (Duration::from_mins(1), Duration::from_secs(48));
+    let (sweeps, start) = (Sweeps::working(), Instant::now());
+    let hangs = (0..hanging).map(|i| format!("{i:012}"));
+    let all: BTreeMap<String, Duration> = hangs.chain([healthy.to_owned()]).map(|id| (id, interval)).collect();
+    // Nobody knows at first who hangs.
+    let known = start + super::QUICK * hanging;
+    let (mut now, mut ends, mut longest) = (start, BTreeSet::new(), Duration::ZERO);
+    while now < known + Duration::from_hours(1) {
+        let due = sweeps.lock().get(healthy).map(|state| state.due);
+        let (begins, next) = sweeps.begin(&all, now);
+        assert!(next.is_none_or(|next| next > now), "nobody is woken for nothing");
+        for id in begins {
+            if id == healthy {
+                longest = longest.max(due.filter(|_| now > known).map_or(Duration::ZERO, |due| now - due));
+                sweeps.end(&id, complete(&[]), now);
+            } else {
+                ends.insert((now + walk, id));
+            }
+        }
+        now = sweeps.begin(&all, now).1.into_iter().chain(ends.first().map(|(at, _)| *at)).min().unwrap();
+        let later = ends.split_off(&(now + Duration::from_nanos(1), String::new()));
+        for (at, id) in std::mem::replace(&mut ends, later) {
+            sweeps.end(&id, Ended::Broken, at);
+        }
+    }
+    longest
+}
+
+#[test]
+fn accounts_whose_walks_break_off_keep_no_healthy_one_waiting_however_many_they_are() {
+    let longest = longest_wait_beside(40, A);
+    assert!(longest <= super::QUICK, "{longest:?}");
+}
+
 #[test]
 fn a_role_may_ask_before_the_account_is_known() {
     let (sweeps, now) = (Sweeps::working(), Instant::now());
