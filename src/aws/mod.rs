@@ -18,6 +18,7 @@ mod preflight;
 mod stand_in;
 mod summary;
 mod throttle;
+mod ticket;
 mod transport;
 mod walk;
 
@@ -26,8 +27,9 @@ pub use associations::{Association, Place};
 pub use error::{AwsError, Kind};
 pub use execute::Done;
 pub use observe::RoleState;
-pub use pace::{PATIENCE, Ticket, Turn};
+pub use pace::PATIENCE;
 pub use preflight::PROBE;
 pub use summary::{Quotas, Usage};
+pub use ticket::{Ticket, Turn};
 pub use transport::TransportError;
 pub use walk::RoleName;

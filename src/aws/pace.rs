@@ -3,9 +3,9 @@
 //! for goes first; what goes to EKS waits in another one.
 
 use super::limit::Limit;
+use super::ticket::{Ticket, Turn};
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -21,78 +21,6 @@ const GROWTH: Duration = Duration::from_millis(250);
 const QUIET: Duration = Duration::from_secs(10);
 /// One of so many turns goes to the call that has waited longest, however little urgent it is.
 const ELDEST: u64 = 8;
-
-/// What goes first. Ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Turn {
-    /// For an object that is being deleted.
-    Deletion,
-    /// For a spec that is not applied yet, or a check that somebody asked for.
-    Change,
-    /// For a look at what was applied before, and for what failed last time.
-    Check,
-    /// For a walk over the account.
-    Walk,
-}
-
-/// For what calls are made: those of one piece of work stand in line where it began, so that what is half made is
-/// finished first.
-#[derive(Debug)]
-pub struct Ticket {
-    turn: Turn,
-    number: u64,
-    progress: Mutex<Progress>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Progress {
-    InLine,
-    Since(Instant),
-}
-
-static NUMBER: AtomicU64 = AtomicU64::new(0);
-
-tokio::task_local! {
-    static TICKET: Arc<Ticket>;
-}
-
-impl Ticket {
-    /// For work that begins now.
-    #[must_use]
-    pub fn new(turn: Turn) -> Arc<Self> {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self { turn, number, progress: Mutex::new(Progress::Since(Instant::now())) })
-    }
-
-    /// Does the work; all calls to AWS that it makes stand in line with this ticket.
-    pub fn scope<F: Future>(self: Arc<Self>, work: F) -> impl Future<Output = F::Output> {
-        TICKET.scope(self, work)
-    }
-
-    /// Since when the work gets no further; `None` while it stands in line.
-    #[must_use]
-    pub fn stands_since(&self) -> Option<Instant> {
-        match *self.progress.lock().unwrap_or_else(PoisonError::into_inner) {
-            Progress::InLine => None,
-            Progress::Since(instant) => Some(instant),
-        }
-    }
-
-    fn note(&self, progress: Progress) {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
-    }
-
-    /// For what the work that is under way here is, if it says so.
-    #[cfg(feature = "eks")]
-    pub(super) fn turn() -> Option<Turn> {
-        TICKET.try_with(|ticket| ticket.turn).ok()
-    }
-
-    /// That of the work that is under way here, else a new one.
-    pub(super) fn current(otherwise: Turn) -> Arc<Self> {
-        TICKET.try_with(Arc::clone).unwrap_or_else(|_| Self::new(otherwise))
-    }
-}
 
 /// The pace of one account.
 #[derive(Clone, Debug)]
@@ -145,9 +73,9 @@ impl Pace {
     /// Makes a call when it is its turn. One that takes long makes room, so that calls that hang delay no other.
     pub async fn run<T>(&self, otherwise: Turn, mut call: impl Future<Output = T> + Unpin) -> T {
         let ticket = Ticket::current(otherwise);
-        ticket.note(Progress::InLine);
+        let in_line = ticket.stand_in_line();
         let under_way = self.enter(&ticket).await;
-        ticket.note(Progress::Since(Instant::now()));
+        drop(in_line);
         let done = tokio::select! {
             done = &mut call => done,
             () = tokio::time::sleep(PATIENCE) => {
@@ -156,7 +84,7 @@ impl Pace {
                 call.await
             }
         };
-        ticket.note(Progress::Since(Instant::now()));
+        ticket.gets_on();
         done
     }
 
@@ -479,6 +407,34 @@ mod tests {
         tokio::join!(first, walk, younger, deletion, elder);
         // While one of two calls is made, the next one of the same work can't stand in line yet.
         assert_eq!(*order.borrow(), ["d1", "a1", "d2", "a2", "b", "walk"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_stands_in_line_as_long_as_one_of_its_calls_does() {
+        let pace = Pace::new(1);
+        let call = |long: Duration| pace.run(Turn::Change, Box::pin(async move { sleep(long).await }));
+        let deletion = Ticket::new(Turn::Deletion);
+        let ticket = Ticket::new(Turn::Change);
+        let work = ticket.clone().scope(async {
+            let given_up = tokio::time::timeout(LATENCY / 2, call(LATENCY));
+            let ((), (), given_up) = tokio::join!(call(LATENCY), call(LATENCY), given_up);
+            assert!(given_up.is_err());
+        });
+        let others = async {
+            sleep(LATENCY / 5).await;
+            deletion.scope(call(20 * LATENCY)).await;
+        };
+        let watch = async {
+            sleep(LATENCY / 5).await;
+            assert_eq!(ticket.stands_since(), None);
+            sleep(2 * LATENCY).await;
+            assert_eq!(ticket.stands_since(), None, "one is answered, one given up, and one stands in line");
+            sleep(19 * LATENCY).await;
+            let begun = Instant::now().checked_sub(LATENCY / 5).unwrap();
+            assert_eq!(ticket.stands_since(), Some(begun), "it is under way");
+        };
+        tokio::join!(work, others, watch);
+        assert!(ticket.stands_since().is_some());
     }
 
     #[tokio::test(start_paused = true)]
