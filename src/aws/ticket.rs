@@ -10,6 +10,8 @@ use tokio::time::Instant;
 pub enum Turn {
     /// For an object that is being deleted.
     Deletion,
+    /// For a spec that is applied in part.
+    Begun,
     /// For a spec that is not applied yet, or a check that somebody asked for.
     Change,
     /// For a look at what was applied before, and for what failed last time.

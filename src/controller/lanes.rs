@@ -19,6 +19,7 @@ const RESERVED: usize = 2;
 const fn turn(urgency: Urgency) -> Turn {
     match urgency {
         Urgency::Deletion => Turn::Deletion,
+        Urgency::Begun => Turn::Begun,
         Urgency::Change => Turn::Change,
         Urgency::Suspect | Urgency::Check | Urgency::Retry => Turn::Check,
     }
@@ -258,6 +259,24 @@ mod tests {
         drop(second.await);
         drop(third.await);
         assert!(lanes.enter("a", Urgency::Check).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_half_made_goes_before_what_was_not_begun_and_after_what_goes() {
+        let lanes = Lanes::new(1);
+        let first = enter(&lanes, Urgency::Change).await;
+        let mut new = Box::pin(lanes.enter("a", Urgency::Change));
+        assert!(new.as_mut().now_or_never().is_none());
+        let mut begun = Box::pin(lanes.enter("a", Urgency::Begun));
+        assert!(begun.as_mut().now_or_never().is_none());
+        let mut deletion = Box::pin(lanes.enter("a", Urgency::Deletion));
+        assert!(deletion.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(begun.as_mut().now_or_never().is_none());
+        drop(deletion.await);
+        assert!(new.as_mut().now_or_never().is_none());
+        drop(begun.await);
+        assert!(new.now_or_never().is_some());
     }
 
     /// All that come when nobody gives back a place.

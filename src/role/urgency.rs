@@ -5,6 +5,8 @@
 pub enum Urgency {
     /// An object is being deleted.
     Deletion,
+    /// A spec that is applied in part: what is half made is finished before anything else is begun.
+    Begun,
     /// A spec that is not applied yet, or a check that somebody asked for.
     Change,
     /// A look at what a walk showed otherwise than wanted: after what people wait for.
@@ -39,6 +41,10 @@ pub struct Standing {
     pub has_new_class: bool,
     /// Status says that it is applied.
     pub is_ready: bool,
+    /// Status tells of a role in AWS.
+    pub has_role: bool,
+    /// It has been waiting for AWS again and again.
+    pub has_waited: bool,
     /// A walk showed its role otherwise than wanted.
     pub is_suspect: bool,
 }
@@ -54,8 +60,11 @@ impl Standing {
             Urgency::Retry
         } else if self.is_deleted {
             Urgency::Deletion
-        } else if self.is_new || self.has_new_class || !self.is_ready {
+        } else if self.is_new || self.has_new_class {
             Urgency::Change
+        } else if !self.is_ready {
+            // Whoever waits for ever would keep the others from being begun.
+            if self.has_role && !self.has_waited { Urgency::Begun } else { Urgency::Change }
         } else if self.is_suspect {
             Urgency::Suspect
         } else {
@@ -72,6 +81,7 @@ mod tests {
     fn what_a_person_waits_for_is_urgent_and_what_failed_is_not() {
         let applied = Standing { is_ready: true, ..Standing::default() };
         let waits = Standing { is_new: true, ..applied };
+        let begun = Standing { has_role: true, ..Standing::default() };
         let cases = [
             ("applied", applied, Urgency::Check),
             ("new", Standing { is_new: true, ..Standing::default() }, Urgency::Change),
@@ -79,6 +89,13 @@ mod tests {
             ("changed, and its role too", Standing { is_suspect: true, ..waits }, Urgency::Change),
             ("its class changed", Standing { has_new_class: true, ..applied }, Urgency::Change),
             ("not ready yet", Standing { is_ready: false, ..applied }, Urgency::Change),
+            ("begun", begun, Urgency::Begun),
+            ("begun, and waited for again and again", Standing { has_waited: true, ..begun }, Urgency::Change),
+            ("begun, and failed", Standing { has_failed: true, ..begun }, Urgency::Retry),
+            ("begun, and deleted", Standing { is_deleted: true, ..begun }, Urgency::Deletion),
+            ("begun, and changed", Standing { is_new: true, ..begun }, Urgency::Change),
+            ("begun, and its class changed", Standing { has_new_class: true, ..begun }, Urgency::Change),
+            ("made and applied", Standing { is_ready: true, ..begun }, Urgency::Check),
             ("its role changed", Standing { is_suspect: true, ..applied }, Urgency::Suspect),
             (
                 "its role changed, and it failed",
@@ -109,8 +126,9 @@ mod tests {
 
     #[test]
     fn only_what_nobody_waits_for_comes_back_later() {
-        let all = [Urgency::Deletion, Urgency::Change, Urgency::Suspect, Urgency::Check, Urgency::Retry];
+        use Urgency::{Begun, Change, Check, Deletion, Retry, Suspect};
+        let all = [Deletion, Begun, Change, Suspect, Check, Retry];
         assert!(all.is_sorted());
-        assert_eq!(all.map(Urgency::can_wait), [false, false, false, true, true]);
+        assert_eq!(all.map(Urgency::can_wait), [false, false, false, false, true, true]);
     }
 }

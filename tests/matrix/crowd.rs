@@ -46,6 +46,10 @@ struct Inner {
     calls: usize,
     under_way: usize,
     at_once: usize,
+    /// The first call of this action does not find the role that was made a moment ago.
+    stumbles: Option<&'static str>,
+    /// The role that it was for.
+    stumbled: Option<String>,
 }
 
 /// AWS and Kubernetes with many objects.
@@ -73,6 +77,12 @@ impl Backend for Crowd {
         inner.under_way -= 1;
         let span = inner.spans.entry(form.get("RoleName").to_owned()).or_insert((began, began));
         span.1 = Instant::now();
+        if inner.stumbles.take_if(|stumbles| *stumbles == action).is_some() {
+            let role = form.get("RoleName");
+            inner.stumbled = Some(role.to_owned());
+            let message = format!("The role with name {role} cannot be found.");
+            return Reply::Answer(404, wire::refusal("NoSuchEntity", &message));
+        }
         match inner.iam.call(action, &form) {
             Ok(result) => Reply::Answer(200, wire::answer(action, &result)),
             Err(Refusal(code, status, message)) => Reply::Answer(status, wire::refusal(code, &message)),
@@ -174,6 +184,8 @@ impl Crowd {
             calls: 0,
             under_way: 0,
             at_once: 0,
+            stumbles: None,
+            stumbled: None,
         };
         Arc::new(Self { inner: Mutex::new(inner), latency })
     }
@@ -191,10 +203,15 @@ impl Crowd {
 
 /// So many roles are made, with so many calls at once.
 pub fn make(roles: usize, calls: u16, latency: Latency) -> Made {
+    make_with(roles, calls, latency, None)
+}
+
+fn make_with(roles: usize, calls: u16, latency: Latency, stumbles: Option<&'static str>) -> Made {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
     runtime.block_on(async {
         let crowd = Crowd::new(latency);
+        crowd.lock().stumbles = stumbles;
         let (ctx, feed) = crowd.process(0, calls).await;
         let names: Vec<String> = (0..roles).map(|i| format!("role-{i}")).collect();
         for name in &names {
@@ -208,9 +225,22 @@ pub fn make(roles: usize, calls: u16, latency: Latency) -> Made {
         }
         let inner = crowd.lock();
         assert_eq!(inner.iam.roles.len(), roles);
+        assert_eq!(inner.stumbled.is_some(), stumbles.is_some());
         let longest = inner.spans.values().map(|(first, last)| *last - *first).max().unwrap_or_default();
         Made { wall, calls: inner.calls, at_once: inner.at_once, longest }
     })
+}
+
+/// A role that is half made may be used by nobody, or by those who miss its permissions: it does not wait for all the
+/// others because of one answer.
+#[test]
+fn a_role_that_was_begun_is_finished_before_others_are_begun() {
+    let latency = Latency { aws: Duration::from_millis(50), kubernetes: Duration::from_millis(25) };
+    for stumbles in ["AttachRolePolicy", "PutRolePolicy"] {
+        let [few, many] = [200, 1000].map(|roles| make_with(roles, 16, latency, Some(stumbles)).longest);
+        println!("{stumbles}: {few:?} for a role among 200, {many:?} among 1,000");
+        assert!(many <= few + Duration::from_secs(1), "{stumbles}: {few:?} among 200, {many:?} among 1,000");
+    }
 }
 
 /// Whoever has the role may never have claimed its name in this process: it was deleted, suspended or refused when that
