@@ -21,7 +21,9 @@ use crate::role::Record;
 use crate::role::contest::Repairs;
 use crate::role::desired::desired;
 use crate::role::settings::settings;
-use crate::role::sweep::{Detailed, Listed, ListedPolicy, Settled, cost_of_read, cost_of_walk, matches_policy};
+use crate::role::sweep::{
+    Detailed, Listed, ListedPolicy, Settled, cost_of_read, cost_of_walk, is_dearer, matches_policy,
+};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use kube::ResourceExt as _;
@@ -331,7 +333,7 @@ impl<'a> Walk<'a> {
             let Some(basis) = self.rests(&candidate.role, suspect) else { continue };
             let uid = candidate.role.metadata.uid.as_deref().unwrap_or_default();
             let now = Instant::now();
-            let next = now + UNSEEN * jitter(interval);
+            let next = self.unseen(interval);
             let looks = self.ctx.memory.with(uid, |entry| {
                 let looks = suspect || (candidate.has_hidden && entry.hidden_is_due(now));
                 entry.suspect = looks;
@@ -355,8 +357,13 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What the role was made from, if nothing changed since before the first page, by us or in the object, and no look
-    /// of its own is due. A `suspect` stays one whoever labels the object meanwhile: or that would put off its repair.
+    /// When a role that the walk shows has not been shown for too long. The next walk may take as long as this one.
+    fn unseen(&self, interval: Duration) -> Instant {
+        Instant::now() + UNSEEN * jitter(interval) + self.started.elapsed()
+    }
+
+    /// What the role was made from, if nothing changed since before the first page, by us or in the object, and what is
+    /// known of it is sure. One that is due for a look of its own needs none: the walk was that look. A `suspect` stays one whoever labels the object meanwhile: or that would put off its repair.
     fn rests(&self, role: &RawRole, suspect: bool) -> Option<Basis> {
         let (namespace, name) = (role.namespace().unwrap_or_default(), role.name_any());
         let now = self.ctx.cached_role(&namespace, &name)?;
@@ -368,9 +375,8 @@ impl<'a> Walk<'a> {
         let uid = role.metadata.uid.as_deref().unwrap_or_default();
         let busy = self.ctx.memory.with(uid, |entry| {
             let recently = entry.recent.wrote_within(since, self.ctx.started.elapsed());
-            let is_due = entry.next_check.is_some_and(|at| at <= Instant::now());
             let doubtful = entry.unsure || entry.repairs.1.unconfirmed();
-            recently || is_due || doubtful || entry.written_version > version(role)
+            recently || doubtful || entry.written_version > version(role)
         });
         let (subject, class) = settled(self.ctx, role).filter(|_| !busy)?;
         Some((subject.generation, class_ref(&class)))
@@ -380,7 +386,7 @@ impl<'a> Walk<'a> {
     fn take_over(&self, interval: Duration) {
         for candidate in self.candidates() {
             let uid = candidate.role.metadata.uid.as_deref().unwrap_or_default();
-            let (now, next) = (Instant::now(), Instant::now() + UNSEEN * jitter(interval));
+            let (now, next) = (Instant::now(), self.unseen(interval));
             self.ctx.memory.with(uid, |entry| {
                 // What is to be looked at soon is not sure.
                 let rests = !entry.suspect && entry.next_check.is_some_and(|at| at > now + self.ctx.settle);

@@ -6,16 +6,18 @@ use super::lives::{allow, trust};
 use super::operator::{Backend, Feed, check_class, delay, process};
 use super::wire::{self, Form};
 use super::world::{Reply, fact};
+use futures::channel::mpsc::unbounded;
 use futures::future::join_all;
 use futures::{FutureExt as _, StreamExt as _};
 use iamrole_operator::controller::context::{Context, RawRole};
-use iamrole_operator::controller::roles;
+use iamrole_operator::controller::sweeps::Sweeps;
+use iamrole_operator::controller::{roles, sweep};
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// How long each call takes.
 #[derive(Clone, Copy)]
@@ -36,9 +38,9 @@ pub struct Made {
     pub longest: Duration,
 }
 
-struct Inner {
+pub struct Inner {
     iam: Iam,
-    class: Cluster,
+    pub class: Cluster,
     /// The objects, by name.
     roles: BTreeMap<String, Cluster>,
     /// When the first call for a role began, and when the last one ended; by the role's name.
@@ -46,6 +48,11 @@ struct Inner {
     calls: usize,
     under_way: usize,
     at_once: usize,
+    /// Calls to AWS by action, and writes to Kubernetes.
+    pub actions: BTreeMap<String, usize>,
+    pub writes: usize,
+    /// How long each page of a walk takes, where walks take two pages for each list.
+    page: Duration,
     /// The first call of this action does not find the role that was made a moment ago.
     stumbles: Option<&'static str>,
     /// The role that it was for.
@@ -53,7 +60,7 @@ struct Inner {
 }
 
 /// AWS and Kubernetes with many objects.
-struct Crowd {
+pub struct Crowd {
     inner: Mutex<Inner>,
     latency: Latency,
 }
@@ -65,10 +72,14 @@ impl Backend for Crowd {
         if let Some(answer) = fact(action, super::iam::ACCOUNT) {
             return answer;
         }
+        if let Some(reply) = self.page(action, &form).await {
+            return reply;
+        }
         let began = Instant::now();
         {
             let inner = &mut *self.lock();
             inner.calls += 1;
+            *inner.actions.entry(action.to_owned()).or_default() += 1;
             inner.under_way += 1;
             inner.at_once = inner.at_once.max(inner.under_way);
         }
@@ -92,6 +103,7 @@ impl Backend for Crowd {
     async fn kubernetes(&self, method: &str, path: &str, body: &[u8]) -> Reply {
         sleep(self.latency.kubernetes).await;
         let inner = &mut *self.lock();
+        inner.writes += usize::from(method != "GET");
         let named = path.split_once("/iamroles/").and_then(|(_, rest)| rest.split('/').next());
         let (code, body) = match named {
             // Each stand-in has an object of the same name.
@@ -106,12 +118,12 @@ impl Backend for Crowd {
 }
 
 impl Crowd {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("no panic")
     }
 
     /// A user applies an object with an attachment and an inline policy.
-    fn create(&self, name: &str) {
+    pub fn create(&self, name: &str) {
         self.apply(
             name,
             &json!({
@@ -151,7 +163,7 @@ impl Crowd {
     }
 
     /// Until the object is Ready and nothing wakes it. `Err` tells what it says instead.
-    async fn settle(&self, name: &str, ctx: &Arc<Context>, feed: &Mutex<Feed>) -> Result<(), String> {
+    pub async fn settle(&self, name: &str, ctx: &Arc<Context>, feed: &Mutex<Feed>) -> Result<(), String> {
         for _ in 0..10 {
             let wakes = self.lock().roles[name].wakes();
             let again = self.look(name, ctx, feed).await;
@@ -171,7 +183,7 @@ impl Crowd {
 }
 
 impl Crowd {
-    fn new(latency: Latency) -> Arc<Self> {
+    pub fn new(latency: Latency) -> Arc<Self> {
         let class = Cluster::new(&json!({
             "namespaceSelector": {}, "unbounded": true,
             "allowed": iamrole_operator::api::iamroleclass::Allowed::everything(),
@@ -184,6 +196,9 @@ impl Crowd {
             calls: 0,
             under_way: 0,
             at_once: 0,
+            actions: BTreeMap::new(),
+            writes: 0,
+            page: latency.aws,
             stumbles: None,
             stumbled: None,
         };
@@ -191,13 +206,78 @@ impl Crowd {
     }
 
     /// A process that has been running for a while.
-    async fn process(self: &Arc<Self>, run: usize, calls: u16) -> (Arc<Context>, Mutex<Feed>) {
+    pub async fn process(self: &Arc<Self>, run: usize, calls: u16) -> (Arc<Context>, Mutex<Feed>) {
         let (ctx, feed) = process(self, run, calls);
         let (ctx, feed) = (Arc::new(ctx), Mutex::new(feed));
         let meta = self.lock().class.class["metadata"].clone();
         check_class(&ctx, &meta).await;
         sleep(Duration::from_secs(100)).await;
         (ctx, feed)
+    }
+}
+
+impl Crowd {
+    /// A page of a walk: the first has all roles, and where walks are slow another one follows.
+    async fn page(&self, action: &str, form: &Form) -> Option<Reply> {
+        let (page, again) = {
+            let inner = &mut *self.lock();
+            let again = form.opt("Marker").is_some();
+            let roles = inner.iam.roles.values().filter(|_| !again);
+            (super::walked::page(action, roles)?, again)
+        };
+        let long = {
+            let inner = &mut *self.lock();
+            *inner.actions.entry(action.to_owned()).or_default() += usize::from(!again);
+            inner.page
+        };
+        sleep(long).await;
+        let more = "<IsTruncated>true</IsTruncated><Marker>more</Marker>";
+        let page = if again || long <= self.latency.aws {
+            page
+        } else {
+            page.replace("<IsTruncated>false</IsTruncated>", more)
+        };
+        Some(Reply::Answer(200, wire::answer(action, &page)))
+    }
+
+    /// From now on is counted what is done, and a page of a walk takes so long.
+    pub fn forget(&self, page: Duration) {
+        let inner = &mut *self.lock();
+        (inner.actions, inner.writes, inner.page) = (BTreeMap::new(), 0, page);
+    }
+
+    /// What a process that begins now does for so long: it walks, and looks at each role that is due or woken.
+    pub async fn live(self: &Arc<Self>, names: &[String], long: Duration) {
+        let (mut ctx, feed) = process(self, 1, 16);
+        ctx.sweeps = Sweeps::working();
+        let (ctx, feed) = (Arc::new(ctx), Mutex::new(feed));
+        let meta = self.lock().class.class["metadata"].clone();
+        for name in names {
+            self.watch(name, &ctx, &feed);
+        }
+        check_class(&ctx, &meta).await;
+        let end = Instant::now() + long;
+        let mut wakes = std::mem::replace(&mut feed.lock().expect("no panic").wakes, unbounded().1);
+        let mut due: BTreeMap<String, Instant> = names.iter().map(|name| (name.clone(), Instant::now())).collect();
+        let looks = async {
+            loop {
+                let next = due.values().min().copied().unwrap_or(end);
+                tokio::select! {
+                    () = sleep_until(next) => {}
+                    Some(woken) = wakes.next() => drop(due.insert(woken.name, Instant::now())),
+                }
+                let now = Instant::now();
+                for (name, due) in due.iter_mut().filter(|(_, due)| **due <= now) {
+                    let again = self.look(name, &ctx, &feed).await;
+                    *due = again.map_or(end, |again| Instant::now() + again);
+                }
+            }
+        };
+        tokio::select! {
+            () = looks => {}
+            () = sweep::run(ctx.clone()) => {}
+            () = sleep_until(end) => {}
+        }
     }
 }
 

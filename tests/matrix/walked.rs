@@ -1,6 +1,7 @@
 //! Walks over accounts, in virtual time: what they cost, and what is made of them.
 
 use super::cluster::UID;
+use super::crowd::{Crowd, Latency};
 use super::iam::{ACCOUNT, Role, show_role};
 use super::lives;
 use super::moments::{started, world};
@@ -62,18 +63,25 @@ impl Backend for Walked {
         sleep(self.latency).await;
         self.seen().under_way -= 1;
         let roles: Vec<Role> = self.world.lock().iam.roles.values().cloned().collect();
-        let result = match action.as_str() {
-            "ListRoles" => wire::page("Roles", roles.iter().map(|role| show_role(role, true))),
-            DETAILS => wire::page("RoleDetailList", roles.iter().map(detail)),
-            "ListPolicies" => wire::page("Policies", []),
-            _ => return self.world.aws(invocation, body),
-        };
-        Reply::Answer(200, wire::answer(&action, &result))
+        match page(&action, roles.iter()) {
+            Some(result) => Reply::Answer(200, wire::answer(&action, &result)),
+            None => self.world.aws(invocation, body),
+        }
     }
 
     async fn kubernetes(&self, method: &str, path: &str, body: &[u8]) -> Reply {
         self.world.kubernetes(method, path, body)
     }
+}
+
+/// What a walk is shown of an account; `None` where the call is none of a walk.
+pub fn page<'a>(action: &str, roles: impl Iterator<Item = &'a Role>) -> Option<String> {
+    Some(match action {
+        "ListRoles" => wire::page("Roles", roles.map(|role| show_role(role, true))),
+        DETAILS => wire::page("RoleDetailList", roles.map(detail)),
+        "ListPolicies" => wire::page("Policies", []),
+        _ => return None,
+    })
 }
 
 fn detail(role: &Role) -> String {
@@ -259,4 +267,42 @@ async fn many_roles_of_nobody_are_confirmed_by_another_walk_and_not_one_by_one()
         let told = |world: &World| world.lock().said.iter().filter(|said| said.reason == "OrphanedRoles").count();
         assert_eq!(told(&walked.world), 1, "{method}");
     }
+}
+
+/// Ten roles that a process before has made, and what another one that has just begun makes of them for so many intervals.
+async fn restarted(interval: Duration, page: Duration, intervals: u32) -> Arc<Crowd> {
+    let crowd = Crowd::new(Latency { aws: Duration::from_millis(50), kubernetes: Duration::from_millis(25) });
+    crowd.lock().class.class["spec"]["driftCheck"] =
+        json!({ "method": "Account", "intervalSeconds": interval.as_secs() });
+    let names: Vec<String> = (0..10).map(|i| format!("role-{i}")).collect();
+    let (ctx, feed) = crowd.process(0, 16).await;
+    for name in &names {
+        crowd.create(name);
+        crowd.settle(name, &ctx, &feed).await.expect("a role that is Ready");
+    }
+    sleep(Duration::from_mins(1)).await;
+    crowd.forget(page);
+    Box::pin(crowd.live(&names, interval * intervals)).await;
+    crowd
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_and_the_intervals_after_it_cost_walks_and_no_look_at_a_role_and_no_write() {
+    for minutes in [5, 15, 60] {
+        let crowd = restarted(Duration::from_mins(minutes), Duration::from_millis(50), 3).await;
+        let inner = crowd.lock();
+        let walks = inner.actions.get(DETAILS).copied().unwrap_or_default();
+        assert!((3..=5).contains(&walks), "{minutes} minutes: {walks} walks");
+        let walks = BTreeMap::from(["ListRoles", DETAILS].map(|action| (action.to_owned(), walks)));
+        assert_eq!((&inner.actions, inner.writes), (&walks, 0), "{minutes} minutes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn roles_that_slow_walks_show_as_wanted_are_not_read_by_themselves() {
+    // Four pages take 52 s.
+    let crowd = restarted(Duration::from_mins(1), Duration::from_secs(13), 10).await;
+    let inner = crowd.lock();
+    assert!(inner.actions[DETAILS] >= 5, "{:?}", inner.actions);
+    assert_eq!((inner.actions.get("GetRole"), inner.writes), (None, 0), "{:?}", inner.actions);
 }
