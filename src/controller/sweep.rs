@@ -225,7 +225,8 @@ impl<'a> Walk<'a> {
         let usage = told.or_else(|| self.ctx.sweeps.size(self.account))?;
         let policies = self.owns_policies().then_some(usage.policies);
         let reads: usize = self.candidates().map(|candidate| candidate.cost).sum();
-        let dearer = !account.is_forced && cost_of_walk(usage.roles, policies) > reads;
+        let walk = cost_of_walk(usage.roles, policies);
+        let dearer = !account.is_forced && is_dearer(walk, reads, self.ctx.sweeps.is_walked(self.account));
         dearer.then_some(Obstacle::Dearer)
     }
 

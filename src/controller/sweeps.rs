@@ -372,6 +372,12 @@ impl Sweeps {
         self.lock().get(account).and_then(|state| state.obstacle)
     }
 
+    /// Whether the account is known to be walked so far.
+    #[must_use]
+    pub fn is_walked(&self, account: &str) -> bool {
+        self.lock().get(account).is_some_and(|state| state.decided && state.obstacle.is_none())
+    }
+
     /// How drift of the class's roles is looked for at present: by walks, or role by role. `None` before the first walk.
     #[must_use]
     pub fn method_of(&self, class: &IamRoleClassSpec, account: &str) -> Option<DriftMethod> {

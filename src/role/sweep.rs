@@ -194,9 +194,19 @@ pub fn cost_of_read(record: &Record) -> usize {
     3 + record.inline.len() + 2 * record.own.len() + usize::from(record.profile.is_some())
 }
 
+/// Whether a walk takes so many more calls than reading the roles one by one that they are read. Where they are walked so
+/// far it must be more than twice as many: an account with about a thousand roles, where one comes and goes, would be
+/// looked at in another way each time.
+#[must_use]
+pub const fn is_dearer(walk: usize, reads: usize, is_walked: bool) -> bool {
+    walk > if is_walked { 2 * reads } else { reads }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Detailed, Listed, ListedPolicy, Settled, cost_of_read, cost_of_walk, has_news, matches_policy};
+    use super::{
+        Detailed, Listed, ListedPolicy, Settled, cost_of_read, cost_of_walk, has_news, is_dearer, matches_policy,
+    };
     use crate::api::iamrole::{Origin, RoleRef};
     use crate::role::desired::tests::{allow, make};
     use crate::role::{Desired, Record};
@@ -316,6 +326,41 @@ mod tests {
         let role = settled();
         assert_eq!(cost_of_read(&role.record), 3 + 1 + 2 + 1);
         assert_eq!(cost_of_read(&Record::default()), 3);
+    }
+
+    #[test]
+    fn what_takes_fewer_calls_is_done_and_changes_only_where_that_is_clear() {
+        for (walk, reads, dearer, dearer_where_walked) in [
+            (2, 0, true, true),
+            (2, 3, false, false),
+            (3, 3, false, false),
+            (4, 3, true, false),
+            (6, 3, true, false),
+            (7, 3, true, true),
+            (10, 6, true, false),
+            (200, 99, true, true),
+        ] {
+            let found = (is_dearer(walk, reads, false), is_dearer(walk, reads, true));
+            assert_eq!(found, (dearer, dearer_where_walked), "{walk} calls or {reads}");
+        }
+    }
+
+    #[test]
+    fn where_one_role_comes_and_goes_the_way_is_not_changed_each_time() {
+        for thousand in [1000, 2000, 10_000] {
+            for policies in [None, Some(1), Some(thousand)] {
+                for reads in 3..80 {
+                    let (mut is_walked, mut changes) = (false, 0);
+                    for one in [0, 1].into_iter().cycle().take(20) {
+                        let walk = cost_of_walk(thousand + one, policies.map(|policies| policies + one));
+                        let walks = !is_dearer(walk, reads, is_walked);
+                        changes += usize::from(walks != is_walked);
+                        is_walked = walks;
+                    }
+                    assert!(changes <= 1, "{thousand} roles, {policies:?} policies, {reads} calls: {changes} changes");
+                }
+            }
+        }
     }
 
     #[test]
