@@ -3,6 +3,7 @@
 use super::error::{AwsError, Kind};
 use super::fence::Fence;
 use super::identify::Found;
+use super::kept::Kept;
 use super::look::Doubts;
 use super::pace::Pace;
 use super::summary::{Quotas, Usage};
@@ -25,7 +26,6 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_iam::config::http::HttpResponse;
 use aws_sdk_iam::config::retry::RetryPartition;
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
-use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::future::Future;
 use std::sync::atomic::Ordering;
@@ -51,11 +51,11 @@ pub struct Aws {
     leadership: Leadership,
     pub(super) metrics: Metrics,
     /// Configurations of assumed roles by role and session, so that a session is used until it ends.
-    pub(super) assumed: Arc<Mutex<HashMap<Session, SdkConfig>>>,
+    pub(super) assumed: Arc<Mutex<Kept<Session, SdkConfig>>>,
     /// Calls at once in one account.
     at_once: usize,
     /// How fast each account is called, however many identities lead there.
-    paces: Arc<Mutex<HashMap<String, Pace>>>,
+    paces: Arc<Mutex<Kept<String, Pace>>>,
     /// What was found out a moment ago, for all who lead there.
     pub(super) found: Found,
 }
@@ -204,14 +204,15 @@ impl Aws {
 
     fn pace(&self, id: &str) -> Pace {
         let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
-        paces.entry(id.to_owned()).or_insert_with(|| Pace::new(self.at_once)).clone()
+        paces.get_or(id.to_owned(), || Pace::new(self.at_once), Pace::is_shared)
     }
 
     /// The configuration for a session. Its credentials are asked for when the first call needs them, and anew before
     /// they end.
     pub(super) async fn assume(&self, session: &Session) -> SdkConfig {
-        let known = || self.assumed.lock().unwrap_or_else(PoisonError::into_inner).get(session).cloned();
-        if let Some(config) = known() {
+        let assumed = || self.assumed.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = assumed().get(session);
+        if let Some(config) = known {
             return config;
         }
         let Session { role, name } = session;
@@ -230,7 +231,7 @@ impl Aws {
             .credentials_provider(SharedCredentialsProvider::new(provider))
             .identity_cache(IdentityCache::lazy().load_timeout(OPERATION_TIMEOUT).build())
             .build();
-        self.assumed.lock().unwrap_or_else(PoisonError::into_inner).entry(session.clone()).or_insert(config).clone()
+        assumed().get_or(session.clone(), || config, |_| false)
     }
 }
 
@@ -399,6 +400,29 @@ mod tests {
 
     fn config() -> SdkConfig {
         SdkConfig::builder().behavior_version(BehaviorVersion::latest()).region(Region::new("us-east-1")).build()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn accounts_and_sessions_that_nobody_asks_for_any_more_are_forgotten() {
+        let aws = crate::aws::stand_in::aws(axum::Router::new()).await;
+        let id = |i: u64| format!("{i:012}");
+        let session = |i: u64| {
+            let role_arn = format!("arn:aws:iam::{}:role/operator", id(i));
+            let role = AssumeRole { role_arn, external_id: None, session_duration_seconds: None };
+            Session { role, name: "iamrole-rig-class".to_owned() }
+        };
+        let account = |i: u64| aws.account(&config(), AccountRef { partition: "aws".to_owned(), id: id(i) }, id(i));
+        let used = account(0);
+        used.pace.refused(tokio::time::Instant::now());
+        for i in 1..1000 {
+            tokio::time::sleep(std::time::Duration::from_mins(10)).await;
+            used.pace.refused(tokio::time::Instant::now());
+            drop((aws.assume(&session(i)).await, account(i)));
+            drop((aws.found.look_at_identity(Some(session(i))), aws.assume(&session(0)).await));
+        }
+        let known = (aws.paces.lock().unwrap().len(), aws.assumed.lock().unwrap().len(), aws.found.identities());
+        assert!(known.0 <= 150 && known.1 <= 100 && known.2 <= 100, "{known:?}");
+        assert!(account(0).pace.rate().is_some(), "somebody has it still");
     }
 
     /// The SDK has a budget of repetitions for each partition of retries, which is one for all clients of a region otherwise.

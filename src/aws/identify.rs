@@ -50,6 +50,18 @@ impl Default for Found {
     }
 }
 
+#[cfg(test)]
+impl Found {
+    pub(super) fn look_at_identity(&self, session: Option<Session>) {
+        drop(self.identities.of(session));
+    }
+
+    /// How many identities are known.
+    pub(super) fn identities(&self) -> usize {
+        self.identities.len()
+    }
+}
+
 /// An identity, as AWS tells it.
 #[derive(Clone, Debug)]
 struct Who {

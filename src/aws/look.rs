@@ -2,7 +2,7 @@
 //! looks by itself.
 
 use super::error::AwsError;
-use std::collections::HashMap;
+use super::kept::Kept;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,7 +38,7 @@ impl Since {
 /// Answers by what was asked for.
 #[derive(Debug)]
 pub(super) struct Looks<K, V> {
-    looks: Mutex<HashMap<K, Arc<Look<V>>>>,
+    looks: Mutex<Kept<K, Arc<Look<V>>>>,
     /// Whether an error says the same to all who wait for the answer.
     is_for_all: fn(&AwsError) -> bool,
 }
@@ -50,12 +50,19 @@ impl<K: Eq + Hash, V> Looks<K, V> {
 
     pub(super) fn of(&self, key: K) -> Arc<Look<V>> {
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        looks.entry(key).or_insert_with(|| Arc::new(Look::new(self.is_for_all))).clone()
+        // Whoever has doubts would tell them to nobody.
+        let is_used = |look: &Arc<Look<V>>| Arc::strong_count(look) > 1 || Arc::strong_count(&look.doubts) > 1;
+        looks.get_or(key, || Arc::new(Look::new(self.is_for_all)), is_used)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Nobody will ask for these any more.
     pub(super) fn forget(&self, is_meant: impl Fn(&K) -> bool) {
-        self.looks.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| !is_meant(key));
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner).retain(|key| !is_meant(key));
     }
 }
 

@@ -8,6 +8,7 @@ mod execute;
 mod fence;
 mod identify;
 mod identity_provider;
+mod kept;
 mod limit;
 mod look;
 mod observe;

@@ -70,6 +70,11 @@ impl Pace {
         Self(Arc::new(Shared(Mutex::new(inner))))
     }
 
+    /// Whether somebody else goes by it, too.
+    pub(super) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// Makes a call when it is its turn. One that takes long makes room, so that calls that hang delay no other.
     pub async fn run<T>(&self, otherwise: Turn, mut call: impl Future<Output = T> + Unpin) -> T {
         let ticket = Ticket::current(otherwise);

@@ -16,10 +16,11 @@ use crate::telemetry::Metrics;
 use futures::FutureExt as _;
 use futures::channel::mpsc::UnboundedSender;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt as _;
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -140,6 +141,20 @@ impl Context {
     /// Forgets how a class stands that is gone, or is none of ours.
     pub fn forget_class(&self, name: &str) {
         self.with_firsts(name, None, || self.class_states.forget(name));
+    }
+
+    /// Forgets what is known of classes that the cache does not have any more. Not only where their deletion is seen: that may
+    /// be missed, and a look at a class may end after it.
+    pub fn forget_gone_classes(&self) {
+        let uids: HashSet<String> = self.classes.state().iter().filter_map(|class| class.uid()).collect();
+        self.class_memory.keep(|uid| uids.contains(uid));
+        let exists = |name: &str, uid: &str| {
+            let class = self.classes.get(&ObjectRef::new(name));
+            class.is_some_and(|class| class.metadata.uid.as_deref() == Some(uid))
+        };
+        for (name, uid) in self.class_states.gone(exists) {
+            self.with_firsts(&name, None, || self.class_states.forget_that(&name, &uid));
+        }
     }
 
     /// Makes a change to how the class `name` stands, which may lead to `account` after it, and wakes those that are the

@@ -390,6 +390,11 @@ impl Memory {
         self.lock().remove(uid);
     }
 
+    /// Forgets the objects whose UID is not among these.
+    pub fn keep(&self, is_kept: impl Fn(&str) -> bool) {
+        self.lock().retain(|uid, _| is_kept(uid));
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         // A panic elsewhere leaves whole entries behind.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)

@@ -210,7 +210,8 @@ async fn work(
     ctx.metrics.workers("iamrole", ctx.lanes.width());
     ctx.metrics.workers("iamroleclass", CLASS_CONCURRENCY);
     let namespaces = watch_namespaces(watches.clone(), namespace_writer, ctx.clone(), stop.clone());
-    let classes = watch::classes(watches.clone(), class_writer);
+    let gone = ctx.clone();
+    let classes = watch::classes(watches.clone(), class_writer, move || gone.forget_gone_classes());
     let classes = serve_classes(classes, class_wakes, class_store, ctx.clone(), stop.clone());
     let roles = to_serve.into_iter().map(|watched| serve_roles(watched, watches.clone(), ctx.clone(), stop.clone()));
     let accounts = or_stop(workload::serve(accounts_to_watch, watches.clone(), ctx.clone()), stopped(stop.clone()));

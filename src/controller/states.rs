@@ -66,6 +66,23 @@ impl ClassStates {
         self.lock().first.of_account.get(account)?.first().cloned()
     }
 
+    /// Those that do not exist, by name and UID, where `exists` is asked for both.
+    #[must_use]
+    pub fn gone(&self, exists: impl Fn(&str, &str) -> bool) -> Vec<(String, String)> {
+        let inner = self.lock();
+        let gone = inner.by_name.iter().filter(|(name, state)| !exists(name, &state.uid));
+        gone.map(|(name, state)| (name.clone(), state.uid.clone())).collect()
+    }
+
+    /// Forgets a class, unless another one of its name is known by now.
+    pub fn forget_that(&self, name: &str, uid: &str) {
+        let inner = &mut *self.lock();
+        if inner.by_name.get(name).is_some_and(|state| state.uid == uid) {
+            inner.by_name.remove(name);
+            inner.first.put(name, None);
+        }
+    }
+
     /// Forgets a class that is gone, or is none of ours.
     pub fn forget(&self, name: &str) {
         let inner = &mut *self.lock();

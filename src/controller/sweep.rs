@@ -40,6 +40,7 @@ const GATHER: Duration = Duration::from_millis(100);
 pub async fn run(ctx: Arc<Context>) {
     let mut under_way = FuturesUnordered::new();
     loop {
+        ctx.forget_gone_classes();
         let accounts = accounts(&ctx);
         ctx.metrics.sweep_only(|account| accounts.contains_key(account));
         let intervals = accounts.iter().map(|(id, account)| (id.clone(), account.interval)).collect();

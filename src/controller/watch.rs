@@ -120,10 +120,12 @@ fn role_changes(role: &RawRole) -> Option<u64> {
 }
 
 /// Classes whose spec, finalizers, deletion or annotations (default, requested check) changed. One that can't be read, such as one that
-/// was stored before a stricter schema, counts as absent, and is no reason not to see the others.
+/// was stored before a stricter schema, counts as absent, and is no reason not to see the others. `gone` is told when one is
+/// no more.
 pub fn classes(
     client: kube::Client,
     writer: Writer<IamRoleClass>,
+    gone: impl Fn() + Send + 'static,
 ) -> impl Stream<Item = Result<IamRoleClass, watcher::Error>> + Send + 'static {
     watching(Api::<DeserializeGuard<IamRoleClass>>::all(client))
         .default_backoff()
@@ -131,6 +133,11 @@ pub fn classes(
         .modify(trim)
         .inspect(|result| report("IamRoleClass", result))
         .reflect(writer)
+        .inspect(move |result| {
+            if let Ok(watcher::Event::Delete(_)) = result {
+                gone();
+            }
+        })
         .applied_objects()
         .predicate_filter(class_changes, Config::default())
 }

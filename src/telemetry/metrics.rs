@@ -14,6 +14,7 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
 
 /// The two controllers, as the label `controller` has them.
 const CONTROLLERS: [&str; 2] = ["iamrole", "iamroleclass"];
@@ -148,6 +149,9 @@ table! {
     longest: Family<Queue, Seconds> = Family::default(), "workqueue_longest_running_processor_seconds", "For how long the oldest of what is under way has been";
 }
 
+/// For so long an account is known to which no class leads: what one found of it comes before its status tells of it.
+const KNOWN: Duration = Duration::from_hours(2);
+
 /// What is counted anew at each scrape.
 #[derive(Clone, Debug, Default)]
 pub struct Census {
@@ -207,6 +211,8 @@ pub struct Metrics {
     /// What accounts have and may have, as last seen. It is told of those that a class leads to, which is known a little
     /// later.
     holdings: Arc<Mutex<BTreeMap<Quota, (i64, i64)>>>,
+    /// When accounts were last heard of.
+    heard: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
 impl Default for Metrics {
@@ -238,6 +244,7 @@ impl Default for Metrics {
             counting: Arc::default(),
             walked: Arc::default(),
             holdings: Arc::default(),
+            heard: Arc::default(),
         }
     }
 }
@@ -296,12 +303,28 @@ impl Metrics {
 
     /// Counts an answer of AWS that asks for patience.
     pub fn throttled(&self, account: &str) {
+        self.hear(account);
         self.table.aws_throttled.get_or_create(&Account { account: account.to_owned() }).inc();
     }
 
     /// Notes that an account is known; what it is asked from now on is counted.
     pub fn account(&self, account: &str) {
+        self.hear(account);
         at_zero(&self.table.aws_throttled, &Account { account: account.to_owned() });
+    }
+
+    fn hear(&self, account: &str) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(account.to_owned(), Instant::now());
+    }
+
+    /// Forgets the accounts to which no class leads any more.
+    fn forget_accounts(&self, is_led_to: impl Fn(&str) -> bool) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut holdings = self.holdings.lock().unwrap_or_else(PoisonError::into_inner);
+        for (account, _) in heard.extract_if(.., |account, heard| !is_led_to(account) && heard.elapsed() >= KNOWN) {
+            holdings.retain(|labels, _| labels.account != account);
+            self.table.aws_throttled.remove(&Account { account });
+        }
     }
 
     /// Notes how many of `resource` an account has and may have.
@@ -392,6 +415,7 @@ impl Metrics {
         let census = counting.as_ref().map(|Counting(count)| count());
         if let Some(census) = &census {
             self.enter(census);
+            self.forget_accounts(|account| census.accounts.contains(account));
         }
         self.enter_holdings(|account| census.as_ref().is_none_or(|census| census.accounts.contains(account)));
         for controller in CONTROLLERS {
@@ -443,4 +467,33 @@ where
 
 fn whole(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Census, Format, Metrics};
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn accounts_to_which_no_class_leads_any_more_are_forgotten_and_none_that_is_new() {
+        let (metrics, served) = (Metrics::default(), "111122223333");
+        metrics.count_by(move || Census { accounts: BTreeSet::from([served.to_owned()]), ..Census::default() });
+        let ask = |id: &str| {
+            metrics.account(id);
+            metrics.throttled(id);
+            metrics.quota(id, "roles", 1, 1000);
+        };
+        let others: Vec<String> = (0..1000).map(|i| format!("{i:012}")).collect();
+        ask(served);
+        for id in &others {
+            ask(id);
+        }
+        let told = || metrics.render(Format::Prometheus).matches("iamrole_aws_throttled_total{").count();
+        let kept = || metrics.holdings.lock().unwrap().len();
+        assert_eq!((told(), kept()), (1001, 1001), "their classes may not tell yet");
+        tokio::time::sleep(Duration::from_hours(3)).await;
+        ask(&others[0]);
+        assert_eq!((told(), kept()), (2, 2));
+    }
 }

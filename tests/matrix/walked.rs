@@ -14,6 +14,7 @@ use iamrole_operator::aws::{Account, Usage};
 use iamrole_operator::controller::context::{ClassState, Context, RawRole};
 use iamrole_operator::controller::sweep;
 use iamrole_operator::controller::sweeps::{Obstacle, Sweeps};
+use kube::ResourceExt as _;
 use kube::runtime::watcher::Event;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -305,4 +306,33 @@ async fn roles_that_slow_walks_show_as_wanted_are_not_read_by_themselves() {
     let inner = crowd.lock();
     assert!(inner.actions[DETAILS] >= 5, "{:?}", inner.actions);
     assert_eq!((inner.actions.get("GetRole"), inner.writes), (None, 0), "{:?}", inner.actions);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_of_classes_that_are_gone_is_forgotten_also_where_nobody_said_so() {
+    let walked = Walked::new(empty());
+    let one = account(&walked).await;
+    let names: Vec<String> = (0..200).map(|i| format!("class-{i:03}")).collect();
+    let classes: Vec<(&str, Account)> = names.iter().map(|name| (name.as_str(), Account::clone(&one))).collect();
+    let (ctx, mut feed) = walking(&walked, &classes);
+    let uid = |name: &str| format!("uid-of-{name}");
+    for class in ctx.classes.state() {
+        let (mut class, name) = (IamRoleClass::clone(&class), class.name_any());
+        let state = ctx.class_state(&name, "class-1").expect("a state");
+        class.metadata.uid = Some(uid(&name));
+        feed.classes.apply_watcher_event(&Event::Apply(class));
+        ctx.set_class_state(&name, ClassState { uid: uid(&name), ..state });
+        ctx.class_memory.with(&uid(&name), |entry| entry.preflight = Some(1));
+    }
+    for class in ctx.classes.state().iter().filter(|class| class.name_any() != "class-007") {
+        feed.classes.apply_watcher_event(&Event::Delete(IamRoleClass::clone(class)));
+    }
+    walk(&ctx, &[ACCOUNT], INTERVAL).await;
+    let known = |name: &String| {
+        let remembered = ctx.class_memory.with(&uid(name), |entry| entry.preflight.is_some());
+        (ctx.class_state(name, &uid(name)).is_some(), remembered)
+    };
+    let known: Vec<_> = names.iter().filter(|name| known(name) != (false, false)).collect();
+    assert_eq!(known, ["class-007"]);
+    assert_eq!(ctx.first_class(ACCOUNT).as_deref(), Some("class-007"));
 }
