@@ -8,19 +8,25 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use support::api::ApiProxy;
 use support::proxy::Fault;
-use support::{World, allow, condition, ec2, eventually, stays};
+use support::{World, allow, condition, ec2, eventually, every, stays};
 
 const GOOD: usize = 50;
 const BROKEN: usize = 200;
 const STORM: Duration = Duration::from_secs(90);
 /// What one look at the numbers covers.
 const WINDOW: Duration = Duration::from_secs(10);
+/// Until what is denied is Stalled, which is told once: two minutes after its first failure, and the last try before it.
+const STALLS: Duration = Duration::from_mins(6);
+/// Where the pauses of what passes by itself grow no more, less their jitter; those of what is Stalled are longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(45);
 
 /// A kind of broken object: its names begin with it, and this is the reason that it ends with.
 const KINDS: [(&str, &str); 3] = [("invalid", "InvalidSpec"), ("denied", "AccessDenied"), ("modified", "Busy")];
 
 async fn world() -> (World, ApiProxy) {
-    let (mut world, api) = (World::without_operator("fair", |_| {}).await, ApiProxy::start().await);
+    // No walk falls into the time that is looked at: the first one writes to the class.
+    let (mut world, api) =
+        (World::without_operator("fair", |class| class.drift_check = every(86_400)).await, ApiProxy::start().await);
     world.operator.environment.push(("KUBECONFIG".into(), api.kubeconfig(&world.namespace)));
     // At debug level 250 objects write more than they do.
     world.operator.log_level = "info";
@@ -80,6 +86,34 @@ async fn all_have_failed(world: &World) {
     assert!(failed.await, "{}", world.operator.log());
 }
 
+/// The tries to make roles whose names hold this, by the role; what the SDK repeats is of the same try.
+fn tries(world: &World, part: &str) -> BTreeMap<String, usize> {
+    let mut tries = BTreeMap::new();
+    for call in world.proxy.calls().iter().filter(|call| call.action == "CreateRole" && !call.repeated) {
+        if let Some(role) = call.parameters.get("RoleName").filter(|role| role.contains(part)) {
+            *tries.entry(role.clone()).or_default() += 1;
+        }
+    }
+    tries
+}
+
+/// Waits until of each broken one everything is told, and nothing but ever the same tries are left: what is denied is
+/// Stalled, and what passes by itself was tried so often that its pauses grow no more.
+async fn all_are_steady(world: &World) {
+    let steady = eventually(STALLS, || async {
+        let roles = world.roles().list(&kube::api::ListParams::default()).await.expect("roles").items;
+        let stalled = |kind: &str| {
+            let of_kind = |role: &&iamrole_operator::api::IamRole| {
+                role.metadata.name.as_deref().is_some_and(|name| name.starts_with(kind))
+            };
+            roles.iter().filter(of_kind).all(|role| condition(role, "Stalled").is_some())
+        };
+        // A second, two, four, and so on up to 32 of them.
+        stalled("denied") && stalled("invalid") && tries(world, ".modified-").values().all(|tries| *tries > 6)
+    });
+    assert!(steady.await, "{}", world.operator.log());
+}
+
 /// Creates good objects, each after some others, whose names are given by their number.
 async fn create_good(world: &World, others: usize, other: impl Fn(usize) -> String) -> BTreeMap<String, Instant> {
     let mut created = BTreeMap::new();
@@ -94,16 +128,14 @@ async fn create_good(world: &World, others: usize, other: impl Fn(usize) -> Stri
     created
 }
 
-/// Prints how long good objects took with broken ones and without, and judges it: as fast, with some room for a machine
-/// that does other things meanwhile.
-fn compare(how: &str, without: &[Duration], with: &[Duration], most: (f64, u64)) {
+/// Prints how long good objects took with broken ones and without. That they take no longer is judged in virtual time, by
+/// `tests/matrix.rs`; here the machine may have had more to do the second time, but nobody waits for tries of the others.
+fn compare(how: &str, without: &[Duration], with: &[Duration]) {
     for (what, i) in [("median", GOOD / 2), ("longest", GOOD - 1)] {
         let ratio = with[i].as_secs_f64() / without[i].as_secs_f64();
         let told = format!("{what} {:?}, without them {:?}, ratio {ratio:.2}", with[i], without[i]);
         println!("{GOOD} good objects {how} {BROKEN} broken ones: {told}");
-        let (times, more) = most;
-        let most = without[i].mul_f64(times).max(without[i] + Duration::from_secs(more));
-        assert!(with[i] <= most, "{how}: {told}");
+        assert!(with[i] <= 3 * without[i] + Duration::from_secs(10), "{how}: {told}");
     }
 }
 
@@ -120,7 +152,7 @@ async fn good_objects_beside_many_broken_ones_get_ready_as_fast_and_nothing_runs
     let (world, api) = world().await;
     // Each broken one is tried for the first time just before a good one comes: no worse than as many good ones.
     let among = time_to_ready(&world, &create_good(&world, BROKEN / GOOD, broken).await).await;
-    compare("among", &crowded, &among, (1.5, 2));
+    compare("among", &crowded, &among);
     for name in (0..GOOD).map(|i| format!("good-{i}")) {
         world.delete(&name).await;
         world.gone(&name).await;
@@ -128,33 +160,38 @@ async fn good_objects_beside_many_broken_ones_get_ready_as_fast_and_nothing_runs
     all_have_failed(&world).await;
     // Now each of them is tried again after a second, two, four: the worst time for the others.
     let beside = time_to_ready(&world, &create_good(&world, 0, broken).await).await;
-    compare("beside", &without, &beside, (3.0, 3));
+    compare("beside", &without, &beside);
 
+    all_are_steady(&world).await;
+    let (before, opened) = ([tries(&world, ".denied-"), tries(&world, ".modified-")], Instant::now());
+    api.forget();
     let mut windows = Vec::new();
     for _ in 0..4 {
-        api.forget();
-        world.proxy.forget();
+        let seen = world.proxy.calls().len();
         let alive = || async { world.operator.get("/livez").await.is_some() };
         assert!(stays(WINDOW, alive).await);
-        let calls = world.proxy.calls();
+        let calls = world.proxy.calls().split_off(seen);
         let about = |kind: &str| {
             let named = |call: &support::proxy::Call| call.parameters.values().any(|value| value.contains(kind));
             calls.iter().filter(|call| named(call)).count()
         };
-        assert_eq!(about(".invalid-"), 0, "a spec that is refused costs no call to AWS");
-        windows.push((about(".denied-"), about(".modified-"), api.writes().len()));
+        windows.push((about(".denied-"), about(".modified-")));
     }
-    let rates: Vec<_> =
-        windows.iter().map(|(denied, modified, writes)| (denied * 6, modified * 6, writes * 6)).collect();
-    println!(
-        "calls a minute for the denied, for those being modified, and writes to Kubernetes, {WINDOW:?} by {WINDOW:?}: {rates:?}"
-    );
-    let sum = |of: fn(&(usize, usize, usize)) -> usize| windows.iter().map(of).sum::<usize>();
-    let each = BROKEN / KINDS.len() + 1;
-    // The pauses grow to 16 and 32 seconds meanwhile: four tries at most, each of which may be three calls.
-    assert!(sum(|window| window.0) <= 4 * each, "{rates:?}");
-    assert!(sum(|window| window.1) <= 12 * each, "{rates:?}");
-    assert_eq!(sum(|window| window.2), 0, "nothing new is to be told: {:?}", api.writes());
+    println!("calls for the denied and for those being modified, {WINDOW:?} by {WINDOW:?}: {windows:?}");
+    // However long it was: one try, and another after each pause.
+    let most = 1 + usize::try_from(opened.elapsed().as_secs() / LONGEST_PAUSE.as_secs()).expect("a number");
+    for (before, part) in before.iter().zip([".denied-", ".modified-"]) {
+        for (role, tries) in tries(&world, part) {
+            assert!(tries - before[&role] <= most, "{role}: {tries} tries, {} before; {windows:?}", before[&role]);
+        }
+    }
+    let sum = |of: fn(&(usize, usize)) -> usize| windows.iter().map(of).sum::<usize>();
+    let each = most * (BROKEN / KINDS.len() + 1);
+    // A denial is an answer. What passes is asked for three times.
+    assert!(sum(|window| window.0) <= each && sum(|window| window.1) <= 3 * each, "{windows:?}");
+    let about_invalid = |call: &support::proxy::Call| call.parameters.values().any(|value| value.contains(".invalid-"));
+    assert!(!world.proxy.calls().iter().any(about_invalid), "a spec that is refused costs no call to AWS");
+    assert!(api.writes().is_empty(), "nothing new is to be told: {:?}", api.writes());
 }
 
 /// Five more objects are ready within seconds, one after the other.

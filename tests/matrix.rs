@@ -184,3 +184,37 @@ fn take_little_longer_than_their_calls(latency: crowd::Latency) {
     assert!(many.0 <= 1.25, "1,000 roles take {:.2} times the least", many.0);
     assert!(many.1 <= few.1.mul_f64(1.25), "{:?} for a role among 200, {:?} among 1,000", few.1, many.1);
 }
+
+/// What can't succeed costs the others nothing, whenever they come. What is tried for the first and the second time counts
+/// as any other role. (What AWS throttles slows down the whole account, as it is to.)
+#[test]
+fn good_roles_beside_many_broken_ones_get_ready_as_fast_as_alone() {
+    use crowd::Broken::{Busy, Denied, Invalid};
+    const GOOD: usize = 50;
+    const OTHERS: usize = 200;
+    let latency = crowd::Latency { aws: Duration::from_millis(50), kubernetes: Duration::from_millis(25) };
+    let beside = |kinds: &[&str], lead| {
+        let others: Vec<String> = (0..OTHERS).map(|i| format!("{}-{i}", kinds[i % kinds.len()])).collect();
+        crowd::make_beside(GOOD, &others, lead, 16, latency)
+    };
+    let second = Duration::from_secs(1);
+    // Beside others that have just got Ready, and among others that are made at the same time: as many calls at once are
+    // known to be taken, too.
+    let (alone, crowded) = (beside(&["other"], 4 * second), beside(&["other"], Duration::ZERO));
+    assert_eq!((alone.others_ready, crowded.others_called), (OTHERS, OTHERS));
+    for kinds in [&[Denied][..], &[Invalid, Denied, Busy]] {
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.prefix()).collect();
+        for lead in [0, 1, 2, 3, 4, 5, 6, 7, 122] {
+            let beside = beside(&names, lead * second);
+            let called = (0..OTHERS).filter(|i| kinds[i % kinds.len()] != Invalid).count();
+            assert_eq!((beside.others_ready, beside.others_called), (0, called), "{kinds:?}");
+            let without = if lead < 2 { &crowded } else { &alone };
+            for (what, i, most) in [("median", GOOD / 2, 1.1), ("longest", GOOD - 1, 1.2)] {
+                let (with, without) = (beside.taken[i], without.taken[i]);
+                let told = format!("{kinds:?} for {lead} s: {what} {with:?}, without them {without:?}");
+                println!("{told}");
+                assert!(with <= without.mul_f64(most), "{told}");
+            }
+        }
+    }
+}

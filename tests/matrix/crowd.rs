@@ -15,6 +15,7 @@ use iamrole_operator::controller::{roles, sweep};
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -65,6 +66,37 @@ pub struct Crowd {
     latency: Latency,
 }
 
+/// What can't succeed, by how the name of the object begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// The operator itself refuses the spec.
+    Invalid,
+    /// AWS does not permit to make the role.
+    Denied,
+    /// AWS has something else to do with the role, each time.
+    Busy,
+}
+
+impl Broken {
+    /// How the names of such objects begin.
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Denied => "denied",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+/// How AWS refuses what is to be broken.
+fn refusal(action: &str, role: &str) -> Option<(u16, &'static str)> {
+    let is = |kind: Broken| action == "CreateRole" && role.contains(kind.prefix());
+    if is(Broken::Denied) {
+        return Some((403, "AccessDenied"));
+    }
+    is(Broken::Busy).then_some((409, "ConcurrentModification"))
+}
+
 impl Backend for Crowd {
     async fn aws(&self, _: &str, body: &str) -> Reply {
         let form = Form::parse(body);
@@ -93,6 +125,9 @@ impl Backend for Crowd {
             inner.stumbled = Some(role.to_owned());
             let message = format!("The role with name {role} cannot be found.");
             return Reply::Answer(404, wire::refusal("NoSuchEntity", &message));
+        }
+        if let Some((status, code)) = refusal(action, form.get("RoleName")) {
+            return Reply::Answer(status, wire::refusal(code, "refused by the test"));
         }
         match inner.iam.call(action, &form) {
             Ok(result) => Reply::Answer(200, wire::answer(action, &result)),
@@ -124,13 +159,14 @@ impl Crowd {
 
     /// A user applies an object with an attachment and an inline policy.
     pub fn create(&self, name: &str) {
-        self.apply(
-            name,
-            &json!({
-                "trustPolicy": trust(&["111111111111"]), "managedPolicies": ["ReadOnlyAccess"],
-                "inlinePolicies": [{ "name": "inline", "document": allow(&["s3:GetObject"]) }],
-            }),
-        );
+        let mut spec = json!({
+            "trustPolicy": trust(&["111111111111"]), "managedPolicies": ["ReadOnlyAccess"],
+            "inlinePolicies": [{ "name": "inline", "document": allow(&["s3:GetObject"]) }],
+        });
+        if name.starts_with(Broken::Invalid.prefix()) {
+            spec["inlinePolicies"][0]["document"]["Statement"][0]["Efect"] = json!("Allow");
+        }
+        self.apply(name, &spec);
     }
 
     fn apply(&self, name: &str, spec: &Value) {
@@ -160,6 +196,21 @@ impl Crowd {
         let role = self.watch(name, ctx, feed);
         let action = roles::reconcile(Arc::new(role), ctx.clone()).await.unwrap_or_else(|never| match never {});
         delay(&action)
+    }
+
+    /// One look after the other, for ever.
+    async fn keep(&self, name: &str, ctx: &Arc<Context>, feed: &Mutex<Feed>) {
+        loop {
+            let wakes = self.lock().roles[name].wakes();
+            let again = self.look(name, ctx, feed).await;
+            let woken = self.lock().roles[name].wakes() != wakes;
+            if !woken {
+                match again {
+                    Some(again) => sleep(again).await,
+                    None => futures::future::pending().await,
+                }
+            }
+        }
     }
 
     /// Until the object is Ready and nothing wakes it. `Err` tells what it says instead.
@@ -321,6 +372,57 @@ fn a_role_that_was_begun_is_finished_before_others_are_begun() {
         println!("{stumbles}: {few:?} for a role among 200, {many:?} among 1,000");
         assert!(many <= few + Duration::from_secs(1), "{stumbles}: {few:?} among 200, {many:?} among 1,000");
     }
+}
+
+/// How long roles took that were made beside others, and what became of those.
+pub struct Beside {
+    /// From the object to Ready, shortest first.
+    pub taken: Vec<Duration>,
+    /// How many of the others are Ready.
+    pub others_ready: usize,
+    /// For how many of the others AWS was called.
+    pub others_called: usize,
+}
+
+/// So many roles are made, with so many calls at once, when the others are there for `lead`.
+pub fn make_beside(roles: usize, others: &[String], lead: Duration, calls: u16, latency: Latency) -> Beside {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
+    runtime.block_on(async {
+        let crowd = Crowd::new(latency);
+        let (ctx, feed) = crowd.process(0, calls).await;
+        let names: Vec<String> = (0..roles).map(|i| format!("good-{i}")).collect();
+        let (crowd, ctx, feed) = (&crowd, &ctx, &feed);
+        for name in others {
+            crowd.create(name);
+        }
+        let kept = async {
+            join_all(others.iter().map(|name| crowd.keep(name, ctx, feed))).await;
+            futures::future::pending::<Infallible>().await
+        };
+        let good = async {
+            sleep(lead).await;
+            for name in &names {
+                crowd.create(name);
+            }
+            let created = Instant::now();
+            join_all(names.iter().map(async |name| {
+                crowd.settle(name, ctx, feed).await.expect("a role that is Ready");
+                created.elapsed()
+            }))
+            .await
+        };
+        let mut taken = tokio::select! {
+            biased;
+            never = kept => match never {},
+            taken = good => taken,
+        };
+        taken.sort();
+        let inner = crowd.lock();
+        let others_ready = others.iter().filter(|name| inner.roles[*name].is_ready()).count();
+        let is_called = |name: &&String| inner.spans.keys().any(|role| role.ends_with(&format!(".{name}")));
+        Beside { taken, others_ready, others_called: others.iter().filter(is_called).count() }
+    })
 }
 
 /// Whoever has the role may never have claimed its name in this process: it was deleted, suspended or refused when that
