@@ -11,10 +11,10 @@ use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
-use support::api::{ApiProxy, Trouble};
+use support::api::{ApiProxy, Asked, Trouble};
 use support::kubectl::{helm, kubectl_ok};
 use support::operator::Operator;
-use support::proxy::{Fault, Proxy};
+use support::proxy::{Call, Fault, Proxy};
 use support::{SOON, World, allow, aws, ec2, env, eventually, stays, version};
 
 const LEASE: Duration = Duration::from_secs(6);
@@ -70,9 +70,14 @@ impl Pair {
 
     /// The same with another time to settle than the rig's short one.
     async fn settling(test: &str, settle: Option<&'static str>) -> Self {
+        Self::with(test, settle, LEASE).await
+    }
+
+    async fn with(test: &str, settle: Option<&'static str>, lease: Duration) -> Self {
         let world = World::without_operator(test, |_| {}).await;
         grant(&world.namespace);
-        let mut pair = Self { a: replica(&world, "a").await, b: replica(&world, "b").await, world };
+        let (a, b) = (replica(&world, "a", lease).await, replica(&world, "b", lease).await);
+        let mut pair = Self { world, a, b };
         if let Some(settle) = settle {
             (pair.a.operator.settle, pair.b.operator.settle) = (settle, settle);
         }
@@ -107,7 +112,7 @@ impl Pair {
     }
 }
 
-async fn replica(world: &World, name: &'static str) -> Replica {
+async fn replica(world: &World, name: &'static str, lease: Duration) -> Replica {
     let (aws, api) = (Proxy::start(&env("AWS_ENDPOINT_URL")).await, ApiProxy::start().await);
     let mut operator = Operator::replica(&world.namespace, &format!("-{name}"), &aws.url());
     operator.environment = vec![
@@ -117,7 +122,7 @@ async fn replica(world: &World, name: &'static str) -> Replica {
     operator.arguments = [
         "--leader-elect".into(),
         format!("--leader-elect-resource-namespace={}", world.namespace),
-        format!("--leader-elect-lease-duration={}s", LEASE.as_secs()),
+        format!("--leader-elect-lease-duration={}s", lease.as_secs()),
         "--leader-elect-renew-deadline=4s".into(),
         "--leader-elect-retry-period=500ms".into(),
     ]
@@ -238,37 +243,51 @@ async fn who_takes_over_forty_steady_roles_walks_once_and_writes_nothing() {
 const STATES: [&str; 3] = ["under-way", "throttled", "refused"];
 
 /// Many objects, since the process that thaws ends within milliseconds.
+const OF_EACH: usize = 5;
+/// Shorter than the lease, so that it is over when another has that. The SDK makes no longer one.
+const PAUSE: Duration = Duration::from_secs(5);
+
 fn interrupted() -> impl Iterator<Item = (&'static str, String)> {
-    STATES.iter().flat_map(|state| (0..5).map(move |i| (*state, format!("{state}-{i}"))))
+    STATES.iter().flat_map(|state| (0..OF_EACH).map(move |i| (*state, format!("{state}-{i}"))))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_was_frozen_writes_nothing_when_it_thaws_and_ends() {
     let mut pair = Pair::new("frozen").await;
     let name = |object: &str| pair.world.templated(object);
-    pair.a.aws.fault("CreateRole", &name("under-way"), usize::MAX, Fault::Delay(Duration::from_secs(3)));
-    pair.a.aws.fault("CreateRole", &name("throttled"), usize::MAX, Fault::Throttle(Duration::from_secs(5)));
-    pair.a.api.trouble("PUT", "iamroles/refused", usize::MAX, Trouble::Refuse(429));
+    pair.a.aws.fault("CreateRole", &name("throttled"), usize::MAX, Fault::Throttle(PAUSE));
+    let seconds = u16::try_from(PAUSE.as_secs()).expect("a number");
+    pair.a.api.trouble("PUT", "iamroles/refused", usize::MAX, Trouble::Later(seconds));
+    let under_way = pair.a.aws.hold("CreateRole", &name("under-way"));
+    let [throttled, refused] =
+        [pair.a.aws.hold("CreateRole", &name("throttled")), pair.a.api.hold("PUT", "iamroles/refused")];
     for (_, object) in interrupted() {
         pair.world.create(&object, spec()).await;
     }
-    // Each is in a pause of a second or more: nothing is between us and the operator that could arrive later.
-    let in_the_middle = || async {
+    let all_wait = || async {
         let (calls, writes) = (pair.a.aws.calls(), pair.a.api.writes());
-        let pauses = |at: Instant| (Duration::from_millis(100)..Duration::from_millis(700)).contains(&at.elapsed());
         interrupted().all(|(state, object)| {
-            if state == "refused" {
-                let last = writes.iter().rfind(|asked| asked.path.contains(&object));
-                last.is_some_and(|asked| asked.status == 429 && pauses(asked.at))
-            } else {
-                let last = calls.iter().rfind(|call| call.parameters.get("RoleName") == Some(&name(&object)));
-                last.is_some_and(|call| call.action == "CreateRole" && call.at.elapsed() > Duration::from_millis(100))
-            }
+            let is_put = |asked: &Asked| asked.method == "PUT" && asked.path.contains(&object);
+            let is_made =
+                |call: &Call| call.action == "CreateRole" && call.parameters.get("RoleName") == Some(&name(&object));
+            if state == "refused" { writes.iter().any(is_put) } else { calls.iter().any(is_made) }
         })
     };
-    assert!(eventually(SOON, in_the_middle).await, "{}", pair.a.operator.log());
+    assert!(eventually(SOON, all_wait).await, "{}", pair.a.operator.log());
+    // All pauses begin together, and are longer than it takes to see that they have begun; they are over when it thaws.
+    throttled.release();
+    refused.release();
+    let pause = || async {
+        let throttled: usize = pair.a.metric("iamrole_aws_throttled_total").await.iter().map(|(_, count)| count).sum();
+        let requests = pair.a.metric("rest_client_requests_total").await;
+        let is_refused = |labels: &str| labels.contains(r#"method="PUT""#) && labels.contains(r#"code="429""#);
+        let refused: usize = requests.iter().filter(|(labels, _)| is_refused(labels)).map(|(_, count)| count).sum();
+        throttled >= OF_EACH && refused >= OF_EACH
+    };
+    assert!(eventually(SOON, pause).await, "{}", pair.a.operator.log());
     pair.a.operator.freeze().await;
     let frozen = Instant::now();
+    under_way.release();
     pair.a.aws.heal();
     pair.a.api.heal();
     pair.takes_over("b", LEASE * 3).await;
@@ -300,7 +319,9 @@ async fn a_leader_that_was_frozen_writes_nothing_when_it_thaws_and_ends() {
 
 /// The leader is cut off, and ends before another takes over.
 async fn cut_off(test: &str, cut: impl Fn(&ApiProxy)) {
-    let mut pair = Pair::new(test).await;
+    // Much longer than its holder goes on, so that we see who had it when that one ended.
+    let lease = 4 * LEASE;
+    let mut pair = Pair::with(test, None, lease).await;
     pair.world.create("app", spec()).await;
     pair.world.ready("app").await;
     cut(&pair.a.api);
@@ -310,7 +331,7 @@ async fn cut_off(test: &str, cut: impl Fn(&ApiProxy)) {
     let log = pair.a.operator.log();
     assert!(code.is_some_and(|code| code != 0) && log.contains("could not be renewed"), "{code:?}\n{log}");
     assert_ne!(pair.holder().await.as_deref(), Some("b"), "there was time left");
-    pair.takes_over("b", LEASE * 2).await;
+    pair.takes_over("b", lease * 2).await;
     pair.world.patch("app", json!({ "description": "by b" })).await;
     pair.world.ready("app").await;
 }
@@ -333,7 +354,7 @@ async fn a_leader_that_gets_no_answer_ends_before_another_takes_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_right_to_the_lease_nothing_is_done_and_the_log_says_why() {
     let world = World::without_operator("norights", |_| {}).await;
-    let mut alone = replica(&world, "a").await;
+    let mut alone = replica(&world, "a", LEASE).await;
     world.create("app", spec()).await;
     alone.operator.spawn();
     let said = || async { alone.operator.log().contains("Does RBAC let the operator") };

@@ -2,6 +2,7 @@
 //! or after its effect; ends watches; is down for a while.
 
 use super::env;
+use super::proxy::{Held, Hold};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode};
@@ -45,6 +46,8 @@ impl Asked {
 pub enum Trouble {
     /// It is refused with this status.
     Refuse(u16),
+    /// It is refused for being one too many, and may come again after so many seconds.
+    Later(u16),
     /// The connection breaks before the API server sees it.
     DropBefore,
     /// The API server does it, the answer is lost.
@@ -78,6 +81,7 @@ pub enum End {
 struct Inner {
     asked: Mutex<Vec<Asked>>,
     rules: Mutex<Vec<Rule>>,
+    holds: Mutex<Vec<(Method, String, Hold)>>,
     down: AtomicBool,
     attempts: AtomicUsize,
     open: AtomicUsize,
@@ -103,6 +107,7 @@ impl ApiProxy {
         let inner = Arc::new(Inner {
             asked: Mutex::default(),
             rules: Mutex::default(),
+            holds: Mutex::default(),
             down: AtomicBool::new(false),
             attempts: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
@@ -147,6 +152,14 @@ impl ApiProxy {
     pub fn trouble_after(&self, after: usize, method: &str, part: &str, times: usize, trouble: Trouble) {
         let method = method.parse().expect("a method");
         self.inner.rules.lock().unwrap().push(Rule { method, part: part.into(), after, times, trouble, happened: 0 });
+    }
+
+    /// Holds the requests of `method` whose path and query hold `part`. What becomes of each is decided as it comes in.
+    pub fn hold(&self, method: &str, part: &str) -> Held {
+        let (held, end) = Held::new();
+        let method = method.parse().expect("a method");
+        self.inner.holds.lock().unwrap().push((method, part.to_owned(), end));
+        held
     }
 
     /// How often trouble happened.
@@ -242,7 +255,7 @@ async fn forward(inner: Arc<Inner>, request: Request) -> Response {
     };
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let asked = Asked { method: parts.method.clone(), path: path.clone(), at: Instant::now(), status: 0 };
-    let (is_watch, trouble) = (asked.is_watch(), inner.take(&asked));
+    let (is_watch, trouble, hold) = (asked.is_watch(), inner.take(&asked), inner.hold(&asked));
     let number = {
         let mut all = inner.asked.lock().unwrap();
         all.push(asked);
@@ -253,10 +266,17 @@ async fn forward(inner: Arc<Inner>, request: Request) -> Response {
             asked.status = status;
         }
     };
+    if let Some(hold) = hold {
+        hold.released().await;
+    }
     match trouble {
         Some(Trouble::Refuse(status)) => {
             answered(status);
-            return refusal(status);
+            return refusal(status, 1);
+        }
+        Some(Trouble::Later(seconds)) => {
+            answered(429);
+            return refusal(429, seconds);
         }
         Some(Trouble::DropBefore) => return broken(),
         Some(Trouble::Hang) => {
@@ -324,6 +344,13 @@ fn gone() -> Bytes {
 }
 
 impl Inner {
+    fn hold(&self, asked: &Asked) -> Option<Hold> {
+        let holds = self.holds.lock().unwrap();
+        let matches =
+            |(method, part, _): &&(Method, String, Hold)| *method == asked.method && asked.path.contains(part);
+        holds.iter().rfind(matches).map(|(.., hold)| hold.clone())
+    }
+
     fn take(&self, asked: &Asked) -> Option<Trouble> {
         let mut rules = self.rules.lock().unwrap();
         let matches = |rule: &&mut Rule| {
@@ -349,12 +376,12 @@ fn broken() -> Response {
     response
 }
 
-fn refusal(code: u16) -> Response {
+fn refusal(code: u16, seconds: u16) -> Response {
     let mut response = Response::new(Body::from(status(code).to_string()));
     *response.status_mut() = StatusCode::from_u16(code).expect("a status");
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
     if code == 429 {
-        response.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
+        response.headers_mut().insert("retry-after", HeaderValue::from(seconds));
     }
     response
 }

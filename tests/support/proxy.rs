@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 const LIMIT: usize = 4 << 20;
 
@@ -70,6 +71,32 @@ pub struct Rule {
     pub happened: usize,
 }
 
+/// Holds calls or requests open: they are seen as ever, and get their answers when this is dropped.
+#[must_use = "nothing is held once it is dropped"]
+pub struct Held(watch::Sender<()>);
+
+/// What waits for the end of a [`Held`].
+#[derive(Clone)]
+pub struct Hold(watch::Receiver<()>);
+
+impl Held {
+    pub fn new() -> (Self, Hold) {
+        let (held, end) = watch::channel(());
+        (Self(held), Hold(end))
+    }
+
+    /// Gives the answers.
+    pub fn release(self) {
+        drop(self.0);
+    }
+}
+
+impl Hold {
+    pub async fn released(mut self) {
+        while self.0.changed().await.is_ok() {}
+    }
+}
+
 /// A bucket of calls, as AWS keeps one for each account.
 #[derive(Debug)]
 struct Bucket {
@@ -83,6 +110,7 @@ struct Inner {
     bucket: Mutex<Option<Bucket>>,
     calls: Mutex<Vec<Call>>,
     rules: Mutex<Vec<Rule>>,
+    holds: Mutex<Vec<(&'static str, String, Hold)>>,
     under_way: AtomicUsize,
     throttled: AtomicUsize,
     latency: Mutex<Duration>,
@@ -136,6 +164,13 @@ impl Proxy {
     /// Refuses matching calls until [`Proxy::heal`].
     pub fn refuse(&self, action: &'static str, part: &str, status: u16, code: &'static str, message: &str) {
         self.fault(action, part, usize::MAX, Fault::Refuse(status, code, message.to_owned()));
+    }
+
+    /// Holds matching calls open. What becomes of each is decided as it comes in.
+    pub fn hold(&self, action: &'static str, part: &str) -> Held {
+        let (held, end) = Held::new();
+        self.inner.holds.lock().unwrap().push((action, part.to_owned(), end));
+        held
     }
 
     /// Refuses calls beyond so many a second, after a burst of as many.
@@ -265,6 +300,9 @@ async fn forward(shared: &Shared, request: Request) -> Response {
     let fault = shared.inner.take(&call);
     let stranger = missing_principal(&call).await;
     shared.inner.calls.lock().unwrap().push(call.clone());
+    if let Some(hold) = shared.inner.hold(&call) {
+        hold.released().await;
+    }
     match &fault {
         Some(Fault::Refuse(status, code, message)) => return refusal(*status, code, message),
         Some(Fault::Throttle(pause)) => return later(refusal(400, "Throttling", "Rate exceeded"), *pause),
@@ -349,6 +387,14 @@ impl Inner {
             bucket.left -= 1.0;
         }
         !has
+    }
+
+    fn hold(&self, call: &Call) -> Option<Hold> {
+        let holds = self.holds.lock().unwrap();
+        let matches = |(action, part, _): &&(&str, String, Hold)| {
+            *action == call.action && (part.is_empty() || call.parameters.values().any(|value| value.contains(part)))
+        };
+        holds.iter().rfind(matches).map(|(.., hold)| hold.clone())
     }
 
     fn take(&self, call: &Call) -> Option<Fault> {
