@@ -353,17 +353,17 @@ async fn a_role_that_fails_for_long_gets_its_boundary_back_within_the_interval()
     world.create("app", json!({ "trustPolicy": ec2(), "managedPolicies": ["ReadOnlyAccess"] })).await;
     world.reason("app", "AccessDenied").await;
     let name = world.templated("app");
-    // Doubling delays would be beyond half a minute by then.
+    // Doubling delays would be beyond a minute and a half by then.
     let tries = || async { world.proxy.count_of("AttachRolePolicy") >= 8 };
     assert!(
-        eventually(2 * SOON, tries).await,
+        eventually(6 * SOON, tries).await,
         "{}\n{}",
         world.proxy.count_of("AttachRolePolicy"),
         world.operator.log()
     );
     world.iam.delete_role_permissions_boundary().role_name(&name).send().await.expect("no boundary");
     let back = || is_under(&world, &name, &boundary);
-    assert!(eventually(Duration::from_secs(9), back).await, "{}", world.operator.log());
+    assert!(eventually(SOON, back).await, "{}", world.operator.log());
 }
 
 #[tokio::test]

@@ -5,7 +5,6 @@ mod support;
 use iamrole_operator::api::IamRole;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 use support::kubectl::kubectl_ok;
 use support::{World, allow, aws, ec2, trust};
 
@@ -90,10 +89,9 @@ async fn its_second_form_trusts_a_user_of_another_account() {
 /// An edit of one field, and the only calls by which AWS is changed.
 async fn edit(world: &World, patch: Value, calls: &[&str]) -> (aws::Role, IamRole) {
     world.proxy.forget();
-    let started = Instant::now();
     world.patch("app-role", patch.clone()).await;
+    // It waits for seconds, and by itself a role is looked at after minutes.
     let object = world.ready("app-role").await;
-    assert!(started.elapsed() < Duration::from_secs(10), "{patch}: {:?}", started.elapsed());
     assert_eq!(world.proxy.writes(), calls, "{patch}");
     let role = aws::role(&world.iam, &world.templated("app-role")).await.expect("the role");
     (role, object)

@@ -3,11 +3,13 @@
 mod support;
 mod walks;
 
+use futures::StreamExt as _;
 use iamrole_operator::api::IamRoleClassSpec;
 use iamrole_operator::api::iamroleclass::DriftMethod;
-use kube::api::{Patch, PatchParams};
+use kube::api::{Patch, PatchParams, WatchEvent, WatchParams};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::proxy::Fault;
 use support::{SOON, World, allow, aws, ec2, eventually, stays, trust, version};
@@ -273,14 +275,39 @@ async fn who_labels_an_object_all_the_time_does_not_put_off_its_repair() {
     });
     assert!(walked.await);
     change(&world, &role, "DetachRolePolicy").await;
-    let changed = std::time::Instant::now();
+    let seen = walks();
     let back = eventually(Duration::from_mins(1), || async {
         label(next()).await;
         aws::role(&world.iam, &role).await.is_some_and(|role| role.attached.is_empty())
     });
     assert!(back.await, "{}", world.operator.log());
-    // By itself it would be looked at after two intervals, less a quarter.
-    assert!(changed.elapsed() < Duration::from_secs(27), "{:?}", changed.elapsed());
+    // By a walk that was under way, or the next one; by itself it would be looked at after minutes.
+    assert!(walks() <= seen + 2, "{} walks", walks() - seen);
+}
+
+/// How drift is looked for, as the class says it from now on, one after the other: a watch sees also what is told for a
+/// moment only.
+async fn methods(world: &World) -> Arc<Mutex<Vec<DriftMethod>>> {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let class = world.classes().get(&world.namespace).await.expect("the class");
+    let params = WatchParams::default().fields(&format!("metadata.name={}", world.namespace));
+    let events = world
+        .classes()
+        .watch(&params, &class.metadata.resource_version.clone().unwrap_or_default())
+        .await
+        .expect("a watch");
+    let seen = told.clone();
+    tokio::spawn(events.for_each(move |event| {
+        if let Ok(WatchEvent::Modified(class)) = event {
+            let method = class.status.and_then(|status| status.drift_check_method);
+            let mut seen = seen.lock().unwrap();
+            if method.is_some() && seen.last() != method.as_ref() {
+                seen.extend(method);
+            }
+        }
+        futures::future::ready(())
+    }));
+    told
 }
 
 #[tokio::test]
@@ -288,11 +315,12 @@ async fn in_an_account_that_does_not_tell_its_size_the_first_walk_tells_whether_
     let auto = |class: &mut IamRoleClassSpec| class.drift_check = Some(each(5, DriftMethod::Auto));
     let mut world = World::without_operator("sweep", auto).await;
     world.proxy.refuse("GetAccountSummary", "", 403, "AccessDenied", "not authorized");
+    let told = methods(&world).await;
     world.operator.start().await;
-    let told = || async { class_status(&world).await.drift_check_method == Some(DriftMethod::Account) };
-    assert!(eventually(2 * SOON, told).await, "{:?}\n{}", class_status(&world).await, world.operator.log());
-    let told = || async { class_status(&world).await.drift_check_method == Some(DriftMethod::Role) };
-    assert!(eventually(2 * SOON, told).await, "{:?}\n{}", class_status(&world).await, world.operator.log());
+    // From the end of the first walk until the next one would begin, and from then on.
+    let both = [DriftMethod::Account, DriftMethod::Role];
+    let is_told = || async { *told.lock().unwrap() == both };
+    assert!(eventually(3 * SOON, is_told).await, "{:?}\n{}", told.lock().unwrap(), world.operator.log());
     let walks = count(&world, "ListRoles");
     assert!(stays(Duration::from_secs(12), || async { count(&world, "ListRoles") == walks }).await);
     assert_eq!(walks, 1, "there is no role of ours");
@@ -300,15 +328,16 @@ async fn in_an_account_that_does_not_tell_its_size_the_first_walk_tells_whether_
 
 #[tokio::test]
 async fn roles_that_come_to_an_account_where_reading_was_cheaper_are_left_to_walks_at_once() {
-    const INTERVAL: Duration = Duration::from_mins(1);
-    let world = World::with_class("sweep", |class| class.drift_check = Some(each(60, DriftMethod::Auto))).await;
+    const INTERVAL: Duration = Duration::from_secs(90);
+    let world = World::with_class("sweep", |class| class.drift_check = Some(each(90, DriftMethod::Auto))).await;
     let method = || async { class_status(&world).await.drift_check_method };
     let dearer = eventually(2 * INTERVAL, || async { method().await == Some(DriftMethod::Role) });
     assert!(dearer.await, "without roles of ours: {:?}\n{}", method().await, world.operator.log());
     for i in 0..10 {
         world.create(&format!("role-{i}"), json!({ "trustPolicy": ec2() })).await;
     }
-    let walked = eventually(INTERVAL / 2, || async { method().await == Some(DriftMethod::Account) });
+    // The next walk would be due three quarters of an interval after the last one.
+    let walked = eventually(INTERVAL * 2 / 3, || async { method().await == Some(DriftMethod::Account) });
     assert!(walked.await, "{:?}\n{}", method().await, world.operator.log());
     // By itself each would be looked at within an interval.
     let unread = stays(INTERVAL, || async { count(&world, "GetRole") == 0 });
