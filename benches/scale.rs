@@ -5,6 +5,8 @@
 //! Prints a table and ends with an error where something is not as promised. `BENCH_ONLY=create,slow` runs some of
 //! the scenarios; `BENCH_ROLES` and `BENCH_MEMORY_ROLES` say how many "many" are.
 
+#[path = "scale/judge.rs"]
+mod judge;
 #[path = "scale/machine.rs"]
 mod machine;
 #[path = "scale/setup.rs"]
@@ -14,6 +16,7 @@ mod support;
 #[path = "scale/table.rs"]
 mod table;
 
+use judge::Spent;
 use setup::{Bench, LATENCY};
 use std::time::Duration;
 use support::stays;
@@ -50,8 +53,14 @@ async fn create(rows: &mut Vec<Row>) -> Vec<String> {
     bench.must(row.calls.len() == 600, "200 roles are made with 600 calls");
     let mut row = row.with_spans();
     bench.must_in_time(&mut row, TIMES_LEAST);
+    bench.must_spend_little(&row, None);
     rows.push(row);
     bench.failed
+}
+
+/// Processor time for few roles, where that scenario was run.
+fn spent_on_few(rows: &[Row]) -> Option<Spent> {
+    rows.iter().find(|row| row.case == FEW).map(Row::spent)
 }
 
 /// Many roles: made, found again by a new process, checked, deleted.
@@ -62,6 +71,7 @@ async fn many(rows: &mut Vec<Row>) -> Vec<String> {
     let mut row = bench.measure(&case, roles, async |bench| bench.create(0, roles).await).await.with_spans();
     bench.must(row.calls.iter().filter(|call| call.writes()).count() == 3 * roles, "as many calls as roles make");
     bench.must_in_time(&mut row, TIMES_LEAST);
+    bench.must_spend_little(&row, spent_on_few(rows));
     // Without the scenario of few roles: against as many as are under way.
     let few = rows.iter().find(|row| row.case == FEW).map_or((setup::ROLES, setup::ROLES), Row::others_between);
     let many = row.others_between();
@@ -93,6 +103,8 @@ async fn slow(rows: &mut Vec<Row>) -> Vec<String> {
     let case = format!("create-{roles} at {} ms", SLOW.as_millis());
     let mut row = bench.measure(&case, roles, async |bench| bench.create(0, roles).await).await.with_spans();
     bench.must_in_time(&mut row, TIMES_LEAST);
+    // It takes longer in any case, with what goes on all the time.
+    bench.must_spend_little(&row, None);
     rows.push(row);
     bench.failed
 }
@@ -128,6 +140,7 @@ async fn throttled(rows: &mut Vec<Row>) -> Vec<String> {
         format!("{:.0} % of the bucket used, {:.1} % of the calls refused; {}", used * 100.0, share * 100.0, row.note);
     bench.must(used >= 0.9, &format!("of the bucket 90 % is used, not {:.1} %", used * 100.0));
     bench.must(share <= 0.05, &format!("5 % of the calls are refused at most, not {:.1} %", share * 100.0));
+    bench.must_spend_little(&row, None);
     rows.push(row);
     bench.failed
 }
@@ -136,7 +149,9 @@ async fn throttled(rows: &mut Vec<Row>) -> Vec<String> {
 async fn memory(rows: &mut Vec<Row>) -> Vec<String> {
     let roles = number("BENCH_MEMORY_ROLES", 5000);
     let mut bench = Bench::start("memory", 900, Duration::ZERO).await;
-    rows.push(bench.measure(&format!("create-{roles}"), roles, async |bench| bench.create(0, roles).await).await);
+    let row = bench.measure(&format!("create-{roles}"), roles, async |bench| bench.create(0, roles).await).await;
+    bench.must_spend_little(&row, spent_on_few(rows));
+    rows.push(row);
     let resident = bench.world.operator.resident();
     // Its first walk is the first of all, and tells the class how drift is looked for.
     rows.push(restart(&mut bench, roles, 1).await);

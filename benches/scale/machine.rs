@@ -1,14 +1,16 @@
 //! What the machine did meanwhile: how busy it was, and with what. Times are judged only where they are those of AWS and
 //! of the operator.
 
+use crate::judge::{is_too_busy, others};
 use crate::support::env;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Beyond this share of its processors at work a machine is what is measured.
-const BUSY: f64 = 0.9;
-/// The same for calls: so many times their latency in the mean.
+/// Beyond so many times the latency of calls, in the mean, the machine is what is measured.
 const LATE: f64 = 1.05;
+
+/// The process that is measured.
+pub const OPERATOR: &str = "operator";
 
 /// Who works on the bench, by the process.
 pub type Processes = Vec<(&'static str, u32)>;
@@ -26,6 +28,8 @@ pub struct Machine {
 pub struct Load {
     /// The share of all processors that was at work.
     pub busy: f64,
+    /// The same without the operator.
+    pub others: f64,
     /// Who was at work, in seconds of one processor.
     pub by: BTreeMap<&'static str, f64>,
     /// How long a call to AWS took in the mean.
@@ -55,21 +59,31 @@ impl Machine {
     }
 
     pub fn since(&self, before: &Self, answer: Duration) -> Load {
-        let share = (self.busy - before.busy) / (self.all - before.all).max(0.01);
+        let (busy, all) = (self.busy - before.busy, self.all - before.all);
         // Who began meanwhile began at nothing.
         let spent = |name: &str, now: f64| {
             let then = before.by.get(name).copied().unwrap_or_default();
             if now >= then { now - then } else { now }
         };
-        Load { busy: share, by: self.by.iter().map(|(name, now)| (*name, spent(name, *now))).collect(), answer }
+        let by: BTreeMap<_, _> = self.by.iter().map(|(name, now)| (*name, spent(name, *now))).collect();
+        let operator = by.get(OPERATOR).copied().unwrap_or_default();
+        Load { busy: busy / all.max(0.01), others: others(busy, operator, all), by, answer }
     }
 }
 
 impl Load {
+    /// Processor time of the operator, in seconds.
+    pub fn of_operator(&self) -> f64 {
+        self.by.get(OPERATOR).copied().unwrap_or_default()
+    }
+
     /// Why times of calls with this latency tell of the machine, if they do.
     pub fn reason(&self, latency: Duration) -> Option<String> {
-        if self.busy > BUSY {
-            return Some(format!("its processors were {:.0} % busy ({self})", self.busy * 100.0));
+        if is_too_busy(self.others) {
+            return Some(format!(
+                "its processors were {:.0} % busy without the operator ({self})",
+                self.others * 100.0
+            ));
         }
         (self.answer > latency.mul_f64(LATE)).then(|| {
             format!(

@@ -1,6 +1,7 @@
 //! What a scenario works on: a namespace with a class, an emulated IAM of its own and an operator.
 
-use crate::machine::{Machine, processes};
+use crate::judge::{Spent, too_much};
+use crate::machine::{Machine, OPERATOR, processes};
 use crate::support::ministack::Ministack;
 use crate::support::{World, allow, ec2, eventually, stays};
 use crate::table::Row;
@@ -76,6 +77,13 @@ impl Bench {
         match row.load.reason(self.latency) {
             Some(reason) => row.add(&format!("longer than {times_least} times, which is not judged: {reason}")),
             None => self.must(false, &format!("{} takes {times_least} times the least, not {ratio:.2}", row.case)),
+        }
+    }
+
+    /// The operator's own processor time counts however busy the machine is. `few` is what few roles took, if known.
+    pub fn must_spend_little(&mut self, row: &Row, few: Option<Spent>) {
+        if let Some(what) = too_much(row.spent(), few) {
+            self.must(false, &format!("{}: {what}", row.case));
         }
     }
 
@@ -157,7 +165,7 @@ impl Bench {
     }
 
     fn machine(&mut self) -> Machine {
-        let operator = if self.world.operator.runs() { Some(("operator", self.world.operator.id())) } else { None };
+        let operator = if self.world.operator.runs() { Some((OPERATOR, self.world.operator.id())) } else { None };
         let emulator = self.aws.id().map(|id| ("emulator", id));
         Machine::now(&processes(operator.into_iter().chain(emulator).collect()))
     }

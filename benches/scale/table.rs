@@ -1,5 +1,6 @@
 //! The table that a run ends with.
 
+use crate::judge::Spent;
 use crate::machine::Load;
 use crate::setup::{PARALLEL, float};
 use crate::support::proxy::Call;
@@ -33,6 +34,11 @@ impl Row {
     pub fn ratio(&self) -> f64 {
         let least = float(self.calls.len()) * self.latency.as_secs_f64() / float(PARALLEL);
         self.wall.as_secs_f64() / least.max(0.001)
+    }
+
+    /// The operator's processor time.
+    pub fn spent(&self) -> Spent {
+        Spent { seconds: self.load.of_operator(), roles: float(self.roles) }
     }
 
     pub fn between_calls(&self) -> Duration {
@@ -97,7 +103,7 @@ impl Row {
             } else {
                 format!("{:.2}", self.ratio())
             },
-            self.load.by.get("operator").copied().unwrap_or_default(),
+            self.load.of_operator(),
             float(usize::try_from(self.peak).unwrap_or_default()) / 1024.0,
             self.note,
         );
