@@ -268,6 +268,33 @@ async fn what_was_asked_for_before_an_answer_was_lost_goes_with_the_entry_and_wi
     assert!(both.roles().is_empty(), "{:?}", both.roles());
 }
 
+/// Somebody deleted one, and the answer to making it anew was lost: status has the ARN of the one that is gone.
+#[tokio::test]
+async fn what_was_made_anew_without_an_answer_goes_with_the_entry_and_with_the_role() {
+    let mut both = Both::new("anew").await;
+    for name in ["entry", "role"] {
+        both.world.create(name, json!({ "serviceAccounts": lists(&[name]) })).await;
+        both.bound(name, "True", "Bound").await;
+        let before = both.eks.of(&both.world.namespace)[name]["associationArn"].clone();
+        both.eks.remove(&both.world.namespace, name);
+        both.eks.lose_next();
+        both.world.request_check(name).await;
+        let is_anew = || async {
+            both.eks.of(&both.world.namespace).get(name).is_some_and(|one| one["associationArn"] != before)
+        };
+        assert!(eventually(support::SOON, is_anew).await, "made, though nobody heard of it");
+        both.world.operator.kill().await;
+        if name == "entry" {
+            both.world.patch(name, json!({ "trustPolicy": ec2(), "serviceAccounts": null })).await;
+        } else {
+            both.world.delete(name).await;
+        }
+        both.world.operator.start().await;
+        both.becomes("found by its ServiceAccount", &[]).await;
+    }
+    both.world.gone("role").await;
+}
+
 #[tokio::test]
 async fn what_is_not_of_one_role_is_still_looked_at_for_another() {
     let both = Both::new("twogo").await;

@@ -3,6 +3,7 @@
 
 use super::error::{TOO_MANY, is_throttling};
 use super::pace::Pace;
+use super::ticket::Ticket;
 use crate::telemetry::Metrics;
 use aws_sdk_iam::config::http::HttpResponse;
 use aws_sdk_iam::config::interceptors::{BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef};
@@ -60,7 +61,14 @@ impl Intercept for Throttle {
         _: &RuntimeComponents,
         cfg: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let (Some(response), Some(Sent(sent))) = (context.response(), cfg.load::<Sent>()) else { return Ok(()) };
+        let Some(Sent(sent)) = cfg.load::<Sent>() else { return Ok(()) };
+        let Some(response) = context.response() else {
+            Ticket::goes_unheard();
+            return Ok(());
+        };
+        if response.status().is_server_error() {
+            Ticket::goes_unheard();
+        }
         if asks_for_patience(response) {
             self.metrics.throttled(&self.account);
             if self.pace.refused(*sent) {

@@ -1,7 +1,7 @@
 //! For what calls to AWS are made: whose turn comes first, and whether a piece of work gets on.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
@@ -27,6 +27,8 @@ pub struct Ticket {
     pub(super) turn: Turn,
     pub(super) number: u64,
     progress: Mutex<Progress>,
+    /// An attempt of a call had no answer since this was last asked.
+    unheard: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,12 +54,29 @@ impl Ticket {
     #[must_use]
     pub fn new(turn: Turn) -> Arc<Self> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self { turn, number, progress: Mutex::new(Progress { in_line: 0, since: Instant::now() }) })
+        Arc::new(Self {
+            turn,
+            number,
+            progress: Mutex::new(Progress { in_line: 0, since: Instant::now() }),
+            unheard: AtomicBool::new(false),
+        })
     }
 
     /// Does the work; all calls to AWS that it makes stand in line with this ticket.
     pub fn scope<F: Future>(self: Arc<Self>, work: F) -> impl Future<Output = F::Output> {
         TICKET.scope(self, work)
+    }
+
+    /// An attempt of a call had no answer, or one that tells nothing of its effect.
+    pub(super) fn goes_unheard() {
+        let _ = TICKET.try_with(|ticket| ticket.unheard.store(true, Ordering::Relaxed));
+    }
+
+    /// Whether that was so with any attempt since this was last asked: the SDK makes several, and its error is that of the
+    /// last one. True where nobody keeps count.
+    #[must_use]
+    pub fn went_unheard() -> bool {
+        TICKET.try_with(|ticket| ticket.unheard.swap(false, Ordering::Relaxed)).unwrap_or(true)
     }
 
     /// Since when the work gets no further; `None` while a call of it stands in line.

@@ -10,7 +10,7 @@ use super::status::says;
 use super::subject::Subject;
 use crate::api::Reason;
 use crate::api::iamrole::{Cause, Change, Origin, PolicyRef, ProfileRef, RoleRef};
-use crate::aws::{AwsError, Done, Kind};
+use crate::aws::{AwsError, Done, Kind, Ticket};
 use crate::role::found::found;
 use crate::role::plan::nothing;
 use crate::role::recent::{Attempt, MISSES_APART};
@@ -80,15 +80,14 @@ impl Run<'_> {
         let Self { ctx, subject, case, desired, .. } = *self;
         let mut carried = Carried::default();
         let mut progress = Progress::of(plan);
-        let (unsure, lasts) =
-            ctx.memory.with(&subject.uid, |entry| (entry.unsure, entry.fails_for_long(Instant::now())));
+        let unsure = ctx.memory.with(&subject.uid, |entry| entry.unsure);
         for (i, step) in plan.steps.iter().enumerate() {
             if progress.holds_up(step) {
                 progress.failed(step);
                 carried.left.insert(i);
                 continue;
             }
-            if let Some(stopping) = stopping(ctx) {
+            if let Some(stopping) = stopping(ctx).or_else(|| self.outdated(&carried)) {
                 carried.left.extend(i..plan.steps.len());
                 carried.failures.push(stopping);
                 return carried;
@@ -134,8 +133,8 @@ impl Run<'_> {
                     progress.failed(step);
                     self.failed(&begun, &step.action, error.kind, record);
                     let hopeless = match error.kind {
-                        // AWS has answered, in this attempt and for long, and does not answer this.
-                        Kind::Transient => !(lasts && self.looked),
+                        // AWS answers, as in this attempt, and has not answered this for long.
+                        Kind::Transient => !(self.looked && self.is_silent_for_long()),
                         kind => matches!(kind, Kind::NoCredentials | Kind::Busy),
                     };
                     carried.failures.push(self.of_step(error, &step.action, record).await);
@@ -149,7 +148,22 @@ impl Run<'_> {
         carried
     }
 
+    /// Notes that AWS has not answered a write; whether that has been so for as long as it takes to be called stalled.
+    fn is_silent_for_long(&self) -> bool {
+        self.ctx.memory.with(&self.subject.uid, |entry| entry.is_silent_for_long(Instant::now()))
+    }
+
+    /// What went on past a call without an answer may take minutes, and must not do what nobody wants any more.
+    fn outdated(&self, carried: &Carried) -> Option<Failure> {
+        let Subject { namespace, name, generation, .. } = self.subject;
+        let now = if carried.failures.is_empty() { None } else { self.ctx.cached_role(namespace, name) }?;
+        let is_new = now.metadata.generation.is_some_and(|now| now > *generation);
+        let is_old = is_new || now.metadata.deletion_timestamp.is_some();
+        is_old.then(|| Failure::wait(SHORT, "the object was changed meanwhile; what is left follows that"))
+    }
+
     fn begin(&self, step: &Step) -> Begun {
+        let _ = Ticket::went_unheard();
         let now = self.ctx.started.elapsed();
         self.ctx.memory.with(&self.subject.uid, |entry| {
             let created = entry.may_have_created;
@@ -182,16 +196,17 @@ impl Run<'_> {
     /// What AWS has refused to create does not exist: its intent leaves, or a spec that is refused again and again
     /// would fill status up. Not where an earlier attempt may have made it.
     fn failed(&self, begun: &Begun, action: &Action, kind: Kind, record: &mut Record) {
-        let now = self.ctx.started.elapsed();
+        let (now, unheard) = (self.ctx.started.elapsed(), Ticket::went_unheard());
         let is_new = self.ctx.memory.with(&self.subject.uid, |entry| match kind {
             Kind::Transient | Kind::Busy | Kind::NoCredentials => {
                 entry.created(action);
-                // The SDK asks more than once, and the first answer may have been lost. Only who has no credentials does not
-                // ask.
-                if kind == Kind::NoCredentials {
+                // AWS has turned it away each time, or was not asked.
+                if kind == Kind::NoCredentials || (kind == Kind::Busy && !unheard) {
                     entry.may_have_created = begun.created;
                 }
-                entry.recent.doubt(action, self.subject.generation, now);
+                if kind != Kind::NoCredentials {
+                    entry.recent.doubt(action, self.subject.generation, now);
+                }
                 false
             }
             // The SDK may have asked twice, and the first answer was lost.

@@ -79,6 +79,8 @@ pub struct Entry {
     /// How often it waited since it last came to an end.
     waits: u32,
     failing_since: Option<Instant>,
+    /// Since when AWS does not answer a write.
+    silent_since: Option<Instant>,
     failing_generation: Option<i64>,
     /// Since when it fails for nothing but what passes by itself.
     passing_since: Option<Instant>,
@@ -188,10 +190,11 @@ impl Entry {
         Sentence { delay, stalled, passes }
     }
 
-    /// Whether no attempt has come to its end for so long that a failure is reported as stalled.
-    #[must_use]
-    pub fn fails_for_long(&self, now: Instant) -> bool {
-        self.failing_since.is_some_and(|since| now.saturating_duration_since(since) >= STALLED_AFTER)
+    /// Notes that AWS has not answered a write of an attempt; whether that began as long ago as a failure is reported as
+    /// stalled. It ends with an attempt that succeeds, and with a new generation.
+    pub fn is_silent_for_long(&mut self, now: Instant) -> bool {
+        let since = *self.silent_since.get_or_insert(now);
+        now.saturating_duration_since(since) >= STALLED_AFTER
     }
 
     /// The role may have been made just now, if that is what the action does.
@@ -214,6 +217,7 @@ impl Entry {
     fn start_over(&mut self) {
         (self.failures, self.waits) = (0, 0);
         self.failing_since = None;
+        self.silent_since = None;
         self.failing_generation = None;
         self.passing_since = None;
         self.waning_since = None;

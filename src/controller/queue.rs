@@ -65,7 +65,7 @@ fn standing(role: &RawRole, class: Option<&IamRoleClass>, entry: &Entry) -> Stan
         is_new: role.said.observed_generation != Some(generation),
         has_new_class: of_class.is_some() && role.said.class_generation != of_class,
         is_ready: role.said.is_ready,
-        has_role: role.said.has_role,
+        is_begun: role.said.is_begun,
         has_waited: entry.has_waited(generation),
         is_suspect: entry.suspect,
     }

@@ -6,7 +6,7 @@
 //!
 //! Thousands of them are kept, so each is kept as the text that it came as, with what is asked all the time beside it.
 
-use crate::api::IamRole;
+use crate::api::{IamRole, Reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
 use kube::api::TypeMeta;
@@ -37,6 +37,7 @@ pub struct RawRole {
 /// What an object says of itself, as far as it can be read without decoding the whole. What is not there, or is of
 /// another type, is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Said {
     /// `spec.roleClassName`.
     pub named_class: Option<Box<str>>,
@@ -54,6 +55,8 @@ pub struct Said {
     pub role_name: Option<Box<str>>,
     /// Whether there is a `status.role.id`.
     pub has_role: bool,
+    /// Whether there is one, and `Ready` says that its spec is being applied.
+    pub is_begun: bool,
     /// Whether there are conditions.
     pub has_conditions: bool,
     /// Whether `Ready` is True.
@@ -191,6 +194,7 @@ fn excerpt(part: Option<&RawValue>) -> Excerpt {
 impl Said {
     fn of(spec: &Excerpt, status: &Excerpt) -> Self {
         let conditions = status.conditions.as_array();
+        let is_begun = |one: &Value| one["type"] == "Ready" && one["reason"] == Reason::Reconciling.as_str();
         let is_ready = |one: &Value| one["type"] == "Ready" && one["status"] == "True";
         Self {
             named_class: text(&spec.role_class_name),
@@ -201,6 +205,7 @@ impl Said {
             account: text(&status.account_id),
             role_name: text(&status.role["name"]),
             has_role: status.role["id"].is_string(),
+            is_begun: status.role["id"].is_string() && conditions.is_some_and(|all| all.iter().any(is_begun)),
             has_conditions: conditions.is_some(),
             is_ready: conditions.is_some_and(|all| all.iter().any(is_ready)),
             handled: text(&status.last_handled_reconcile_at),
@@ -327,7 +332,10 @@ mod tests {
         let texts = [&known.named_class, &known.class, &known.account, &known.role_name, &known.handled].map(text);
         assert_eq!(texts, ["c", "d", "1", "r", "t"]);
         assert_eq!((known.observed_generation, known.class_generation), (Some(3), Some(4)));
-        assert!(known.has_role && known.has_conditions && known.is_ready);
+        assert!(known.has_role && known.has_conditions && known.is_ready && !known.is_begun);
+        let reconciling = json!([{ "type": "Ready", "status": "False", "reason": "Reconciling" }]);
+        let of = |role: &Value| said(&json!({}), &json!({ "role": role, "conditions": reconciling })).is_begun;
+        assert!(of(&json!({ "id": "AROA" })) && !of(&json!({ "name": "r" })));
         assert_eq!((known.service_accounts.concat(), known.bound_accounts.concat()), ("ab".into(), "a".into()));
         let odd = said(&json!({ "roleClassName": 5, "serviceAccounts": [1, { "name": "a" }] }), &json!("x"));
         assert_eq!((odd.named_class, odd.service_accounts.concat(), odd.class), (None, "a".into(), None));

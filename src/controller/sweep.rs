@@ -87,6 +87,8 @@ struct Swept {
     is_forced: bool,
     /// A walk shows the drift of the roles of some class.
     is_covered: bool,
+    /// It was walked when a class last said so, also by an earlier process.
+    was_walked: bool,
 }
 
 /// An identity by which an account is reached.
@@ -113,11 +115,14 @@ fn accounts(ctx: &Context) -> BTreeMap<String, Swept> {
             classes: Vec::new(),
             is_forced,
             is_covered: is_walked,
+            was_walked: false,
         });
         swept.classes.push(class.clone());
         swept.interval = swept.interval.min(every);
         swept.is_forced |= is_forced;
         swept.is_covered |= is_walked;
+        let status = class.status.as_ref();
+        swept.was_walked |= status.is_some_and(|status| status.drift_check_method == Some(DriftMethod::Account));
         if swept.ways.iter().all(|way| way.account.identity != account.identity) {
             swept.ways.push(Way { account, class: class.clone() });
         }
@@ -227,7 +232,8 @@ impl<'a> Walk<'a> {
         let policies = self.owns_policies().then_some(usage.policies);
         let reads: usize = self.candidates().map(|candidate| candidate.cost).sum();
         let walk = cost_of_walk(usage.roles, policies);
-        let dearer = !account.is_forced && is_dearer(walk, reads, self.ctx.sweeps.is_walked(self.account));
+        let dearer = !account.is_forced
+            && is_dearer(walk, reads, self.ctx.sweeps.is_walked(self.account).unwrap_or(account.was_walked));
         dearer.then_some(Obstacle::Dearer)
     }
 

@@ -21,7 +21,7 @@ const AT_ONCE: usize = 4;
 /// One that takes longer is counted no more: an account that does not answer delays no other.
 const QUICK: Duration = Duration::from_secs(20);
 /// So many of them are of accounts whose last walk broke off, or many that hang would have all of them.
-const BROKEN_AT_ONCE: usize = 1;
+const BROKEN_AT_ONCE: usize = AT_ONCE - 1;
 /// A role that no walk has shown for so many intervals is looked at by itself.
 pub const UNSEEN: u32 = 2;
 /// No sooner than this after a start, however often drift is looked for: minutes of trouble at the first walk are no
@@ -372,10 +372,10 @@ impl Sweeps {
         self.lock().get(account).and_then(|state| state.obstacle)
     }
 
-    /// Whether the account is known to be walked so far.
+    /// Whether the account is walked so far; `None` before this process has decided.
     #[must_use]
-    pub fn is_walked(&self, account: &str) -> bool {
-        self.lock().get(account).is_some_and(|state| state.decided && state.obstacle.is_none())
+    pub fn is_walked(&self, account: &str) -> Option<bool> {
+        self.lock().get(account).filter(|state| state.decided).map(|state| state.obstacle.is_none())
     }
 
     /// How drift of the class's roles is looked for at present: by walks, or role by role. `None` before the first walk.

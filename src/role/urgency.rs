@@ -41,8 +41,8 @@ pub struct Standing {
     pub has_new_class: bool,
     /// Status says that it is applied.
     pub is_ready: bool,
-    /// Status tells of a role in AWS.
-    pub has_role: bool,
+    /// Status tells of a role in AWS whose spec is being applied.
+    pub is_begun: bool,
     /// It has been waiting for AWS again and again.
     pub has_waited: bool,
     /// A walk showed its role otherwise than wanted.
@@ -64,7 +64,7 @@ impl Standing {
             Urgency::Change
         } else if !self.is_ready {
             // Whoever waits for ever would keep the others from being begun.
-            if self.has_role && !self.has_waited { Urgency::Begun } else { Urgency::Change }
+            if self.is_begun && !self.has_waited { Urgency::Begun } else { Urgency::Change }
         } else if self.is_suspect {
             Urgency::Suspect
         } else {
@@ -81,7 +81,7 @@ mod tests {
     fn what_a_person_waits_for_is_urgent_and_what_failed_is_not() {
         let applied = Standing { is_ready: true, ..Standing::default() };
         let waits = Standing { is_new: true, ..applied };
-        let begun = Standing { has_role: true, ..Standing::default() };
+        let begun = Standing { is_begun: true, ..Standing::default() };
         let cases = [
             ("applied", applied, Urgency::Check),
             ("new", Standing { is_new: true, ..Standing::default() }, Urgency::Change),

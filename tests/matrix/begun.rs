@@ -1,7 +1,7 @@
 //! A role that was begun and of which nobody heard, where the next look asks for one of another name or in another account:
 //! it is found, or was never made.
 
-use super::faults::Fault;
+use super::faults::{Fault, THROTTLED};
 use super::iam::Iam;
 use super::lives;
 use super::moments::{apply, live, world};
@@ -172,25 +172,28 @@ async fn a_role_that_aws_refused_to_make_goes_whatever_account_its_class_leads_t
     }
 }
 
-/// What AWS has refused for certain to make is not looked for.
+/// What AWS has refused for certain to make is not looked for. Also where it was throttled first, as where many are made.
 #[tokio::test(start_paused = true)]
 async fn a_role_that_aws_refused_to_make_keeps_no_class_from_being_put_right() {
     for (moves, restarts) in [(false, false), (true, false), (false, true), (true, true)] {
-        let world = world(lives::created().iam, lives::created().cluster, 0);
-        world.lock().denied = Some("CreateRole");
-        let mut operator = Operator::start(&world, 0).await;
-        apply(&world, &movable());
-        live(&mut operator, A_WHILE).await;
-        assert_eq!(ready(&world)["reason"], "AccessDenied");
-        world.lock().denied = None;
-        if moves {
-            world.lock().account = ELSEWHERE;
+        for throttled in 0..6 {
+            let world = world(lives::created().iam, lives::created().cluster, 0);
+            world.lock().denied = Some("CreateRole");
+            let mut operator = Operator::start(&world, 0).await;
+            apply(&world, &movable());
+            world.lock().trouble_later(throttled, THROTTLED);
+            live(&mut operator, A_WHILE).await;
+            assert_eq!(ready(&world)["reason"], "AccessDenied");
+            world.lock().denied = None;
+            if moves {
+                world.lock().account = ELSEWHERE;
+            }
+            rename(&world);
+            if restarts {
+                operator = Operator::start(&world, 1).await;
+            }
+            live(&mut operator, Duration::from_secs(20)).await;
+            assert_eq!(ready(&world)["status"], "True", "{moves}, {restarts}, {throttled}: {}", ready(&world));
         }
-        rename(&world);
-        if restarts {
-            operator = Operator::start(&world, 1).await;
-        }
-        live(&mut operator, Duration::from_secs(20)).await;
-        assert_eq!(ready(&world)["status"], "True", "{moves}, {restarts}: {}", ready(&world));
     }
 }

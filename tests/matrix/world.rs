@@ -135,7 +135,7 @@ impl World {
         let what = format!("{action} {}", form.target());
         let (position, attempt) = inner.attempt(invocation, side, what);
         let first = attempt == 0;
-        if inner.denied == Some(action) {
+        if inner.denied == Some(action) && inner.fault(position).is_none() {
             return Reply::Answer(403, wire::refusal("AccessDenied", "User is not authorized to perform this action"));
         }
         if let Some((_, has_effect)) = inner.silent.filter(|(silent, _)| *silent == action) {

@@ -131,7 +131,7 @@ impl Eks<'_> {
             }
         }
         for (arn, name) in goes {
-            match self.leave(&place, &arn, Some(&mut *status)).await {
+            match self.leave(&place, &arn, name.as_ref(), Some(&mut *status)).await {
                 Ok(_) => {
                     known.returned.remove(&arn);
                     name.map(|name| known.here.remove(&name));
@@ -179,7 +179,13 @@ impl Eks<'_> {
                 Ok(Seen::Ours(arn)) => drop(associated.here.insert((*name).clone(), Some(arn))),
                 Ok(Seen::OfOthers) => drop(associated.here.remove(*name)),
                 Ok(Seen::Missing) => drop(associated.announced.insert((*name).clone())),
-                Err(finding) => findings.extend(Some(finding)),
+                Err(finding) => {
+                    // What somebody else made was none of ours that was asked for.
+                    if finding.account.is_some() && known.here.get(*name).is_some_and(Option::is_none) {
+                        associated.here.remove(*name);
+                    }
+                    findings.extend(Some(finding));
+                }
             }
         }
         self.looks().keep_only(namespace, &there);
@@ -218,7 +224,7 @@ impl Eks<'_> {
         findings.extend(error.map(|error| Finding::of_aws(&error)));
         goes.extend(forgotten.into_iter().map(|one| (one.arn.clone(), one.account.clone())));
         for (arn, name) in goes {
-            match self.leave(place, &arn, Some(&mut *status)).await {
+            match self.leave(place, &arn, Some(&name), Some(&mut *status)).await {
                 Ok(_) => drop(associated.here.remove(&name)),
                 Err(error) => {
                     // Status may have it elsewhere, or not at all.
@@ -386,12 +392,25 @@ impl Eks<'_> {
     }
 
     /// Deletes an association if it is ours; whether it was.
-    async fn leave(&self, place: &Place, arn: &str, status: Option<&mut IamRoleStatus>) -> Result<bool, AwsError> {
+    ///
+    /// `name`: the ServiceAccount that status has it for. Where it is gone another one may have been made in its place, of
+    /// which no answer came.
+    async fn leave(
+        &self,
+        place: &Place,
+        arn: &str,
+        name: Option<&String>,
+        status: Option<&mut IamRoleStatus>,
+    ) -> Result<bool, AwsError> {
         let namespace = &self.binding.subject.namespace;
-        let Some(seen) = self.account.association(place, id(arn)).await? else {
+        let mut seen = self.account.association(place, id(arn)).await?;
+        if seen.is_none() {
             self.looks().gone(namespace, arn);
-            return Ok(true);
-        };
+            if let Some(name) = name {
+                seen = self.of_account(place, name).await?;
+            }
+        }
+        let Some(seen) = seen else { return Ok(true) };
         if seen.namespace != *namespace {
             return Ok(false);
         }
@@ -420,24 +439,26 @@ impl Eks<'_> {
         if !(has_any || (self.managed && lists)) || !Account::MAKES_ASSOCIATIONS {
             return Ok(());
         }
-        let mut goes: BTreeSet<String> = known.here.values().flatten().chain(&known.returned).cloned().collect();
+        let mut goes: BTreeMap<String, Option<&String>> =
+            known.returned.iter().map(|arn| (arn.clone(), None)).collect();
+        goes.extend(known.here.iter().filter_map(|(name, arn)| Some((arn.clone()?, Some(name)))));
         let Some(place) = self.place() else { return Ok(()) };
         for name in known.here.iter().filter_map(|(name, arn)| arn.is_none().then_some(name)) {
-            goes.extend(self.of_account(&place, name).await?.map(|one| one.arn));
+            goes.extend(self.of_account(&place, name).await?.map(|one| (one.arn, None)));
         }
-        for arn in &goes {
-            self.leave(&place, arn, None).await?;
+        for (arn, name) in &goes {
+            self.leave(&place, arn, *name, None).await?;
         }
         if !self.managed {
             return Ok(());
         }
         // Where status was lost, what this process made may be later than the list.
         let there = self.account.associations(&place, &subject.namespace, LATELY).await?;
-        let (forgotten, error) = self.forgotten(&place, there.iter().filter(|one| !goes.contains(&one.arn))).await;
+        let (forgotten, error) = self.forgotten(&place, there.iter().filter(|one| !goes.contains_key(&one.arn))).await;
         let made = self.looks().ours(&subject.namespace, self.owner);
         let left: BTreeSet<String> = forgotten.into_iter().map(|one| one.arn.clone()).chain(made).collect();
-        for arn in left.difference(&goes) {
-            self.leave(&place, arn, None).await?;
+        for arn in left.iter().filter(|arn| !goes.contains_key(*arn)) {
+            self.leave(&place, arn, None, None).await?;
         }
         error.map_or(Ok(()), Err)
     }

@@ -108,7 +108,6 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether it is about the instance profile.
     /// Whether it makes room in one of IAM's quotas of the role.
     pub(crate) const fn frees(&self) -> bool {
         matches!(

@@ -133,11 +133,11 @@ impl Plan {
         }
     }
 
-    /// Leaves what takes away: an earlier spec may have given what this read does not show, and nobody who comes may meet
-    /// that, nor anything that comes meet whom it let in.
+    /// Leaves what lets nobody have more: an earlier spec may have given what this read does not show, and nobody who comes
+    /// may meet that, nor anything that comes meet whom it let in.
     pub fn hold_back(&mut self) {
         let before = self.steps.len();
-        self.steps.retain(|step| step.phase <= Phase::Bound || step.is_strangers || step.is_loose);
+        self.steps.retain(|step| step.phase < Phase::Bound || step.is_strangers || step.is_loose);
         self.held_back = self.steps.len() < before;
     }
 
