@@ -4,7 +4,7 @@
 #[path = "../benches/scale/judge.rs"]
 mod judge;
 
-use judge::{Spent, is_too_busy, others, too_much};
+use judge::{Spent, is_too_busy, too_much};
 
 const fn spent(seconds: f64, roles: f64) -> Spent {
     Spent { seconds, roles }
@@ -13,11 +13,11 @@ const fn spent(seconds: f64, roles: f64) -> Spent {
 #[test]
 fn what_the_operator_does_itself_is_no_excuse() {
     // Two processors for ten seconds.
-    assert!(!is_too_busy(others(19.8, 9.9, 20.0)), "one of them is its own");
-    assert!(!is_too_busy(others(19.8, 19.8, 20.0)), "both are");
-    assert!(is_too_busy(others(19.8, 0.9, 20.0)), "others have next to all");
-    assert!(!is_too_busy(others(17.9, 0.0, 20.0)), "there is time left");
-    assert!(!is_too_busy(others(0.0, 0.1, 0.0)), "nothing was measured");
+    assert!(!is_too_busy(0.99, 0.5), "one of them is its own");
+    assert!(!is_too_busy(0.99, 0.99), "both are");
+    assert!(is_too_busy(0.94, 0.1), "others have next to all");
+    assert!(!is_too_busy(0.89, 0.0), "there is time left");
+    assert!(!is_too_busy(0.0, 0.0), "nothing was measured");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! What is held against the operator, from numbers alone: processor time always, and wall time where the machine had time.
 //! `tests/bench_judge.rs` tests it.
 
-/// Beyond this share of its processors at work for others than the operator, a machine is what is measured.
+/// Beyond this share of its processors at work, a machine is what is measured.
 const BUSY: f64 = 0.9;
+/// Unless the operator has so much of them.
+const OWN: f64 = 0.2;
 /// The most processor time of the operator for a role, in milliseconds.
 const OF_A_ROLE: f64 = 15.0;
 /// Among many roles, each takes so many times as much as among few, and so many milliseconds more.
@@ -22,15 +24,10 @@ impl Spent {
     }
 }
 
-/// The share of all processors that was at work for others, by seconds of one processor: how busy the operator itself was
-/// is no excuse for it.
-pub fn others(busy: f64, operator: f64, all: f64) -> f64 {
-    ((busy - operator) / all.max(0.01)).max(0.0)
-}
-
-/// Whether so much work for others is why something takes long.
-pub fn is_too_busy(others: f64) -> bool {
-    others > BUSY
+/// Whether work for others is why something takes long: of all processors a share was busy, and one was so for the operator.
+/// How busy it was itself is no excuse for it.
+pub fn is_too_busy(busy: f64, operator: f64) -> bool {
+    busy > BUSY && operator <= OWN
 }
 
 /// What is wrong with the processor time that the operator took, also by what it took for few roles, if that is known.

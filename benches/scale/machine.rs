@@ -1,7 +1,7 @@
 //! What the machine did meanwhile: how busy it was, and with what. Times are judged only where they are those of AWS and
 //! of the operator.
 
-use crate::judge::{is_too_busy, others};
+use crate::judge::is_too_busy;
 use crate::support::env;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,8 +28,8 @@ pub struct Machine {
 pub struct Load {
     /// The share of all processors that was at work.
     pub busy: f64,
-    /// The same without the operator.
-    pub others: f64,
+    /// The share that was at work for the operator.
+    pub operator: f64,
     /// Who was at work, in seconds of one processor.
     pub by: BTreeMap<&'static str, f64>,
     /// How long a call to AWS took in the mean.
@@ -67,7 +67,7 @@ impl Machine {
         };
         let by: BTreeMap<_, _> = self.by.iter().map(|(name, now)| (*name, spent(name, *now))).collect();
         let operator = by.get(OPERATOR).copied().unwrap_or_default();
-        Load { busy: busy / all.max(0.01), others: others(busy, operator, all), by, answer }
+        Load { busy: busy / all.max(0.01), operator: operator / all.max(0.01), by, answer }
     }
 }
 
@@ -79,11 +79,9 @@ impl Load {
 
     /// Why times of calls with this latency tell of the machine, if they do.
     pub fn reason(&self, latency: Duration) -> Option<String> {
-        if is_too_busy(self.others) {
-            return Some(format!(
-                "its processors were {:.0} % busy without the operator ({self})",
-                self.others * 100.0
-            ));
+        if is_too_busy(self.busy, self.operator) {
+            let (busy, own) = (self.busy * 100.0, self.operator * 100.0);
+            return Some(format!("its processors were {busy:.0} % busy, {own:.0} % for the operator ({self})"));
         }
         (self.answer > latency.mul_f64(LATE)).then(|| {
             format!(
