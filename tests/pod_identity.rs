@@ -7,81 +7,18 @@
 mod eks;
 mod support;
 
-use eks::{CLUSTER, Eks};
+use eks::CLUSTER;
+use eks::managed::{Both, lists};
 use iamrole_operator::api::IamRole;
 use iamrole_operator::api::iamrole::Cause;
-use iamrole_operator::api::workload::{Associations, ClassWorkloadIdentity, Mechanism, PodIdentity};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use support::{World, condition, ec2, eventually, every, stays};
+use support::{condition, ec2, eventually, every, stays};
 
 /// Roles, or associations of others.
 const MANY: usize = 30;
-
-struct Both {
-    world: World,
-    eks: Eks,
-}
-
-impl Both {
-    async fn new(test: &str) -> Self {
-        Self::with(test, Some(Associations::Managed)).await
-    }
-
-    async fn with(test: &str, associations: Option<Associations>) -> Self {
-        let eks = Eks::start().await;
-        let mut world = World::without_operator(test, |class| {
-            class.workload_identity = Some(ClassWorkloadIdentity {
-                mechanism: Mechanism::PodIdentity,
-                allow_override: Some(true),
-                audience: None,
-                sts_regional_endpoints: None,
-                pod_identity: Some(PodIdentity { associations }),
-            });
-        })
-        .await;
-        world.operator.arguments.push(format!("--cluster-arn={CLUSTER}"));
-        world.operator.environment.push(("AWS_ENDPOINT_URL_EKS".to_owned(), eks.url()));
-        world.operator.start().await;
-        Self { world, eks }
-    }
-
-    /// Starts the operator for this cluster.
-    async fn cluster(&mut self, arn: &str) {
-        let arguments = &mut self.world.operator.arguments;
-        arguments.retain(|argument| !argument.starts_with("--cluster-arn="));
-        arguments.push(format!("--cluster-arn={arn}"));
-        self.world.operator.start().await;
-    }
-
-    async fn bound(&self, role: &str, status: &str, reason: &str) -> String {
-        let role = self.world.condition(role, "IdentityBound", status, Some(reason)).await;
-        condition(&role, "IdentityBound").expect("the condition").message.clone()
-    }
-
-    fn arn(&self, name: &str) -> String {
-        format!("arn:aws:iam::123456789012:role/{}", self.world.templated(name))
-    }
-
-    /// The role of each association of the namespace.
-    fn roles(&self) -> Vec<(String, String)> {
-        let of = self.eks.of(&self.world.namespace).into_iter();
-        of.map(|(account, one)| (account, one["roleArn"].as_str().unwrap().to_owned())).collect()
-    }
-
-    async fn becomes(&self, what: &str, expected: &[(&str, &str)]) {
-        let expected: Vec<(String, String)> =
-            expected.iter().map(|(account, role)| ((*account).to_owned(), (*role).to_owned())).collect();
-        let there = eventually(support::SOON, || async { self.roles() == expected }).await;
-        assert!(there, "{what}: {:?}, not {expected:?}\n{}", self.roles(), self.world.operator.log());
-    }
-}
-
-fn lists(names: &[&str]) -> Value {
-    json!(names.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>())
-}
 
 #[tokio::test]
 async fn an_association_follows_the_list_and_goes_with_the_role() {

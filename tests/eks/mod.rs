@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod both;
+pub mod managed;
 
 use axum::Router;
 use axum::body::Bytes;
